@@ -1,0 +1,91 @@
+//! Requests: which of the pod's incoming HTTP requests a session wants.
+
+use regex::bytes::{Regex, RegexBuilder};
+
+/// The longest pattern that is accepted, in bytes.
+pub const MAX_PATTERN_BYTES: usize = 4096;
+/// The compiled size that a pattern may reach, in bytes: patterns come over the wire.
+const MAX_COMPILED_BYTES: usize = 1 << 20;
+
+/// A pattern that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PatternError {
+    #[error("the pattern is {0} bytes long; at most {MAX_PATTERN_BYTES} are accepted")]
+    TooLong(usize),
+    #[error("not a regular expression: {0}")]
+    Invalid(#[from] regex::Error),
+    #[error("`{0}` is not a header name")]
+    Name(String),
+}
+
+/// One condition on a request's headers.
+#[derive(Debug, Clone)]
+pub enum HeaderPattern {
+    /// The field exists with exactly this value (names compare without case).
+    Exact { name: String, value: String },
+    /// Searched in `Name: value` of each field, without case.
+    Regex(Regex),
+}
+
+impl HeaderPattern {
+    /// # Errors
+    /// When `name` is not an HTTP field name or the whole is too long.
+    pub fn exact(name: &str, value: &str) -> Result<Self, PatternError> {
+        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if name.is_empty() || !name.bytes().all(token) {
+            return Err(PatternError::Name(name.to_owned()));
+        }
+        bounded(name.len() + value.len())?;
+        Ok(Self::Exact { name: name.to_owned(), value: value.to_owned() })
+    }
+
+    /// # Errors
+    /// When it is not a regular expression, or too large.
+    pub fn regex(pattern: &str) -> Result<Self, PatternError> {
+        bounded(pattern.len())?;
+        Ok(Self::Regex(
+            RegexBuilder::new(pattern).case_insensitive(true).unicode(false).size_limit(MAX_COMPILED_BYTES).build()?,
+        ))
+    }
+
+    /// Whether one field satisfies it.
+    #[must_use]
+    pub fn matches(&self, name: &[u8], value: &[u8]) -> bool {
+        match self {
+            Self::Exact { name: wanted, value: expected } => {
+                name.eq_ignore_ascii_case(wanted.as_bytes()) && value == expected.as_bytes()
+            }
+            Self::Regex(regex) => {
+                let mut line = Vec::with_capacity(name.len() + 2 + value.len());
+                line.extend_from_slice(name);
+                line.extend_from_slice(b": ");
+                line.extend_from_slice(value);
+                regex.is_match(&line)
+            }
+        }
+    }
+}
+
+fn bounded(length: usize) -> Result<(), PatternError> {
+    if length > MAX_PATTERN_BYTES { Err(PatternError::TooLong(length)) } else { Ok(()) }
+}
+
+/// All patterns must match, each by some field. Without patterns, everything matches and no HTTP is parsed.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    pub headers: Vec<HeaderPattern>,
+}
+
+impl Filter {
+    /// Everything matches, so connections need not be looked into.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.headers.is_empty()
+    }
+
+    /// Whether a request with these fields is wanted.
+    #[must_use]
+    pub fn matches<'a>(&self, fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone) -> bool {
+        self.headers.iter().all(|pattern| fields.clone().any(|(name, value)| pattern.matches(name, value)))
+    }
+}
