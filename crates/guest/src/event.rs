@@ -1,0 +1,62 @@
+//! What a session says while it runs: typed, on one bus, to the terminal, to `--json`, later to a dashboard.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// One thing that happened. Append-only names: scripts read the JSON form, `{"event": "claimed", "port": 8080, ...}`, which
+/// the terminal's side makes (an internally tagged enum could not pass through postcard).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// A phase of the start began or ended.
+    Phase { name: String, milliseconds: Option<u64> },
+    /// The app is about to start.
+    Started { target: String, summary: String },
+    /// A port of the pod is now mirrored or stolen.
+    Claimed { port: u16, mode: String, older_connections: u32 },
+    /// A claim is not in force, and why.
+    ClaimRefused { port: u16, reason: String },
+    /// The app's port had to be another one on this machine.
+    PortMoved { asked: u16, actual: SocketAddr },
+    /// A process of the app's tree and how it is intercepted.
+    Process { pid: u32, executable: String, mode: String },
+    /// A program that cannot be served, and why.
+    ProgramRefused { pid: u32, executable: String, reason: String },
+    /// One decision, for `-vv`.
+    Decision { what: String, place: String, why: String },
+    /// Something a person should know.
+    Warning { message: String },
+    /// The link or the agent is lost.
+    Lost { reason: String },
+    /// The app ended with this status (128+n for a signal).
+    Exited { status: i32 },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Phase { name, milliseconds: Some(took) } => write!(out, "{name} ({took} ms)"),
+            Self::Phase { name, milliseconds: None } => write!(out, "{name} ..."),
+            Self::Started { target, summary } => write!(out, "{target}: {summary}"),
+            Self::Claimed { port, mode, older_connections: 0 } => write!(out, "port {port}: {mode}"),
+            Self::Claimed { port, mode, older_connections } => write!(
+                out,
+                "port {port}: {mode}; {older_connections} connections that were open before stay with the real app until they close"
+            ),
+            Self::ClaimRefused { port, reason } => write!(out, "port {port} receives nothing: {reason}"),
+            Self::PortMoved { asked, actual } => {
+                write!(out, "port {asked} is taken or not allowed on this machine: the app listens at {actual} instead")
+            }
+            Self::Process { pid, executable, mode } => write!(out, "process {pid} {executable}: {mode}"),
+            Self::ProgramRefused { pid, executable, reason } => {
+                write!(out, "process {pid} {executable} was refused: {reason}")
+            }
+            Self::Decision { what, place, why } => write!(out, "{what}: {place} ({why})"),
+            Self::Warning { message } => out.write_str(message),
+            Self::Lost { reason } => write!(out, "the connection to the target is lost: {reason}"),
+            Self::Exited { status } => write!(out, "the app ended with status {status}"),
+        }
+    }
+}
