@@ -1,1 +1,50 @@
-fn main() {}
+//! Everything about this repository that is more than one cargo command.
+
+mod build;
+mod ci;
+mod demo;
+mod dist;
+mod shell;
+mod testbed;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+
+/// Builds, tries, tests and measures inpod.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a local program inside the playground, showing each capability as it happens. Needs no cluster and no root.
+    Demo,
+    /// Installs and builds what the tests need, then runs them all.
+    Test(ci::Options),
+    /// A real one-node Kubernetes on this machine: up, down, status.
+    Testbed(testbed::Arguments),
+    /// Builds the one executable with everything inside: target/dist/inpod.
+    Dist,
+    /// Checks the house rules that no other tool checks.
+    Tidy,
+}
+
+fn main() -> std::process::ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Demo => demo::run(),
+        Command::Test(options) => ci::run(&options),
+        Command::Testbed(arguments) => testbed::run(&arguments),
+        Command::Dist => dist::run().map(drop),
+        Command::Tidy => tidy::run(),
+    };
+    match done {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(message) => {
+            shell::say(&format!("xtask: {message}"));
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

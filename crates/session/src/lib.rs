@@ -1,0 +1,29 @@
+//! A session's server process: it holds the link to the target, the router, the relays and the file view.
+//!
+//! `inpod exec` forks it before anything else ([`bond::fork_server`]); from then on the two processes speak the guest
+//! protocol. One call of the app goes: supervisor, [`guests`] (the channel's end here), [`flows`] or [`incoming`], the
+//! link, the agent.
+//!
+//! Invariant: nothing here prints; what a person should know goes out as an [`guest::event::Event`].
+//! Invariant: this process holds /dev/fuse, so it never resolves a path in the app's mount namespace.
+
+pub mod bond;
+mod claims;
+mod directory;
+mod error;
+mod flows;
+mod guests;
+mod incoming;
+mod names;
+mod pump;
+mod reap;
+mod relay;
+mod router;
+mod server;
+mod start;
+mod sys;
+mod udp;
+mod unix;
+
+pub use directory::Directory;
+pub use server::Settings;

@@ -1,0 +1,60 @@
+//! What ends a session, and how it is told.
+
+use guest::protocol::{Failure, FailureKind};
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    #[error(transparent)]
+    Target(#[from] target::TargetError),
+    #[error("the agent does not answer as expected")]
+    Link(#[from] wire::LinkError),
+    #[error("the agent cannot {what}: {fault}")]
+    Agent {
+        what: &'static str,
+        fault: wire::message::Fault,
+    },
+    #[error("{what} is refused here: {reason}")]
+    Refused { what: &'static str, reason: String },
+    #[error("cannot {what} on this machine")]
+    Machine { what: &'static str, source: std::io::Error },
+    #[error("the connection to the target is lost")]
+    Lost(#[source] wire::LinkError),
+}
+
+impl SessionError {
+    /// For the launching process to show.
+    pub(crate) fn failure(&self) -> Failure {
+        let mut causes = Vec::new();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            causes.push(cause.to_string());
+            source = cause.source();
+        }
+        let (kind, hints) = match self {
+            Self::Target(error) => (FailureKind::Target, error.hints()),
+            Self::Link(_) | Self::Agent { .. } => (FailureKind::Target, Vec::new()),
+            Self::Refused { what: "steal", .. } => (
+                FailureKind::Refused,
+                vec!["use --mirror or --no-incoming, or a target that allows it".to_owned()],
+            ),
+            Self::Refused { .. } => (
+                FailureKind::Refused,
+                vec!["leave the flag out to go on without it".to_owned()],
+            ),
+            Self::Machine { .. } => (FailureKind::Internal, Vec::new()),
+            Self::Lost(_) => (
+                FailureKind::Lost,
+                vec![
+                    "the pod may have been replaced or restarted: run the command again to attach to the new one"
+                        .to_owned(),
+                ],
+            ),
+        };
+        Failure {
+            kind,
+            message: self.to_string(),
+            causes,
+            hints,
+        }
+    }
+}

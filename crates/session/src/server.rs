@@ -1,0 +1,320 @@
+//! The server process from its first line to its last.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use guest::channel::Channel;
+use guest::event::Event;
+use guest::protocol::{Answer, Call, Fetch, FromServer, Notice, Ready, ToServer};
+use rules::Plan;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+
+use crate::claims::Claims;
+use crate::directory::Directory;
+use crate::error::SessionError;
+use crate::flows::Flows;
+use crate::guests::{self, Guests, Received};
+use crate::incoming::{self, Peers};
+use crate::names::Names;
+use crate::reap::Tree;
+use crate::relay::Relay;
+use crate::router::Router;
+use crate::start::{self, Started};
+use crate::udp::Datagrams;
+use crate::unix;
+
+/// All that a server must know, decided before the fork.
+pub struct Settings {
+    pub target: target::TargetSpec,
+    pub kube: target::KubeOptions,
+    pub agent: target::AgentSettings,
+    pub plan: Plan,
+    pub directory: Directory,
+    /// The session's name on the link and the proof that a re-attach is it; random.
+    pub session: [u8; 16],
+    pub token: [u8; 16],
+    /// What the person calls themselves.
+    pub owner: String,
+    /// Text of this machine's /etc/resolv.conf and /etc/nsswitch.conf.
+    pub resolv_conf: String,
+    pub nsswitch: String,
+}
+
+/// Runs to the end of the session; the exit status of the server process.
+pub(crate) fn run(mut settings: Settings, channel: Channel, supervisor: OwnedFd) -> i32 {
+    settings.directory.adopt();
+    // Ctrl-C is for the app and its supervisor; the server goes when they are gone.
+    let _ = rustix::process::setpgid(None, None);
+    detach_standard_streams();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let failure = SessionError::Machine {
+                what: "start the session's server",
+                source: error,
+            }
+            .failure();
+            let _ = channel.send(&FromServer::Fatal(failure), &[]);
+            return 1;
+        }
+    };
+    let ended = runtime.block_on(async {
+        let (guests, received) = match guests::split(channel) {
+            Ok(split) => split,
+            Err(_) => return 1,
+        };
+        match serve(&mut settings, &guests, received, supervisor).await {
+            Ok(()) => 0,
+            Err(error) => {
+                guests.send(&FromServer::Fatal(error.failure()));
+                1
+            }
+        }
+    });
+    runtime.shutdown_background();
+    ended
+}
+
+/// The app's pipes must not be kept open by us.
+fn detach_standard_streams() {
+    if let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdin(&null);
+        let _ = rustix::stdio::dup2_stdout(&null);
+    }
+}
+
+async fn serve(
+    settings: &mut Settings,
+    guests: &Guests,
+    received: mpsc::UnboundedReceiver<Received>,
+    supervisor: OwnedFd,
+) -> Result<(), SessionError> {
+    let supervisor =
+        AsyncFd::with_interest(supervisor, tokio::io::Interest::READABLE).map_err(|source| SessionError::Machine {
+            what: "watch the supervisor",
+            source,
+        })?;
+    let started = tokio::select! {
+        started = start::start(settings, guests) => started?,
+        _ = supervisor.readable() => return Ok(()),
+    };
+    let relay = Arc::new(Relay::open().map_err(|source| SessionError::Machine {
+        what: "listen on loopback",
+        source,
+    })?);
+    let link = started.router.primary().link.clone();
+    let mut server = Server::new(settings, started, Arc::clone(&relay), guests.clone());
+    guests.send(&FromServer::Ready(Box::new(server.ready.clone())));
+    let ended = tokio::select! {
+        () = server.guests_loop(received) => Ok(()),
+        reason = link.closed() => Err(SessionError::Lost(reason)),
+        _ = supervisor.readable() => Ok(()),
+    };
+    if let Err(error) = &ended {
+        guests.event(Event::Lost {
+            reason: error.failure().causes.join(": "),
+        });
+        guests.send(&FromServer::Fatal(error.failure()));
+        // The supervisor ends the app, which it can do better than we; we only make sure of it.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(10), supervisor.readable()).await;
+    }
+    server.end().await;
+    ended
+}
+
+/// A running session.
+struct Server {
+    ready: Ready,
+    router: Router,
+    flows: Arc<Flows>,
+    datagrams: Arc<Datagrams>,
+    claims: Arc<Claims>,
+    peers: Arc<Peers>,
+    names: Arc<Names>,
+    files: Arc<view::Files>,
+    guests: Guests,
+    tree: Tree,
+    directory: PathBuf,
+}
+
+impl Server {
+    fn new(settings: &Settings, started: Started, relay: Arc<Relay>, guests: Guests) -> Self {
+        let Started {
+            router,
+            acceptor,
+            mut events,
+            facts,
+            env,
+            probes,
+            incoming,
+            target,
+        } = started;
+        let names = Arc::new(Names::new(settings.plan.dns.clone(), &settings.resolv_conf));
+        let claims = Arc::new(Claims::new(incoming, probes));
+        let peers = Arc::new(Peers::default());
+        tokio::spawn(incoming::serve(acceptor, Arc::clone(&claims), Arc::clone(&peers)));
+        tokio::spawn({
+            let (claims, router, guests) = (Arc::clone(&claims), router.clone(), guests.clone());
+            async move { claims.keep(&router, &guests).await }
+        });
+        tokio::spawn({
+            let guests = guests.clone();
+            async move {
+                while let Some(event) = events.recv().await {
+                    guests.event(Event::Warning {
+                        message: agent_event(event),
+                    });
+                }
+            }
+        });
+        let directory = settings.directory.path().to_owned();
+        let volumes: Vec<PathBuf> = facts
+            .volumes
+            .iter()
+            .map(|volume| PathBuf::from(std::ffi::OsString::from_vec(volume.0.clone())))
+            .collect();
+        let mut rules = settings.plan.files.clone();
+        rules.volumes = volumes;
+        let files = Arc::new(view::Files::new(
+            router.primary().files.clone(),
+            rules,
+            &directory.join("files"),
+        ));
+        let ready = Ready {
+            env,
+            hostname: facts.hostname.clone(),
+            addresses: facts.addresses.clone(),
+            relay_v4: relay.v4(),
+            relay_v6: relay.v6(),
+            volumes: facts.volumes.iter().map(|volume| volume.0.clone()).collect(),
+            root: facts
+                .root
+                .iter()
+                .map(|(name, directory)| (name.0.clone(), *directory))
+                .collect(),
+            nsswitch: nsswitch(&settings.nsswitch, facts.nsswitch_hosts.as_deref()).into_bytes(),
+            directory: directory.as_os_str().as_bytes().to_vec(),
+            target,
+        };
+        Self {
+            ready,
+            flows: Arc::new(Flows::new(router.clone(), relay)),
+            datagrams: Arc::new(Datagrams::new(router.clone(), Arc::clone(&names))),
+            router,
+            claims,
+            peers,
+            names,
+            files,
+            guests,
+            tree: Tree::default(),
+            directory,
+        }
+    }
+
+    /// Takes the supervisor's messages until it says that the app has ended.
+    async fn guests_loop(&mut self, mut received: mpsc::UnboundedReceiver<Received>) {
+        while let Some((message, descriptors)) = received.recv().await {
+            match message {
+                ToServer::Call { id, call } => self.call(id, call),
+                ToServer::Notice(Notice::End) => return,
+                ToServer::Notice(notice) => self.notice(notice, descriptors),
+            }
+        }
+        // The channel's end alone says nothing: the supervisor's pidfd does.
+        std::future::pending::<()>().await;
+    }
+
+    fn call(&self, id: u32, call: Call) {
+        let guests = self.guests.clone();
+        match call {
+            Call::Dial { flow, destination } => {
+                tokio::spawn(Arc::clone(&self.flows).dial(flow, destination, move |answer| guests.answer(id, answer)));
+            }
+            Call::DialUnix { flow, path } => {
+                let dial = unix::dial(self.router.clone(), self.directory.clone(), flow, path);
+                tokio::spawn(async move { guests.answer(id, dial.await) });
+            }
+            Call::UdpRelay { destination } => guests.answer(id, self.datagrams.relay(destination)),
+            Call::Peer { address } => guests.answer(id, Answer::Peer(self.peers.of(address))),
+            Call::Names { address } => guests.answer(id, Answer::Names(self.names.of(address))),
+            Call::Fetch { path, what } => {
+                let files = Arc::clone(&self.files);
+                tokio::spawn(async move {
+                    let path = PathBuf::from(std::ffi::OsString::from_vec(path));
+                    let fetched = files.fetch(&path, what == Fetch::Content).await;
+                    let fetched = fetched
+                        .map(|path| path.into_os_string().into_vec())
+                        .map_err(guest::protocol::Errno);
+                    guests.answer(id, Answer::Fetched(fetched));
+                });
+            }
+        }
+    }
+
+    fn notice(&mut self, notice: Notice, mut descriptors: Vec<OwnedFd>) {
+        match notice {
+            Notice::Attach { flow, source } => Arc::clone(&self.flows).attach(flow, source),
+            Notice::Abandon { flow } => self.flows.abandon(flow),
+            Notice::Listen { socket, asked, actual } => self.claims.listen(socket, asked, actual),
+            Notice::Unlisten { socket } => self.claims.unlisten(socket),
+            Notice::Process { pid } => self.tree.add(pid),
+            Notice::Launched { pid } => self.tree.launched(pid, descriptors.pop()),
+            Notice::Fuse => {
+                if let Some(fuse) = descriptors.pop() {
+                    self.files.serve(fuse);
+                }
+            }
+            Notice::End => {}
+        }
+    }
+
+    /// Says goodbye to the agent, so that claims end at once, and ends what is left of the app.
+    async fn end(mut self) {
+        let goodbye = self.router.call(wire::message::RequestBody::Goodbye);
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), goodbye).await;
+        let _ = tokio::task::spawn_blocking(move || self.tree.end()).await;
+    }
+}
+
+/// The machine's nsswitch.conf with the pod's `hosts:` line; without one in the pod, what glibc does without the file.
+fn nsswitch(machine: &str, pod_hosts: Option<&str>) -> String {
+    let hosts = pod_hosts.map_or("files dns", |line| line.trim_start_matches("hosts:").trim());
+    let mut text: String = machine
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("hosts:"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    text.push_str(&format!("hosts: {hosts}\n"));
+    text
+}
+
+fn agent_event(event: wire::message::Event) -> String {
+    match event {
+        wire::message::Event::MirrorDropped { port, connections } => {
+            format!("port {port}: {connections} connections were left out of the mirror, because it could not keep up")
+        }
+        wire::message::Event::Warning(text) => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nsswitch;
+
+    #[test]
+    fn the_pods_hosts_line_replaces_the_machines() {
+        let machine = "passwd: files systemd\nhosts: files mdns4_minimal [NOTFOUND=return] resolve dns\n";
+        assert_eq!(
+            nsswitch(machine, Some("hosts: dns files")),
+            "passwd: files systemd\nhosts: dns files\n"
+        );
+        assert_eq!(nsswitch(machine, None), "passwd: files systemd\nhosts: files dns\n");
+    }
+}

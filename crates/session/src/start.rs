@@ -1,0 +1,134 @@
+//! From a target's name to a running link: connect, ask who the target is, check that what was asked for can work.
+
+use std::time::Instant;
+
+use guest::event::Event;
+use rules::{IncomingMode, IncomingRules};
+use wire::hello::Hello;
+use wire::message::{self, Facts, Open, ReplyBody, RequestBody};
+use wire::{Acceptor, ControlClient, FilesClient, LinkError};
+
+use crate::error::SessionError;
+use crate::guests::Guests;
+use crate::router::{Agent, Router};
+use crate::server::Settings;
+
+/// A session that is connected and knows its target.
+pub(crate) struct Started {
+    pub(crate) router: Router,
+    pub(crate) acceptor: Acceptor,
+    pub(crate) events: tokio::sync::mpsc::Receiver<message::Event>,
+    pub(crate) facts: Facts,
+    pub(crate) env: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) probes: Vec<message::Probe>,
+    /// The incoming rules that can be kept here.
+    pub(crate) incoming: IncomingRules,
+    pub(crate) target: String,
+}
+
+/// Connects and gathers.
+pub(crate) async fn start(settings: &Settings, guests: &Guests) -> Result<Started, SessionError> {
+    let connector = target::Connector::resolve(&settings.target, &settings.kube, &settings.agent).await?;
+    let transport = connector
+        .connect(|phase| {
+            guests.event(Event::Phase {
+                name: phase.name.to_string(),
+                milliseconds: phase.took.and_then(|took| u64::try_from(took.as_millis()).ok()),
+            });
+        })
+        .await?;
+    let begun = Instant::now();
+    let (link, acceptor, peer) = wire::connect(transport, hello(settings)).await?;
+    tracing::debug!(build = %peer.build, "linked");
+    let (control, events) = ControlClient::new(link.open(&Open::Control, &[]).await?);
+    let files = FilesClient::new(link.open(&Open::Files, &[]).await?);
+    let router = Router::single(Agent { link, control, files });
+    let (facts, env) = tokio::try_join!(facts(&router), env(&router))?;
+    guests.event(Event::Phase {
+        name: "facts and environment".to_owned(),
+        milliseconds: u64::try_from(begun.elapsed().as_millis()).ok(),
+    });
+    let incoming = possible(&settings.plan.incoming, &facts, guests)?;
+    for (what, limit) in [("files", &facts.limits.files), ("the environment", &facts.limits.env)] {
+        if let Some(reason) = limit {
+            guests.event(Event::Warning {
+                message: format!("{what} of the target cannot be read: {reason}"),
+            });
+        }
+    }
+    let probes = connector.probes().into_iter().map(wire_probe).collect();
+    Ok(Started {
+        router,
+        acceptor,
+        events,
+        facts,
+        env,
+        probes,
+        incoming,
+        target: connector.describe(),
+    })
+}
+
+fn hello(settings: &Settings) -> Hello {
+    Hello {
+        versions: wire::hello::VERSIONS,
+        features: 0,
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+        session: settings.session,
+        token: settings.token,
+        owner: settings.owner.clone(),
+    }
+}
+
+async fn facts(router: &Router) -> Result<Facts, SessionError> {
+    match router.call(RequestBody::Facts).await? {
+        ReplyBody::Facts(facts) => Ok(facts),
+        other => Err(unexpected("say who the target is", other)),
+    }
+}
+
+async fn env(router: &Router) -> Result<Vec<(Vec<u8>, Vec<u8>)>, SessionError> {
+    match router.call(RequestBody::Env).await? {
+        ReplyBody::Env(pairs) => Ok(pairs.into_iter().map(|(name, value)| (name.0, value.0)).collect()),
+        // Why is in the facts' limits, and is said from there.
+        ReplyBody::Failed(_) => Ok(Vec::new()),
+        other => Err(unexpected("read the target's environment", other)),
+    }
+}
+
+fn unexpected(what: &'static str, reply: ReplyBody) -> SessionError {
+    match reply {
+        ReplyBody::Failed(fault) => SessionError::Agent { what, fault },
+        _ => SessionError::Link(LinkError::UnexpectedReply),
+    }
+}
+
+/// Refuses what was asked for by name and cannot work; a default that cannot work is warned of and switched off.
+fn possible(wanted: &IncomingRules, facts: &Facts, guests: &Guests) -> Result<IncomingRules, SessionError> {
+    let (what, limit) = match wanted.mode {
+        IncomingMode::Off => return Ok(wanted.clone()),
+        IncomingMode::Steal => ("steal", &facts.limits.steal),
+        IncomingMode::Mirror => ("mirror", &facts.limits.mirror),
+    };
+    let Some(reason) = limit else { return Ok(wanted.clone()) };
+    if wanted.explicit || wanted.mode == IncomingMode::Steal {
+        return Err(SessionError::Refused {
+            what,
+            reason: reason.clone(),
+        });
+    }
+    guests.event(Event::Warning {
+        message: format!("incoming traffic is not mirrored: {reason}"),
+    });
+    Ok(IncomingRules {
+        mode: IncomingMode::Off,
+        ..wanted.clone()
+    })
+}
+
+fn wire_probe(probe: target::Probe) -> message::Probe {
+    match probe {
+        target::Probe::Http { port, path, headers } => message::Probe::Http { port, path, headers },
+        target::Probe::Tcp { port } => message::Probe::Tcp { port },
+    }
+}

@@ -1,0 +1,172 @@
+//! Outgoing datagrams: one loopback socket for each remote destination, one flow through the pod for each of the app's
+//! sockets that uses it.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use guest::protocol::{Answer, Errno};
+use tokio::io::{AsyncRead, AsyncWriteExt};
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+use wire::frame;
+use wire::message::{Destination, MAX_DATAGRAM};
+
+use crate::flows;
+use crate::names::Names;
+use crate::relay;
+use crate::router::Router;
+
+/// A flow without datagrams either way for this long is closed, as a NAT would (RFC 4787 REQ-5: at least 2 minutes; DNS
+/// flows are one question and go sooner by their own socket's end).
+const IDLE: Duration = Duration::from_secs(180);
+/// Datagrams of one flow that wait for the link; more are dropped, as a full socket buffer would.
+const QUEUE: usize = 256;
+
+/// The relay sockets by destination.
+pub(crate) struct Datagrams {
+    router: Router,
+    names: Arc<Names>,
+    relays: Mutex<HashMap<SocketAddr, SocketAddr>>,
+}
+
+impl Datagrams {
+    pub(crate) fn new(router: Router, names: Arc<Names>) -> Self {
+        Self {
+            router,
+            names,
+            relays: Mutex::default(),
+        }
+    }
+
+    /// Where datagrams for `destination` go on this machine.
+    pub(crate) fn relay(self: &Arc<Self>, destination: SocketAddr) -> Answer {
+        let mut relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(address) = relays.get(&destination) {
+            return Answer::Relay(Ok(*address));
+        }
+        match open(destination) {
+            Ok((socket, address)) => {
+                relays.insert(destination, address);
+                tokio::spawn(Arc::clone(self).serve(Arc::new(socket), destination));
+                Answer::Relay(Ok(address))
+            }
+            Err(error) => Answer::Relay(Err(Errno(
+                error.raw_os_error().unwrap_or(rustix::io::Errno::NOBUFS.raw_os_error()),
+            ))),
+        }
+    }
+
+    /// Takes the app's datagrams for one destination, from all its sockets.
+    async fn serve(self: Arc<Self>, socket: Arc<UdpSocket>, destination: SocketAddr) {
+        let mut flows: HashMap<SocketAddr, mpsc::Sender<Vec<u8>>> = HashMap::new();
+        let mut buffer = vec![0; MAX_DATAGRAM];
+        loop {
+            let (length, source) = match socket.recv_from(&mut buffer).await {
+                Ok(received) => received,
+                // ICMP errors of earlier sends to sockets that the app closed.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
+                Err(error) => {
+                    tracing::warn!(%error, %destination, "a datagram relay ended");
+                    return;
+                }
+            };
+            let datagram = buffer[..length].to_vec();
+            if destination.port() == 53 && self.names.is_local_question(&datagram) {
+                tokio::spawn(answer_locally(
+                    Arc::clone(&socket),
+                    source,
+                    datagram,
+                    Arc::clone(&self.names),
+                ));
+                continue;
+            }
+            flows.retain(|_, sender| !sender.is_closed());
+            let sender = flows.entry(source).or_insert_with(|| {
+                let (sender, receiver) = mpsc::channel(QUEUE);
+                tokio::spawn(Arc::clone(&self).flow(Arc::clone(&socket), source, destination, receiver));
+                sender
+            });
+            if sender.try_send(datagram).is_err() {
+                tracing::debug!(%destination, "a datagram was dropped: the link is slower than the app");
+            }
+        }
+    }
+
+    /// One of the app's sockets and its counterpart in the pod.
+    async fn flow(
+        self: Arc<Self>,
+        socket: Arc<UdpSocket>,
+        source: SocketAddr,
+        destination: SocketAddr,
+        mut outgoing: mpsc::Receiver<Vec<u8>>,
+    ) {
+        let stream = match flows::dial(&self.router, Destination::Udp(destination)).await {
+            Ok((stream, _)) => stream,
+            Err(errno) => {
+                tracing::debug!(?errno, %destination, "a datagram flow cannot be opened");
+                return;
+            }
+        };
+        let (from_pod, mut to_pod) = tokio::io::split(stream);
+        let mut incoming = spawn_reader(from_pod);
+        loop {
+            tokio::select! {
+                datagram = outgoing.recv() => {
+                    let Some(datagram) = datagram else { break };
+                    if frame::write_datagram(&mut to_pod, &datagram).await.is_err() {
+                        break;
+                    }
+                }
+                datagram = incoming.recv() => {
+                    let Some(datagram) = datagram else { break };
+                    if destination.port() == 53 {
+                        self.names.learn(&datagram);
+                    }
+                    if socket.send_to(&datagram, source).await.is_err() {
+                        break;
+                    }
+                }
+                () = tokio::time::sleep(IDLE) => break,
+            }
+        }
+        let _ = to_pod.shutdown().await;
+    }
+}
+
+/// Reads whole datagrams in a task of its own, so that a half-read frame is never given up in a `select!`.
+fn spawn_reader(mut from_pod: impl AsyncRead + Send + Unpin + 'static) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    tokio::spawn(async move {
+        while let Ok(Some(datagram)) = frame::read_datagram(&mut from_pod).await {
+            if sender.send(datagram).await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn open(destination: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
+    let ip = if destination.is_ipv4() {
+        relay::LOOPBACK.into()
+    } else {
+        Ipv6Addr::LOCALHOST.into()
+    };
+    let socket = std::net::UdpSocket::bind(SocketAddr::new(ip, 0))?;
+    socket.set_nonblocking(true)?;
+    let address = socket.local_addr()?;
+    Ok((UdpSocket::from_std(socket)?, address))
+}
+
+async fn answer_locally(socket: Arc<UdpSocket>, source: SocketAddr, question: Vec<u8>, names: Arc<Names>) {
+    match names.ask_machine(&question).await {
+        Ok(answer) => {
+            names.learn(&answer);
+            let _ = socket.send_to(&answer, source).await;
+        }
+        Err(error) => tracing::debug!(%error, "the machine's resolver does not answer"),
+    }
+}
