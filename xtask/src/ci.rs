@@ -24,7 +24,7 @@ pub struct Options {
 /// # Errors
 /// The first step that fails.
 pub fn run(options: &Options) -> Result<(), String> {
-    step("system packages", testbed::install_packages)?;
+    step("system packages", || testbed::install_packages().map_err(|error| error.to_string()))?;
     step("format", || shell::run(&mut cargo(["fmt", "--all", "--check"])))?;
     step("house rules", tidy::run)?;
     step("build the executable", dist::run)?;
@@ -36,7 +36,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     if options.no_cluster {
         return Ok(());
     }
-    step("the testbed", || testbed::up().map(drop).map_err(|error| error.to_string()))?;
+    step("the testbed", || testbed::up(&testbed::Options::QUIET).map(drop).map_err(|error| error.to_string()))?;
     let tested = step("end to end", || shell::run(&mut end_to_end(options)));
     if options.keep {
         return tested;

@@ -15,7 +15,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("nft", &[]),
     ("capture", &[]),
-    ("http-route", &["rules"]),
+    ("http-route", &[]),
     ("guest", &["rules"]),
     ("config", &["rules"]),
     ("trap", &["guest", "rules"]),
@@ -27,7 +27,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that may hold unsafe code at all, each in its `sys` module or, where the crate is a kernel interface, anywhere.
-const MAY_BE_UNSAFE: &[&str] = &["trap", "nft", "capture", "guest", "view", "target", "agent", "session"];
+const MAY_BE_UNSAFE: &[&str] = &["trap", "nft", "capture", "guest", "view", "target", "agent", "session", "inpod"];
 
 /// # Errors
 /// Every broken rule, a line each.

@@ -59,6 +59,14 @@ impl Channel {
         Ok((Self { socket: a }, Self { socket: b }))
     }
 
+    /// Another handle to the same end.
+    ///
+    /// # Errors
+    /// As `fcntl(2)` with `F_DUPFD_CLOEXEC`.
+    pub fn try_clone(&self) -> std::io::Result<Self> {
+        Ok(Self { socket: self.socket.try_clone()? })
+    }
+
     /// Sends one message with its descriptors (at most three).
     ///
     /// # Errors
@@ -138,6 +146,20 @@ impl Channel {
                 Ok((postcard::from_bytes(&long)?, descriptors))
             }
         }
+    }
+}
+
+/// An end that another process was started with.
+impl From<OwnedFd> for Channel {
+    fn from(socket: OwnedFd) -> Self {
+        Self { socket }
+    }
+}
+
+/// To start another process with.
+impl From<Channel> for OwnedFd {
+    fn from(channel: Channel) -> Self {
+        channel.socket
     }
 }
 

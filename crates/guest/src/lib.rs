@@ -5,6 +5,7 @@
 //! it passes besides plain values are descriptors.
 
 pub mod channel;
+pub mod elf;
 pub mod event;
 pub mod marker;
 pub mod protocol;

@@ -156,3 +156,9 @@ pub struct Ready {
     /// Words for the summary: "pod/web-abc, container web (node n1)".
     pub target: String,
 }
+
+/// Entry for fuzzing: any bytes as a message of either direction must not panic.
+pub fn fuzz(data: &[u8]) {
+    let _ = postcard::from_bytes::<ToServer>(data);
+    let _ = postcard::from_bytes::<FromServer>(data);
+}

@@ -7,7 +7,9 @@ use rustix::io::Errno;
 #[non_exhaustive]
 pub enum Error {
     /// EPERM or EACCES for the whole request.
-    #[error("{doing}: not permitted: the process lacks NET_ADMIN in the user namespace that owns this network namespace")]
+    #[error(
+        "{doing}: not permitted: the process lacks NET_ADMIN in the user namespace that owns this network namespace"
+    )]
     Permission {
         /// What was being done.
         doing: String,
@@ -82,9 +84,11 @@ pub(crate) fn meaning(doing: &str, step: Step, errno: Errno) -> Error {
             Error::Missing { doing }
         }
         // nf_tables_newtable: EPERM when another socket owns it, EEXIST when none does or we do.
-        (Step::Table, Errno::PERM | Errno::EXIST | Errno::BUSY) => {
-            Error::Held { doing, table: String::new(), holder: None }
-        }
+        (Step::Table, Errno::PERM | Errno::EXIST | Errno::BUSY) => Error::Held {
+            doing,
+            table: String::new(),
+            holder: None,
+        },
         // Before 5.12 an unknown flag is EINVAL, since then EOPNOTSUPP.
         (Step::Table, Errno::INVAL | Errno::OPNOTSUPP) => Error::NoOwnerFlag { doing },
         (Step::Part, Errno::NOENT | Errno::OPNOTSUPP) => Error::Missing { doing },
@@ -124,7 +128,11 @@ mod tests {
             (Step::Change, Errno::NOENT, "creating: No such file"),
             (Step::Part, Errno::NOMEM, "creating: Cannot allocate"),
         ] {
-            assert!(text(step, errno).contains(expect), "{step:?} {errno:?}: {}", text(step, errno));
+            assert!(
+                text(step, errno).contains(expect),
+                "{step:?} {errno:?}: {}",
+                text(step, errno)
+            );
         }
     }
 }

@@ -101,7 +101,7 @@ impl<'a> Rule<'a> {
     }
 
     /// `fib daddr type local`
-    pub(crate) fn to_own_address(&mut self) {
+    pub(crate) fn own_address(&mut self) {
         self.expression("fib", |data| {
             data.u32(1, REGISTER);
             data.u32(2, 3); // NFT_FIB_RESULT_ADDRTYPE

@@ -84,7 +84,10 @@ impl Reply<'_> {
         if self.kind != nlm::TYPE_ERROR {
             return None;
         }
-        let code = self.payload.first_chunk::<4>().map_or(-libc::EBADMSG, |bytes| i32::from_ne_bytes(*bytes));
+        let code = self
+            .payload
+            .first_chunk::<4>()
+            .map_or(-libc::EBADMSG, |bytes| i32::from_ne_bytes(*bytes));
         Some(code.saturating_neg())
     }
 }

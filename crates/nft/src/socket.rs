@@ -11,7 +11,7 @@ use crate::message::{Reply, Writer, replies};
 use crate::uapi::{self, nfproto, nlm};
 
 /// A datagram of replies is never longer: acknowledgements carry headers only, errors our own request back.
-const REPLY: usize = 64 * 1024;
+const REPLY: usize = 32 * 1024;
 
 /// The netlink socket that owns a [`Table`](crate::Table). Clones are the same descriptor.
 ///
@@ -50,7 +50,10 @@ impl Socket {
             Some(netlink::NETFILTER),
         )
         .map_err(|errno| meaning("opening a netfilter netlink socket", Step::Whole, errno))?;
-        Ok(Socket(Arc::new(Inner { fd, sequence: Mutex::new(1) })))
+        Ok(Socket(Arc::new(Inner {
+            fd,
+            sequence: Mutex::new(1),
+        })))
     }
 
     /// Sends the batch; all of it takes effect at once, or nothing does.
@@ -106,17 +109,27 @@ impl Socket {
             Some((0, errno)) => Err(meaning(batch.doing, Step::Whole, errno)),
             Some((index, errno)) => {
                 let message = &batch.messages[index - 1];
-                Err(meaning(&format!("{}: {}", batch.doing, message.what), message.step, errno))
+                Err(meaning(
+                    &format!("{}: {}", batch.doing, message.what),
+                    message.step,
+                    errno,
+                ))
             }
-            None if acknowledged < batch.messages.len() => {
-                Err(Error::Kernel { doing: batch.doing.to_owned(), errno: Errno::NOBUFS })
-            }
+            None if acknowledged < batch.messages.len() => Err(Error::Kernel {
+                doing: batch.doing.to_owned(),
+                errno: Errno::NOBUFS,
+            }),
             None => Ok(()),
         }
     }
 
     /// One request that is not part of a batch, such as reading a table.
-    pub(crate) fn request(&self, message: &Message, doing: &str, mut each: impl FnMut(&Reply<'_>)) -> Result<(), Error> {
+    pub(crate) fn request(
+        &self,
+        message: &Message,
+        doing: &str,
+        mut each: impl FnMut(&Reply<'_>),
+    ) -> Result<(), Error> {
         let mut sequence = self.0.sequence.lock().unwrap_or_else(PoisonError::into_inner);
         let number = *sequence;
         *sequence = sequence.wrapping_add(1);
@@ -171,7 +184,10 @@ pub(crate) struct Batch {
 
 impl Batch {
     pub(crate) fn new(doing: &'static str) -> Batch {
-        Batch { doing, messages: Vec::new() }
+        Batch {
+            doing,
+            messages: Vec::new(),
+        }
     }
 
     pub(crate) fn push(&mut self, message: Message) {

@@ -1,10 +1,12 @@
 //! Outgoing connections and datagrams: which destinations are reached from the pod.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::str::FromStr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
-use crate::{NamePattern, Place, Verdict};
+use crate::{NamePattern, NamePatternError, Place, Verdict};
 
 /// Transport of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,6 +31,98 @@ pub struct AddressRule {
     pub port: Option<u16>,
     /// As the person wrote it.
     pub source: String,
+}
+
+/// An entry of an address list that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddressRuleError {
+    #[error("it is empty")]
+    Empty,
+    #[error("`{0}` is not a port; ports are 1 to 65535")]
+    Port(String),
+    #[error("`{0}` is not an IP address or a network such as `10.0.0.0/8`")]
+    Net(String),
+    #[error("`{written}` has bits set beyond its prefix; write `{meant}`")]
+    HostBits { written: String, meant: IpNet },
+    #[error("`[` is not closed by `]`")]
+    Bracket,
+    #[error(transparent)]
+    Name(#[from] NamePatternError),
+}
+
+impl FromStr for AddressRule {
+    type Err = AddressRuleError;
+
+    /// Reads `10.0.0.0/8`, `10.0.0.1`, `fd00::/8`, `db.internal`, `*.corp`, each with an optional `:port`, or `:port` alone.
+    /// An IPv6 address that has a port stands in brackets: `[fd00::1]:5432`.
+    fn from_str(source: &str) -> Result<Self, Self::Err> {
+        let (host, port) = split_port(source.trim())?;
+        let endpoints = match host {
+            "" | "*" if port.is_some() => Endpoints::Any,
+            "" => return Err(AddressRuleError::Empty),
+            host if host.contains('/') || host.contains(':') || host.parse::<IpAddr>().is_ok() => {
+                Endpoints::Net(net(host)?)
+            }
+            host => Endpoints::Name(NamePattern::parse(host)?),
+        };
+        Ok(Self {
+            endpoints,
+            port,
+            source: source.trim().to_owned(),
+        })
+    }
+}
+
+fn split_port(source: &str) -> Result<(&str, Option<u16>), AddressRuleError> {
+    if let Some(rest) = source.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']').ok_or(AddressRuleError::Bracket)?;
+        return match rest.strip_prefix(':') {
+            Some(digits) => Ok((host, Some(port(digits)?))),
+            None if rest.is_empty() => Ok((host, None)),
+            None => Err(AddressRuleError::Port(rest.to_owned())),
+        };
+    }
+    match source.split_once(':') {
+        // Two colons or more without brackets: an IPv6 address.
+        Some((_, rest)) if rest.contains(':') => Ok((source, None)),
+        Some((host, digits)) => Ok((host, Some(port(digits)?))),
+        None => Ok((source, None)),
+    }
+}
+
+fn port(digits: &str) -> Result<u16, AddressRuleError> {
+    let number = digits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| digits.parse().ok())
+        .flatten();
+    number
+        .filter(|port| *port != 0)
+        .ok_or_else(|| AddressRuleError::Port(digits.to_owned()))
+}
+
+/// A network as the kernel's destinations are compared with it: IPv4 inside `::ffff:0:0/96` becomes IPv4.
+fn net(host: &str) -> Result<IpNet, AddressRuleError> {
+    let net = match host.contains('/') {
+        true => host
+            .parse::<IpNet>()
+            .map_err(|_| AddressRuleError::Net(host.to_owned()))?,
+        false => IpNet::from(
+            host.parse::<IpAddr>()
+                .map_err(|_| AddressRuleError::Net(host.to_owned()))?,
+        ),
+    };
+    if net.trunc() != net {
+        return Err(AddressRuleError::HostBits {
+            written: host.to_owned(),
+            meant: net.trunc(),
+        });
+    }
+    let IpNet::V6(v6) = net else { return Ok(net) };
+    let mapped = v6.prefix_len().checked_sub(96).zip(v6.network().to_ipv4_mapped());
+    Ok(mapped
+        .and_then(|(length, v4)| Ipv4Net::new(v4, length).ok())
+        .map_or(net, IpNet::V4))
 }
 
 impl AddressRule {
@@ -57,7 +151,13 @@ pub struct OutgoingRules {
 
 impl Default for OutgoingRules {
     fn default() -> Self {
-        Self { tcp: true, udp: true, unix: Vec::new(), local: Vec::new(), remote: Vec::new() }
+        Self {
+            tcp: true,
+            udp: true,
+            unix: Vec::new(),
+            local: Vec::new(),
+            remote: Vec::new(),
+        }
     }
 }
 
@@ -91,13 +191,22 @@ impl OutgoingRules {
         if destination.ip().is_loopback() && context.own_listener {
             return Verdict::new(Place::Local, "the app itself listens there");
         }
-        if destination.ip().is_multicast() {
-            return Verdict::new(Place::Local, "multicast stays on this machine");
+        if destination.ip().is_multicast() || destination.ip() == IpAddr::V4(std::net::Ipv4Addr::BROADCAST) {
+            return Verdict::new(Place::Local, "multicast and broadcast stay on this machine");
         }
         if !self.remote.is_empty() {
             return Verdict::new(Place::Local, "outgoing.remote does not list it");
         }
         Verdict::new(Place::Remote, "outgoing traffic is remote by default")
+    }
+
+    /// Decides a unix socket by its absolute path. Abstract sockets are never asked about: they are local.
+    #[must_use]
+    pub fn decide_unix(&self, path: &Path) -> Verdict {
+        match self.unix.iter().find(|pattern| pattern.matches(path)) {
+            Some(pattern) => Verdict::new(Place::Remote, format!("outgoing.unix lists {}", pattern.source())),
+            None => Verdict::new(Place::Local, "unix sockets are local unless outgoing.unix lists them"),
+        }
     }
 }
 

@@ -12,12 +12,13 @@ mod path;
 mod request;
 mod skip;
 
-pub use address::{AddressContext, AddressRule, Endpoints, OutgoingRules, Protocol};
-pub use env::EnvRules;
-pub use name::{NamePattern, NameRules};
+pub use address::{AddressContext, AddressRule, AddressRuleError, Endpoints, OutgoingRules, Protocol};
+pub use env::{EXCLUDED, EnvRules};
+pub use name::{NamePattern, NamePatternError, NameRules};
+pub use path::{DEVELOPER, HIDDEN_NAME_SERVICES, IDENTITY, KERNEL, SCRATCH, SYSTEM};
 pub use path::{FileMode, FileRules, PathPattern};
-pub use request::{Filter, HeaderPattern, MAX_PATTERN_BYTES, PatternError};
-pub use skip::SkipRules;
+pub use request::{Filter, HeaderPattern, MAX_PATTERN_BYTES, PatternError, fuzz};
+pub use skip::{BUILD_TOOLS, SkipRules};
 
 use std::collections::BTreeMap;
 

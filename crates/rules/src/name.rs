@@ -6,7 +6,69 @@ use crate::{Place, Verdict};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamePattern(String);
 
+/// The longest name in bytes (RFC 1035 section 3.1, without the final dot).
+const MAX_NAME: usize = 253;
+
+/// A pattern that could never match, or not as meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NamePatternError {
+    #[error("a name is missing")]
+    Empty,
+    #[error("it is {0} bytes long; a name has at most {MAX_NAME}")]
+    TooLong(usize),
+    #[error("`{0}` has a `*` that is not its first label; write `*.suffix` or `*`")]
+    Star(String),
+    #[error("`{0}` has an empty label, or one of more than 63 bytes")]
+    Label(String),
+    #[error(
+        "`{name}` has the character `{character}`, which no host name has (write others than ASCII in their `xn--` form)"
+    )]
+    Character { name: String, character: char },
+    #[error("`{0}` is neither an IP address nor a name: the last label of a name is not a number")]
+    Numeric(String),
+}
+
 impl NamePattern {
+    /// Reads what a person wrote: a name, `*.suffix` or `*`.
+    ///
+    /// # Errors
+    /// When it is not one of these: it would never match.
+    pub fn parse(pattern: &str) -> Result<Self, NamePatternError> {
+        let name = pattern.strip_suffix('.').unwrap_or(pattern);
+        if pattern == "*" {
+            return Ok(Self::new(pattern));
+        }
+        if name.is_empty() {
+            return Err(NamePatternError::Empty);
+        }
+        if name.len() > MAX_NAME {
+            return Err(NamePatternError::TooLong(name.len()));
+        }
+        let labels = name.strip_prefix("*.").unwrap_or(name);
+        if labels.contains('*') {
+            return Err(NamePatternError::Star(pattern.to_owned()));
+        }
+        let allowed = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+        if let Some(character) = labels.chars().find(|character| !allowed(*character)) {
+            return Err(NamePatternError::Character {
+                name: pattern.to_owned(),
+                character,
+            });
+        }
+        if labels.split('.').any(|label| label.is_empty() || label.len() > 63) {
+            return Err(NamePatternError::Label(pattern.to_owned()));
+        }
+        if labels
+            .rsplit('.')
+            .next()
+            .is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()))
+        {
+            return Err(NamePatternError::Numeric(pattern.to_owned()));
+        }
+        Ok(Self::new(name))
+    }
+
+    /// Takes the pattern as it is; [`NamePattern::parse`] checks it.
     #[must_use]
     pub fn new(pattern: &str) -> Self {
         Self(pattern.trim_end_matches('.').to_ascii_lowercase())
@@ -46,7 +108,11 @@ pub struct NameRules {
 
 impl Default for NameRules {
     fn default() -> Self {
-        Self { on: true, local: Vec::new(), remote: Vec::new() }
+        Self {
+            on: true,
+            local: Vec::new(),
+            remote: Vec::new(),
+        }
     }
 }
 

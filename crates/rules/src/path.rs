@@ -16,10 +16,9 @@ pub enum FileMode {
     Read,
 }
 
-/// A path prefix (`/data/models`) or a glob (`/data/**/*.json`).
+/// A path (`/data/models`) or a glob (`/data/**/*.d`): what it names and everything below that.
 #[derive(Debug, Clone)]
 pub enum PathPattern {
-    /// The path itself and everything below it.
     Prefix(PathBuf),
     Glob(GlobMatcher),
 }
@@ -29,7 +28,8 @@ impl PathPattern {
     pub fn matches(&self, path: &Path) -> bool {
         match self {
             Self::Prefix(prefix) => path.starts_with(prefix),
-            Self::Glob(glob) => glob.is_match(path),
+            // Above too: what lies below a hidden or local directory must not be reached around it.
+            Self::Glob(glob) => path.ancestors().any(|path| glob.is_match(path)),
         }
     }
 
@@ -42,26 +42,83 @@ impl PathPattern {
     }
 }
 
-/// Paths below these are the machine's without fallback: programs, libraries and kernel interfaces. Mixing the pod's into
-/// local programs would crash them, and start-up probes dozens of absent paths there.
+/// Kernel interfaces: the machine's, whatever the pod mounts there.
+pub const KERNEL: &[&str] = &["/proc", "/sys", "/dev"];
+
+/// Paths below these are the machine's without fallback: programs and libraries. Mixing the pod's into local programs would
+/// crash them, and start-up probes dozens of absent paths there. A volume of the pod wins only when it is mounted deeper than
+/// the deepest entry (`/usr/share/nginx/html` is the pod's, a volume at `/usr/lib` is not).
 pub const SYSTEM: &[&str] = &[
-    "/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/opt", "/proc", "/sys", "/dev", "/boot", "/nix", "/snap",
+    "/usr",
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/libexec",
+    "/usr/libx32",
+    "/usr/local",
+    "/usr/local/bin",
+    "/usr/local/lib",
+    "/usr/sbin",
+    "/usr/share",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/bin",
+    "/sbin",
+    "/opt",
+    "/boot",
+    "/nix",
+    "/snap",
 ];
 
 /// Paths below these are the developer's, unless the pod mounts a volume there.
 pub const DEVELOPER: &[&str] = &[
-    "/etc", "/home", "/root", "/tmp", "/run", "/var/run", "/var/tmp", "/var/lib", "/var/cache", "/var/log", "/var/spool", "/mnt",
-    "/media", "/lost+found",
+    "/etc",
+    "/home",
+    "/root",
+    "/tmp",
+    "/run",
+    "/var/run",
+    "/var/tmp",
+    "/var/lib",
+    "/var/cache",
+    "/var/log",
+    "/var/spool",
+    "/mnt",
+    "/media",
+    "/lost+found",
+];
+
+/// Directories everyone writes to. Pods with a read-only root mount an empty volume exactly there; the app's own scratch
+/// files must not meet it, so only volumes mounted deeper are the pod's.
+pub const SCRATCH: &[&str] = &[
+    "/etc",
+    "/home",
+    "/tmp",
+    "/run",
+    "/var/run",
+    "/var/tmp",
+    "/var/cache",
+    "/var/log",
 ];
 
 /// Always the pod's while any file is remote: they say who and where the app is.
 pub const IDENTITY: &[&str] = &[
-    "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/run/secrets", "/var/run/secrets",
+    "/etc/hosts",
+    "/etc/hostname",
+    "/etc/resolv.conf",
+    "/run/secrets",
+    "/var/run/secrets",
 ];
 
 /// Sockets of local name services: hidden, or names would be answered by the machine.
 pub const HIDDEN_NAME_SERVICES: &[&str] = &[
-    "/run/nscd", "/var/run/nscd", "/run/systemd/resolve/io.systemd.Resolve", "/run/avahi-daemon/socket",
+    "/run/nscd",
+    "/var/run/nscd",
+    "/run/systemd/resolve/io.systemd.Resolve",
+    "/run/avahi-daemon/socket",
     "/var/run/avahi-daemon/socket",
 ];
 
@@ -72,18 +129,24 @@ pub struct FileRules {
     pub remote: Vec<PathPattern>,
     pub local: Vec<PathPattern>,
     pub hidden: Vec<PathPattern>,
-    /// Path as the app says it (key) to path in the pod (value), by prefix.
+    /// Path as the app says it (key) to path in the pod (value), by prefix; the longest one counts.
     pub map: Vec<(PathBuf, PathBuf)>,
     /// Mount points of the pod's volumes: known once the agent has answered.
     pub volumes: Vec<PathBuf>,
     /// The working directory, the program and what else of this machine must stay: filled in at launch.
     pub kept: Vec<PathBuf>,
+    /// Names are answered by this machine (`dns.on` is false), so its name services stay visible.
+    pub local_names: bool,
 }
 
 impl FileRules {
-    /// Decides an absolute path that has no `.` or `..` in it.
+    /// Decides an absolute path that has no `.` or `..` in it. Lists first (hidden, local, remote), then `map`, then the
+    /// mode; there the deepest of the pod's volumes, kept paths and well-known directories decides.
     #[must_use]
     pub fn decide(&self, path: &Path) -> Verdict {
+        if !path.is_absolute() {
+            return Verdict::new(Place::Local, "a relative path is decided where it leads");
+        }
         for (place, list, key) in [
             (Place::Hidden, &self.hidden, "hidden"),
             (Place::Local, &self.local, "local"),
@@ -93,32 +156,51 @@ impl FileRules {
                 return Verdict::new(place, format!("files.{key} lists {}", pattern.source()));
             }
         }
-        if let Some((from, _)) = self.map.iter().find(|(from, _)| path.starts_with(from)) {
+        if let Some((from, _)) = self.mapping(path) {
             return Verdict::new(Place::Remote, format!("files.map maps {}", from.display()));
         }
-        if below(path, HIDDEN_NAME_SERVICES) {
-            return Verdict::new(Place::Hidden, "names are answered by the pod, so local name services are hidden");
+        if !self.local_names && below(path, HIDDEN_NAME_SERVICES) {
+            return Verdict::new(
+                Place::Hidden,
+                "names are answered by the pod, so local name services are hidden",
+            );
         }
         if self.mode == FileMode::Local {
             return Verdict::new(Place::Local, "files.mode is local");
         }
+        if below(path, KERNEL) {
+            return Verdict::new(Place::Local, "kernel interfaces are local");
+        }
         if below(path, IDENTITY) {
             return Verdict::new(Place::Remote, "says who and where the pod is");
         }
-        if let Some(volume) = self.volumes.iter().find(|volume| path.starts_with(volume)) {
-            return Verdict::new(Place::Remote, format!("the pod mounts a volume at {}", volume.display()));
-        }
-        if below(path, SYSTEM) {
-            return Verdict::new(Place::Local, "programs, libraries and kernel interfaces are local");
-        }
-        if let Some(kept) = self.kept.iter().find(|kept| path.starts_with(kept)) {
-            return Verdict::new(Place::Local, format!("{} is the developer's", kept.display()));
-        }
-        if below(path, DEVELOPER) {
-            return Verdict::new(Place::Local, "a developer's or machine's own directory");
-        }
         if path == Path::new("/") {
             return Verdict::new(Place::Local, "the root lists both");
+        }
+        self.decide_by_depth(path)
+    }
+
+    fn decide_by_depth(&self, path: &Path) -> Verdict {
+        let volume = deepest(path, &self.volumes);
+        let kept = deepest(path, &self.kept);
+        let system = deepest_of(path, SYSTEM);
+        let developer = deepest_of(path, DEVELOPER);
+        let scratch = deepest_of(path, SCRATCH);
+        let local = [kept, system, scratch].into_iter().map(depth).max().unwrap_or(0);
+        if let Some(volume) = volume.filter(|_| depth(volume) > local && depth(volume) >= depth(developer)) {
+            return Verdict::new(
+                Place::Remote,
+                format!("the pod mounts a volume at {}", volume.display()),
+            );
+        }
+        if system.is_some() {
+            return Verdict::new(Place::Local, "programs and libraries are local");
+        }
+        if let Some(kept) = kept {
+            return Verdict::new(Place::Local, format!("{} is the developer's", kept.display()));
+        }
+        if developer.is_some() {
+            return Verdict::new(Place::Local, "a developer's or machine's own directory");
         }
         Verdict::new(Place::Remote, "not a system or developer path")
     }
@@ -126,15 +208,46 @@ impl FileRules {
     /// The path in the pod that `path` stands for.
     #[must_use]
     pub fn in_pod(&self, path: &Path) -> PathBuf {
-        for (from, to) in &self.map {
-            if let Ok(rest) = path.strip_prefix(from) {
-                return if rest.as_os_str().is_empty() { to.clone() } else { to.join(rest) };
-            }
+        match self.mapping(path) {
+            Some((from, to)) => match path.strip_prefix(from) {
+                Ok(rest) if !rest.as_os_str().is_empty() => to.join(rest),
+                _ => to.clone(),
+            },
+            None => path.to_owned(),
         }
-        path.to_owned()
+    }
+
+    fn mapping(&self, path: &Path) -> Option<&(PathBuf, PathBuf)> {
+        let matching = self.map.iter().filter(|(from, _)| path.starts_with(from));
+        matching.max_by_key(|(from, _)| from.components().count())
     }
 }
 
 fn below(path: &Path, list: &[&str]) -> bool {
-    list.iter().any(|prefix| path.starts_with(prefix))
+    list.iter().any(|prefix| under(path, prefix))
+}
+
+/// As [`Path::starts_with`] for a prefix without trailing slash, but without parsing components: this is asked for every
+/// path of the app.
+fn under(path: &Path, prefix: &str) -> bool {
+    let rest = path.as_os_str().as_encoded_bytes().strip_prefix(prefix.as_bytes());
+    rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+/// The longest of `list` that `path` is or lies below.
+fn deepest_of(path: &Path, list: &'static [&'static str]) -> Option<&'static Path> {
+    list.iter()
+        .filter(|prefix| under(path, prefix))
+        .max_by_key(|prefix| prefix.len())
+        .map(Path::new)
+}
+
+fn deepest<'a>(path: &Path, prefixes: &'a [PathBuf]) -> Option<&'a Path> {
+    let matching = prefixes.iter().filter(|prefix| path.starts_with(prefix));
+    matching.max_by_key(|prefix| depth(Some(prefix))).map(PathBuf::as_path)
+}
+
+/// Of two prefixes of one path the longer is the deeper; 0 where there is none.
+fn depth(path: Option<&Path>) -> usize {
+    path.map_or(0, |path| path.as_os_str().len())
 }

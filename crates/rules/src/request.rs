@@ -1,5 +1,7 @@
 //! Requests: which of the pod's incoming HTTP requests a session wants.
 
+use std::str::FromStr;
+
 use regex::bytes::{Regex, RegexBuilder};
 
 /// The longest pattern that is accepted, in bytes.
@@ -12,10 +14,21 @@ const MAX_COMPILED_BYTES: usize = 1 << 20;
 pub enum PatternError {
     #[error("the pattern is {0} bytes long; at most {MAX_PATTERN_BYTES} are accepted")]
     TooLong(usize),
-    #[error("not a regular expression: {0}")]
+    #[error("not a regular expression: {}", regex_reason(.0))]
     Invalid(#[from] regex::Error),
     #[error("`{0}` is not a header name")]
     Name(String),
+    #[error("the value holds a control character, which no header has")]
+    Value,
+    #[error("`{0}` is neither `Name=value` nor `re:PATTERN`")]
+    Form(String),
+}
+
+/// The library's own message draws the pattern over several lines; its last one says what is wrong.
+fn regex_reason(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
 /// One condition on a request's headers.
@@ -27,16 +40,38 @@ pub enum HeaderPattern {
     Regex(Regex),
 }
 
+impl FromStr for HeaderPattern {
+    type Err = PatternError;
+
+    /// Reads `Name=value` or `re:PATTERN`. No field name has a `:` (RFC 9110 section 5.1), so neither hides the other.
+    fn from_str(written: &str) -> Result<Self, Self::Err> {
+        if let Some(pattern) = written.strip_prefix("re:") {
+            return Self::regex(pattern);
+        }
+        match written.split_once('=') {
+            Some((name, value)) => Self::exact(name.trim(), value.trim_matches([' ', '\t'])),
+            None => Err(PatternError::Form(written.to_owned())),
+        }
+    }
+}
+
 impl HeaderPattern {
     /// # Errors
-    /// When `name` is not an HTTP field name or the whole is too long.
+    /// When `name` is not an HTTP field name, `value` holds a control character, or the whole is too long.
     pub fn exact(name: &str, value: &str) -> Result<Self, PatternError> {
         let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         if name.is_empty() || !name.bytes().all(token) {
             return Err(PatternError::Name(name.to_owned()));
         }
+        // RFC 9110 section 5.5: a field value has none but the tab.
+        if value.bytes().any(|byte| byte != b'\t' && byte.is_ascii_control()) {
+            return Err(PatternError::Value);
+        }
         bounded(name.len() + value.len())?;
-        Ok(Self::Exact { name: name.to_owned(), value: value.to_owned() })
+        Ok(Self::Exact {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        })
     }
 
     /// # Errors
@@ -44,7 +79,12 @@ impl HeaderPattern {
     pub fn regex(pattern: &str) -> Result<Self, PatternError> {
         bounded(pattern.len())?;
         Ok(Self::Regex(
-            RegexBuilder::new(pattern).case_insensitive(true).unicode(false).size_limit(MAX_COMPILED_BYTES).build()?,
+            RegexBuilder::new(pattern)
+                .case_insensitive(true)
+                .unicode(false)
+                .size_limit(MAX_COMPILED_BYTES)
+                .dfa_size_limit(MAX_COMPILED_BYTES)
+                .build()?,
         ))
     }
 
@@ -52,9 +92,10 @@ impl HeaderPattern {
     #[must_use]
     pub fn matches(&self, name: &[u8], value: &[u8]) -> bool {
         match self {
-            Self::Exact { name: wanted, value: expected } => {
-                name.eq_ignore_ascii_case(wanted.as_bytes()) && value == expected.as_bytes()
-            }
+            Self::Exact {
+                name: wanted,
+                value: expected,
+            } => name.eq_ignore_ascii_case(wanted.as_bytes()) && value == expected.as_bytes(),
             Self::Regex(regex) => {
                 let mut line = Vec::with_capacity(name.len() + 2 + value.len());
                 line.extend_from_slice(name);
@@ -67,7 +108,11 @@ impl HeaderPattern {
 }
 
 fn bounded(length: usize) -> Result<(), PatternError> {
-    if length > MAX_PATTERN_BYTES { Err(PatternError::TooLong(length)) } else { Ok(()) }
+    if length > MAX_PATTERN_BYTES {
+        Err(PatternError::TooLong(length))
+    } else {
+        Ok(())
+    }
 }
 
 /// All patterns must match, each by some field. Without patterns, everything matches and no HTTP is parsed.
@@ -85,7 +130,23 @@ impl Filter {
 
     /// Whether a request with these fields is wanted.
     #[must_use]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the iterator is walked once for each pattern"
+    )]
     pub fn matches<'a>(&self, fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone) -> bool {
-        self.headers.iter().all(|pattern| fields.clone().any(|(name, value)| pattern.matches(name, value)))
+        self.headers
+            .iter()
+            .all(|pattern| fields.clone().any(|(name, value)| pattern.matches(name, value)))
+    }
+}
+
+/// The fuzz entry: a pattern, a line feed, and the value of a field `x-fuzz` to try it on.
+pub fn fuzz(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (pattern, value) = text.split_once('\n').unwrap_or((&text, ""));
+    for pattern in [HeaderPattern::regex(pattern), pattern.parse()].into_iter().flatten() {
+        let filter = Filter { headers: vec![pattern] };
+        let _ = filter.matches([(&b"x-fuzz"[..], value.as_bytes())].into_iter());
     }
 }

@@ -5,8 +5,34 @@ use std::path::Path;
 
 /// Build tools that are skipped by default: their children are decided anew.
 pub const BUILD_TOOLS: &[&str] = &[
-    "cc", "gcc", "g++", "c++", "clang", "clang++", "cc1", "cc1plus", "as", "ld", "ld.bfd", "ld.gold", "ld.lld", "mold", "collect2",
-    "ar", "rustc", "git", "git-remote-https", "apt", "apt-get", "dpkg", "compile", "link", "asm", "cgo", "javac", "kotlinc",
+    "cc",
+    "gcc",
+    "g++",
+    "c++",
+    "clang",
+    "clang++",
+    "cc1",
+    "cc1plus",
+    "as",
+    "ld",
+    "ld.bfd",
+    "ld.gold",
+    "ld.lld",
+    "mold",
+    "collect2",
+    "ar",
+    "rustc",
+    "git",
+    "git-remote-https",
+    "apt",
+    "apt-get",
+    "dpkg",
+    "compile",
+    "link",
+    "asm",
+    "cgo",
+    "javac",
+    "kotlinc",
 ];
 
 /// Which executables are skipped, by file name or by whole path.
@@ -18,7 +44,10 @@ pub struct SkipRules {
 
 impl Default for SkipRules {
     fn default() -> Self {
-        Self { build_tools: true, programs: Vec::new() }
+        Self {
+            build_tools: true,
+            programs: Vec::new(),
+        }
     }
 }
 
@@ -28,6 +57,9 @@ impl SkipRules {
     pub fn skips(&self, executable: &Path) -> bool {
         let name = executable.file_name().unwrap_or(OsStr::new(""));
         (self.build_tools && BUILD_TOOLS.iter().any(|tool| name == *tool))
-            || self.programs.iter().any(|program| name == program.as_str() || executable == Path::new(program))
+            || self
+                .programs
+                .iter()
+                .any(|program| name == program.as_str() || executable == Path::new(program))
     }
 }

@@ -13,6 +13,8 @@ pub(crate) enum SessionError {
         what: &'static str,
         fault: wire::message::Fault,
     },
+    #[error("the agent was asked to {what} and answered something else")]
+    Confused { what: &'static str },
     #[error("{what} is refused here: {reason}")]
     Refused { what: &'static str, reason: String },
     #[error("cannot {what} on this machine")]
@@ -32,7 +34,7 @@ impl SessionError {
         }
         let (kind, hints) = match self {
             Self::Target(error) => (FailureKind::Target, error.hints()),
-            Self::Link(_) | Self::Agent { .. } => (FailureKind::Target, Vec::new()),
+            Self::Link(_) | Self::Agent { .. } | Self::Confused { .. } => (FailureKind::Target, Vec::new()),
             Self::Refused { what: "steal", .. } => (
                 FailureKind::Refused,
                 vec!["use --mirror or --no-incoming, or a target that allows it".to_owned()],

@@ -26,4 +26,5 @@ mod udp;
 mod unix;
 
 pub use directory::Directory;
+pub use names::fuzz;
 pub use server::Settings;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use wire::message::{FileAnswer, FileOperation, Open, ReplyBody, RequestBody};
+use wire::message::{Open, ReplyBody, RequestBody};
 use wire::{ControlClient, FilesClient, Link, LinkError, Stream};
 
 /// One agent of a session.
@@ -49,10 +49,5 @@ impl Router {
     /// Asks the primary.
     pub(crate) async fn call(&self, request: RequestBody) -> Result<ReplyBody, LinkError> {
         self.primary().control.call(request).await
-    }
-
-    /// A file operation at the primary.
-    pub(crate) async fn file(&self, operation: FileOperation) -> Result<FileAnswer, LinkError> {
-        self.primary().files.call(operation).await
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use guest::channel::Channel;
 use guest::event::Event;
-use guest::protocol::{Answer, Call, Fetch, FromServer, Notice, Ready, ToServer};
+use guest::protocol::{Answer, Call, Errno, Fetch, FromServer, Notice, Ready, ToServer};
 use rules::Plan;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -90,17 +90,19 @@ fn detach_standard_streams() {
     }
 }
 
+/// Sound: the descriptor is owned and stays what it is.
+#[expect(deprecated, reason = "the other constructor is unsafe")]
+fn watch(pidfd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(pidfd, tokio::io::Interest::READABLE)
+}
+
 async fn serve(
     settings: &mut Settings,
     guests: &Guests,
     received: mpsc::UnboundedReceiver<Received>,
     supervisor: OwnedFd,
 ) -> Result<(), SessionError> {
-    let supervisor =
-        AsyncFd::with_interest(supervisor, tokio::io::Interest::READABLE).map_err(|source| SessionError::Machine {
-            what: "watch the supervisor",
-            source,
-        })?;
+    let supervisor = watch(supervisor).map_err(|source| SessionError::Machine { what: "watch the supervisor", source })?;
     let started = tokio::select! {
         started = start::start(settings, guests) => started?,
         _ = supervisor.readable() => return Ok(()),
@@ -183,9 +185,17 @@ impl Server {
         let mut rules = settings.plan.files.clone();
         rules.volumes = volumes;
         let files = Arc::new(view::Files::new(
-            router.primary().files.clone(),
+            Arc::new(router.primary().files.clone()),
             rules,
-            &directory.join("files"),
+            view::Identity { uid: facts.uid, gid: facts.gid },
+            view::ns::PodRoot {
+                names: facts.root.iter().map(|(name, directory)| (name.0.clone(), *directory)).collect(),
+            },
+            directory.join("files"),
+            {
+                let guests = guests.clone();
+                Arc::new(move |message| guests.event(Event::Warning { message }))
+            },
         ));
         let ready = Ready {
             env,
@@ -248,10 +258,12 @@ impl Server {
                 let files = Arc::clone(&self.files);
                 tokio::spawn(async move {
                     let path = PathBuf::from(std::ffi::OsString::from_vec(path));
-                    let fetched = files.fetch(&path, what == Fetch::Content).await;
-                    let fetched = fetched
-                        .map(|path| path.into_os_string().into_vec())
-                        .map_err(guest::protocol::Errno);
+                    let what = match what {
+                        Fetch::Attributes => view::Fetch::Attributes,
+                        Fetch::Content => view::Fetch::Content,
+                    };
+                    let fetched = files.fetch(&path, what).await;
+                    let fetched = fetched.map(|path| path.into_os_string().into_vec()).map_err(|errno| Errno(errno.0));
                     guests.answer(id, Answer::Fetched(fetched));
                 });
             }
@@ -268,7 +280,12 @@ impl Server {
             Notice::Launched { pid } => self.tree.launched(pid, descriptors.pop()),
             Notice::Fuse => {
                 if let Some(fuse) = descriptors.pop() {
-                    self.files.serve(fuse);
+                    let (files, guests) = (Arc::clone(&self.files), self.guests.clone());
+                    tokio::spawn(async move {
+                        if let Err(error) = files.serve(fuse).await {
+                            guests.event(Event::Warning { message: format!("the pod's files are gone: {error}") });
+                        }
+                    });
                 }
             }
             Notice::End => {}

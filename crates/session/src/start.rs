@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use guest::event::Event;
 use rules::{IncomingMode, IncomingRules};
+use target::{Connector, PodProbe, ProbeKind, Progress};
 use wire::hello::Hello;
 use wire::message::{self, Facts, Open, ReplyBody, RequestBody};
-use wire::{Acceptor, ControlClient, FilesClient, LinkError};
+use wire::{Acceptor, ControlClient, FilesClient};
 
 use crate::error::SessionError;
 use crate::guests::Guests;
@@ -28,15 +29,8 @@ pub(crate) struct Started {
 
 /// Connects and gathers.
 pub(crate) async fn start(settings: &Settings, guests: &Guests) -> Result<Started, SessionError> {
-    let connector = target::Connector::resolve(&settings.target, &settings.kube, &settings.agent).await?;
-    let transport = connector
-        .connect(|phase| {
-            guests.event(Event::Phase {
-                name: phase.name.to_string(),
-                milliseconds: phase.took.and_then(|took| u64::try_from(took.as_millis()).ok()),
-            });
-        })
-        .await?;
+    let connector = Connector::resolve(&settings.target, &settings.kube, settings.agent.clone()).await?;
+    let transport = connector.connect(|progress| guests.event(phase(progress))).await?;
     let begun = Instant::now();
     let (link, acceptor, peer) = wire::connect(transport, hello(settings)).await?;
     tracing::debug!(build = %peer.build, "linked");
@@ -56,7 +50,7 @@ pub(crate) async fn start(settings: &Settings, guests: &Guests) -> Result<Starte
             });
         }
     }
-    let probes = connector.probes().into_iter().map(wire_probe).collect();
+    let probes = connector.pod_probes().into_iter().filter_map(wire_probe).collect();
     Ok(Started {
         router,
         acceptor,
@@ -65,7 +59,7 @@ pub(crate) async fn start(settings: &Settings, guests: &Guests) -> Result<Starte
         env,
         probes,
         incoming,
-        target: connector.describe(),
+        target: connector.describe().to_string(),
     })
 }
 
@@ -99,7 +93,7 @@ async fn env(router: &Router) -> Result<Vec<(Vec<u8>, Vec<u8>)>, SessionError> {
 fn unexpected(what: &'static str, reply: ReplyBody) -> SessionError {
     match reply {
         ReplyBody::Failed(fault) => SessionError::Agent { what, fault },
-        _ => SessionError::Link(LinkError::UnexpectedReply),
+        _ => SessionError::Confused { what },
     }
 }
 
@@ -126,9 +120,20 @@ fn possible(wanted: &IncomingRules, facts: &Facts, guests: &Guests) -> Result<In
     })
 }
 
-fn wire_probe(probe: target::Probe) -> message::Probe {
-    match probe {
-        target::Probe::Http { port, path, headers } => message::Probe::Http { port, path, headers },
-        target::Probe::Tcp { port } => message::Probe::Tcp { port },
+/// The probes that can be recognised in traffic.
+fn wire_probe(probe: PodProbe) -> Option<message::Probe> {
+    let port = probe.port;
+    match probe.kind {
+        ProbeKind::Http { https: true, .. } | ProbeKind::Grpc { .. } => None,
+        ProbeKind::Http { path, headers, .. } => Some(message::Probe::Http { port, path, headers }),
+        ProbeKind::Tcp => Some(message::Probe::Tcp { port }),
     }
+}
+
+fn phase(progress: Progress) -> Event {
+    let (phase, took) = match progress {
+        Progress::Began(phase) => (phase, None),
+        Progress::Ended(phase, took) => (phase, u64::try_from(took.as_millis()).ok()),
+    };
+    Event::Phase { name: phase.to_string(), milliseconds: took }
 }

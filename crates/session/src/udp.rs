@@ -11,7 +11,7 @@ use guest::protocol::{Answer, Errno};
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
-use wire::frame;
+use wire::datagram;
 use wire::message::{Destination, MAX_DATAGRAM};
 
 use crate::flows;
@@ -112,11 +112,12 @@ impl Datagrams {
         };
         let (from_pod, mut to_pod) = tokio::io::split(stream);
         let mut incoming = spawn_reader(from_pod);
+        let mut scratch = Vec::new();
         loop {
             tokio::select! {
                 datagram = outgoing.recv() => {
                     let Some(datagram) = datagram else { break };
-                    if frame::write_datagram(&mut to_pod, &datagram).await.is_err() {
+                    if datagram::write(&mut to_pod, &datagram, &mut scratch).await.is_err() {
                         break;
                     }
                 }
@@ -140,8 +141,9 @@ impl Datagrams {
 fn spawn_reader(mut from_pod: impl AsyncRead + Send + Unpin + 'static) -> mpsc::Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
-        while let Ok(Some(datagram)) = frame::read_datagram(&mut from_pod).await {
-            if sender.send(datagram).await.is_err() {
+        let mut datagram = Vec::new();
+        while let Ok(true) = datagram::read(&mut from_pod, &mut datagram).await {
+            if sender.send(std::mem::take(&mut datagram)).await.is_err() {
                 return;
             }
         }

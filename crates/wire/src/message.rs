@@ -49,7 +49,9 @@ pub enum Destination {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Dialed {
     /// `local` is the pod's end (unspecified for unix sockets).
-    Ok { local: SocketAddr },
+    Ok {
+        local: SocketAddr,
+    },
     Failed(Fault),
 }
 
@@ -86,6 +88,7 @@ pub enum RequestBody {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "facts are asked for once a session")]
 pub enum ToSession {
     Reply(Reply),
     Event(Event),
@@ -98,6 +101,7 @@ pub struct Reply {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "facts are asked for once a session")]
 pub enum ReplyBody {
     Facts(Facts),
     /// Name and value pairs as in `/proc/<pid>/environ`, bytes as they are.
@@ -162,7 +166,10 @@ pub enum ClaimMode {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HeaderPattern {
-    Exact { name: String, value: String },
+    Exact {
+        name: String,
+        value: String,
+    },
     /// Over `Name: value`.
     Regex(String),
 }
@@ -170,8 +177,14 @@ pub enum HeaderPattern {
 /// One probe of the pod's definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Probe {
-    Http { port: u16, path: String, headers: Vec<(String, String)> },
-    Tcp { port: u16 },
+    Http {
+        port: u16,
+        path: String,
+        headers: Vec<(String, String)>,
+    },
+    Tcp {
+        port: u16,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,7 +215,10 @@ pub struct Resolve {
 pub enum Record {
     Address(IpAddr),
     /// Any other type: its presentation form.
-    Other { kind: u16, text: String },
+    Other {
+        kind: u16,
+        text: String,
+    },
 }
 
 /// The header of an [`Open::Incoming`] stream; bytes of the client follow, and for a steal the app's answer goes back.
@@ -227,15 +243,28 @@ pub enum FileOperation {
     /// Attributes; symlinks in the last component are not followed. A batch: every component of a deep path at once.
     Stat(Vec<Bytes>),
     /// A directory with the attributes of its entries; `cookie` 0 begins.
-    List { path: Bytes, cookie: u64 },
+    List {
+        path: Bytes,
+        cookie: u64,
+    },
     ReadLink(Bytes),
     /// Opens for reading and brings the first bytes along. A file that fits is closed at once by the agent: no handle.
-    Open { path: Bytes, first: u32 },
-    Read { handle: u64, offset: u64, length: u32 },
+    Open {
+        path: Bytes,
+        first: u32,
+    },
+    Read {
+        handle: u64,
+        offset: u64,
+        length: u32,
+    },
     Close(u64),
     /// File system figures of `/`.
     StatFs,
-    Xattr { path: Bytes, name: Bytes },
+    Xattr {
+        path: Bytes,
+        name: Bytes,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -249,13 +278,28 @@ pub enum FileAnswer {
     /// One for each path asked, an errno where it failed.
     Stat(Vec<Result<Attributes, i32>>),
     /// `next` 0 ends; the entries include neither `.` nor `..`.
-    List { entries: Vec<Entry>, next: u64 },
+    List {
+        entries: Vec<Entry>,
+        next: u64,
+    },
     ReadLink(Bytes),
-    Open { attributes: Attributes, handle: Option<u64>, data: Bytes },
+    Open {
+        attributes: Attributes,
+        handle: Option<u64>,
+        data: Bytes,
+    },
     /// Shorter than asked only at the end of the file.
     Read(Bytes),
     Closed,
-    StatFs { blocks: u64, free: u64, available: u64, files: u64, free_files: u64, block_size: u32, name_max: u32 },
+    StatFs {
+        blocks: u64,
+        free: u64,
+        available: u64,
+        files: u64,
+        free_files: u64,
+        block_size: u32,
+        name_max: u32,
+    },
     Xattr(Bytes),
     Failed(i32),
 }

@@ -129,6 +129,10 @@ impl Drop for Playground {
         // --kill-child: with unshare goes the first process of the pid namespace, and with that all the others.
         let _ = self.unshare.kill();
         let _ = self.unshare.wait();
+        let deadline = Instant::now() + PATIENCE;
+        while Path::new(&format!("/proc/{}", self.pid)).exists() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
         let _ = std::fs::remove_dir_all(&self.directory);
     }
 }

@@ -17,6 +17,7 @@ pub(crate) fn script(root: &Path) -> String {
          for address in {WEB} {STOCK} {CLIENT}; do ip address add $address/32 dev lo; done\n\
          mount -t proc proc {root}/proc\n\
          touch {root}/dev/null && mount --bind /dev/null {root}/dev/null\n\
+         for volume in etc/shop data/catalog; do mount --bind {root}/$volume {root}/$volume; done\n\
          chroot=$(command -v chroot)\n\
          env -i SERVICE=stock \"$chroot\" {root} /bin/shop stock {STOCK}:80 &\n\
          (\n\

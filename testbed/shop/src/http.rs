@@ -22,7 +22,9 @@ impl Request {
     /// The number given as `name=` in the query.
     pub fn query(&self, name: &str) -> Option<u64> {
         let (_, query) = self.target.split_once('?')?;
-        let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+        let value = query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
         value.parse().ok()
     }
 
@@ -32,12 +34,17 @@ impl Request {
 }
 
 pub fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    headers
+        .iter()
+        .find(|(key, _)| key.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.as_str())
 }
 
 /// The next request of a connection; `None` when the client has closed it between requests.
 pub fn read_request(input: &mut impl BufRead, output: &mut impl Write) -> io::Result<Option<Request>> {
-    let Some((first, headers)) = read_head(input)? else { return Ok(None) };
+    let Some((first, headers)) = read_head(input)? else {
+        return Ok(None);
+    };
     let mut words = first.split(' ');
     let (Some(method), Some(target), Some(_version)) = (words.next(), words.next(), words.next()) else {
         return Err(malformed("request line"));
@@ -47,13 +54,22 @@ pub fn read_request(input: &mut impl BufRead, output: &mut impl Write) -> io::Re
         output.flush()?;
     }
     let body = read_body(input, &headers)?;
-    Ok(Some(Request { method: method.to_owned(), target: target.to_owned(), headers, body }))
+    Ok(Some(Request {
+        method: method.to_owned(),
+        target: target.to_owned(),
+        headers,
+        body,
+    }))
 }
 
 /// The status and the body of the next answer on a connection.
 pub fn read_response(input: &mut impl BufRead) -> io::Result<(u16, Vec<u8>)> {
     let (first, headers) = read_head(input)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    let status = first.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(|| malformed("status line"))?;
+    let status = first
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .ok_or_else(|| malformed("status line"))?;
     Ok((status, read_body(input, &headers)?))
 }
 
@@ -74,7 +90,9 @@ type Head = (String, Vec<(String, String)>);
 
 fn read_head(input: &mut impl BufRead) -> io::Result<Option<Head>> {
     let mut input = input.take(HEAD_LIMIT);
-    let Some(first) = read_line(&mut input)? else { return Ok(None) };
+    let Some(first) = read_line(&mut input)? else {
+        return Ok(None);
+    };
     let mut headers = Vec::new();
     loop {
         let line = read_line(&mut input)?.ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -149,7 +167,10 @@ mod tests {
             "POST /a?ms=3 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x\r\nllo\r\n0\r\n\r\n",
         ] {
             let request = request(text).unwrap().unwrap();
-            assert_eq!((request.path(), request.query("ms"), request.body.as_slice()), ("/a", Some(3), &b"hello"[..]));
+            assert_eq!(
+                (request.path(), request.query("ms"), request.body.as_slice()),
+                ("/a", Some(3), &b"hello"[..])
+            );
         }
     }
 

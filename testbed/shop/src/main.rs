@@ -1,6 +1,10 @@
 //! The small services that the testbed's pods and the playground run: something to attach to, something for it to depend
 //! on, and something that calls it all the time. Standard library only, so that it links statically and starts anywhere.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program whose output is its log")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program whose output is its log"
+)]
 
 mod client;
 mod http;
@@ -27,7 +31,9 @@ usage: shop web [ADDRESS]          an HTTP service; env: SERVICE (its name), STO
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some((command, rest)) = arguments.split_first() else { return usage() };
+    let Some((command, rest)) = arguments.split_first() else {
+        return usage();
+    };
     let address = |default: &str| rest.first().cloned().unwrap_or_else(|| default.to_owned());
     let outcome = match command.as_str() {
         "web" => web::serve(&address("0.0.0.0:8080"), web::Settings::from_env()),

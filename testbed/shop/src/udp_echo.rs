@@ -10,7 +10,9 @@ pub fn serve(address: &str) -> io::Result<()> {
     let mut datagram = vec![0; 65_536];
     loop {
         // Errors of earlier answers (a client that is gone) surface here, and concern nobody else.
-        let Ok((length, client)) = socket.recv_from(&mut datagram) else { continue };
+        let Ok((length, client)) = socket.recv_from(&mut datagram) else {
+            continue;
+        };
         drop(socket.send_to(&datagram[..length], client));
     }
 }

@@ -61,7 +61,10 @@ fn answer(request: &Request, client: &str, settings: &Settings, requests: &Atomi
     match request.path() {
         "/count" => ("200 OK", format!("{count}\n").into_bytes()),
         "/stock" => stock(settings),
-        "/bytes" => ("200 OK", vec![b'.'; request.query("n").unwrap_or(0).min(64 << 20) as usize]),
+        "/bytes" => (
+            "200 OK",
+            vec![b'.'; request.query("n").unwrap_or(0).min(64 << 20) as usize],
+        ),
         "/slow" => {
             thread::sleep(Duration::from_millis(request.query("ms").unwrap_or(1000)));
             ("200 OK", describe(request, client, settings))

@@ -1,0 +1,71 @@
+//! The file service: the target's files, with the target's own permissions.
+
+mod answer;
+mod handles;
+pub(crate) mod resolve;
+mod workers;
+
+pub(crate) use workers::Workers;
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use wire::message::{FileAnswer, FileReply, FileRequest};
+use wire::{LinkError, Stream, frame};
+
+use crate::session::Session;
+use handles::Handles;
+
+/// Requests of one session under way at a time; more wait in the link. Bounds memory: an answer may be 512 KiB.
+const REQUESTS: usize = 32;
+
+pub(crate) async fn serve(session: &Arc<Session>, stream: Stream) {
+    let (mut reader, mut writer) = stream.split();
+    let (send, mut queue) = mpsc::channel::<FileReply>(1);
+    let write = async {
+        while let Some(reply) = queue.recv().await {
+            if frame::write_message(&mut writer, &reply).await.is_err() {
+                return;
+            }
+        }
+    };
+    let read = async {
+        if let Err(error) = read(session, &mut reader, send).await {
+            tracing::debug!(%error, "a file stream");
+        }
+    };
+    // A writer that failed ends the reader as well: the stream is gone.
+    tokio::select! {
+        () = read => {}
+        () = write => {}
+    }
+}
+
+async fn read(
+    session: &Arc<Session>,
+    reader: &mut (impl tokio::io::AsyncRead + Unpin),
+    send: mpsc::Sender<FileReply>,
+) -> Result<(), LinkError> {
+    let handles = Arc::new(Handles::default());
+    let slots = Arc::new(Semaphore::new(REQUESTS));
+    while let Some(FileRequest { id, body }) = frame::next_message(reader).await? {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+            break;
+        };
+        let (reply, answered) = oneshot::channel();
+        let (agent, handles) = (Arc::clone(&session.agent), Arc::clone(&handles));
+        let started = session.agent.files.run(move || {
+            let _ = reply.send(answer::answer(&agent.target, &handles, body));
+        });
+        let send = send.clone();
+        tokio::spawn(async move {
+            let body = if started { answered.await.ok() } else { None };
+            let body = body.unwrap_or(FileAnswer::Failed(libc::EAGAIN));
+            let _ = send.send(FileReply { id, body }).await;
+            drop(slot);
+        });
+    }
+    // Answers under way still go out: the session may have closed its direction only.
+    let _ = slots.acquire_many(u32::try_from(REQUESTS).unwrap_or(1)).await;
+    Ok(())
+}

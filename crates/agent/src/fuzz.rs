@@ -1,0 +1,9 @@
+//! Entry for fuzzing: the decoders of this crate that read what the target's container wrote.
+
+/// None may panic, whatever the bytes.
+pub fn fuzz(data: &[u8]) {
+    crate::facts::fuzz(data);
+    crate::control::fuzz(data);
+    crate::names::fuzz(data);
+    crate::target::fuzz(data);
+}

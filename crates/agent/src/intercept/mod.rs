@@ -1,0 +1,235 @@
+//! Stealing: new connections to claimed ports come to a listener of ours; each request goes to its session or on to the
+//! real app.
+//!
+//! Packet rules exist only while something is claimed or a redirected connection is open. Ending a claim empties the port
+//! set at once; connections that are open go on, with new requests going to the real app.
+
+mod claims;
+mod connection;
+mod upstreams;
+
+pub(crate) use claims::filter;
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use wire::message::{Claim, ClaimState};
+
+use crate::session::Session;
+use claims::{Claims, Held};
+
+/// How long the rules stay after the last connection: one whose first packet was redirected may not be accepted yet.
+const GRACE: Duration = Duration::from_millis(500);
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+pub(crate) struct Intercept {
+    netlink: Option<nft::Socket>,
+    /// Redirect only what is for an address of this namespace: it may route for others.
+    machine: bool,
+    state: Mutex<State>,
+    /// Redirected connections that are open.
+    open: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct State {
+    claims: Claims,
+    sessions: HashMap<u64, Weak<Session>>,
+    active: Option<Active>,
+}
+
+/// The packet rules and their listener.
+struct Active {
+    table: nft::Table,
+    port: u16,
+    stop: CancellationToken,
+}
+
+impl Intercept {
+    pub(crate) fn new(netlink: Option<nft::Socket>, machine: bool) -> Arc<Self> {
+        Arc::new(Self {
+            netlink,
+            machine,
+            state: Mutex::default(),
+            open: watch::Sender::new(0),
+        })
+    }
+
+    /// Why nothing can be stolen here; `None` when it can.
+    pub(crate) fn limit(&self) -> Option<String> {
+        let Some(netlink) = &self.netlink else {
+            return Some("the kernel has no netfilter netlink".to_owned());
+        };
+        if self.lock().active.is_some() {
+            return None;
+        }
+        nft::Table::probe(netlink, &self.config(nft::Config::default().listener))
+            .err()
+            .map(|error| error.to_string())
+    }
+
+    /// The session's claims from now on; one state for each.
+    pub(crate) fn claim(self: &Arc<Self>, session: &Arc<Session>, wanted: &[Claim]) -> Vec<ClaimState> {
+        let mut state = self.lock();
+        let keep: BTreeSet<u16> = wanted.iter().map(|claim| claim.port).collect();
+        state.claims.retain(session.id, &keep);
+        // A session that has ended meanwhile must not come back to life here.
+        if session.ended.is_cancelled() {
+            state.claims.retain(session.id, &BTreeSet::new());
+            return wanted
+                .iter()
+                .map(|_| ClaimState::Refused("the session has ended".to_owned()))
+                .collect();
+        }
+        state.sessions.insert(session.id, Arc::downgrade(session));
+        let mut states: Vec<ClaimState> = Vec::with_capacity(wanted.len());
+        for claim in wanted {
+            let older = state
+                .claims
+                .of(session.id, claim.port)
+                .unwrap_or_else(|| older(claim.port));
+            let added =
+                Held::new(session.id, &session.owner, claim, older).and_then(|held| state.claims.add(claim.port, held));
+            states.push(match added {
+                Ok(()) => ClaimState::Active { older },
+                Err(why) => ClaimState::Refused(why),
+            });
+        }
+        if let Err(why) = self.apply(&mut state) {
+            state.claims.retain(session.id, &BTreeSet::new());
+            let _ = self.apply(&mut state);
+            let refuse = |state| match state {
+                ClaimState::Active { .. } => ClaimState::Refused(why.clone()),
+                refused => refused,
+            };
+            states = states.into_iter().map(refuse).collect();
+        }
+        states
+    }
+
+    /// The session's claims end: its ports are the real app's at once.
+    pub(crate) fn release(self: &Arc<Self>, session: u64) {
+        let mut state = self.lock();
+        state.claims.retain(session, &BTreeSet::new());
+        state.sessions.remove(&session);
+        if let Err(error) = self.apply(&mut state) {
+            tracing::error!(error, "ending a steal");
+        }
+    }
+
+    /// All claims end.
+    pub(crate) fn stop_all(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.claims.clear();
+        if let Err(error) = self.apply(&mut state) {
+            tracing::error!(error, "ending all steals");
+        }
+    }
+
+    /// Waits until no redirected connection is open, at most for `limit`.
+    pub(crate) async fn drained(&self, limit: Duration) {
+        let mut open = self.open.subscribe();
+        let _ = tokio::time::timeout(limit, open.wait_for(|open| *open == 0)).await;
+    }
+
+    /// Makes the packet rules what the claims say.
+    fn apply(self: &Arc<Self>, state: &mut State) -> Result<(), String> {
+        let ports = state.claims.ports();
+        if state.active.is_none() && !ports.is_empty() {
+            state.active = Some(self.start()?);
+        }
+        let Some(active) = &mut state.active else { return Ok(()) };
+        if ports.contains(&active.port) {
+            return Err(format!("port {} is the agent's own", active.port));
+        }
+        active.table.set_ports(&ports).map_err(|error| error.to_string())?;
+        if ports.is_empty() && *self.open.borrow() == 0 {
+            self.end_soon();
+        }
+        Ok(())
+    }
+
+    fn start(self: &Arc<Self>) -> Result<Active, String> {
+        let netlink = self.netlink.as_ref().ok_or("the kernel has no netfilter netlink")?;
+        let listener = listen().map_err(|error| format!("the intercept listener: {error}"))?;
+        let port = listener.local_addr().map_err(|error| error.to_string())?.port();
+        let table = nft::Table::create(netlink, &self.config(port)).map_err(|error| error.to_string())?;
+        let stop = CancellationToken::new();
+        tokio::spawn(connection::accept(Arc::clone(self), listener, port, stop.clone()));
+        Ok(Active { table, port, stop })
+    }
+
+    fn config(&self, listener: u16) -> nft::Config {
+        nft::Config {
+            listener,
+            own_addresses_only: self.machine,
+            ..nft::Config::default()
+        }
+    }
+
+    /// Takes the rules away, unless they are needed again within the grace time.
+    fn end_soon(self: &Arc<Self>) {
+        let intercept = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(GRACE).await;
+            let mut state = intercept.lock();
+            if !state.claims.ports().is_empty() || *intercept.open.borrow() > 0 {
+                return;
+            }
+            if let Some(active) = state.active.take() {
+                active.stop.cancel();
+                if let Err(error) = active.table.remove() {
+                    tracing::error!(%error, "removing the packet rules");
+                }
+            }
+        });
+    }
+
+    fn opened(&self) {
+        self.open.send_modify(|open| *open += 1);
+    }
+
+    fn closed(self: &Arc<Self>) {
+        self.open.send_modify(|open| *open -= 1);
+        if *self.open.borrow() == 0 && self.lock().claims.ports().is_empty() {
+            self.end_soon();
+        }
+    }
+
+    fn session(&self, id: u64) -> Option<Arc<Session>> {
+        self.lock().sessions.get(&id)?.upgrade()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Connections that are older than the steal stay with the real app. Only a number for a person: no reason to fail.
+pub(crate) fn older(port: u16) -> u32 {
+    nft::older_connections(port).map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// On every address of both families, since redirected connections arrive at the receiving interface's; the packet rules
+/// keep everything else away.
+fn listen() -> std::io::Result<TcpListener> {
+    let open = |family, address: SocketAddr| -> std::io::Result<TcpListener> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+        if family == AddressFamily::INET6 {
+            rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
+        }
+        rustix::net::bind(&socket, &address)?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        TcpListener::from_std(std::net::TcpListener::from(socket))
+    };
+    open(AddressFamily::INET6, (Ipv6Addr::UNSPECIFIED, 0).into())
+        .or_else(|_| open(AddressFamily::INET, (Ipv4Addr::UNSPECIFIED, 0).into()))
+}

@@ -1,0 +1,159 @@
+//! One connection's copy on its way to one session.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+
+use http_route::RequestSplitter;
+use tokio::io::AsyncWriteExt;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use wire::message::{ClaimMode, Incoming, Open};
+
+use super::{Mirror, Wanted};
+use crate::session::Session;
+
+/// Bytes of all copies together that may wait for the link.
+const WAITING: usize = 8 << 20;
+
+pub(super) type Budget = Arc<Semaphore>;
+
+pub(super) fn budget() -> Budget {
+    Arc::new(Semaphore::new(WAITING))
+}
+
+enum Piece {
+    Data {
+        bytes: Vec<u8>,
+        _paid: OwnedSemaphorePermit,
+    },
+    End,
+}
+
+pub(super) struct Feed {
+    pub session: u64,
+    link: Weak<Session>,
+    wanted: Arc<Wanted>,
+    incoming: Incoming,
+    /// Only where requests are told apart.
+    splitter: Option<RequestSplitter>,
+    /// Set once there is something to deliver.
+    pieces: Option<mpsc::UnboundedSender<Piece>>,
+}
+
+impl Feed {
+    pub(super) fn new(
+        session: u64,
+        link: Weak<Session>,
+        wanted: Arc<Wanted>,
+        client: SocketAddr,
+        server: SocketAddr,
+    ) -> Self {
+        let splitter = (!wanted.filter.is_empty()).then(RequestSplitter::new);
+        let incoming = Incoming {
+            mode: ClaimMode::Mirror,
+            port: server.port(),
+            client,
+            server,
+        };
+        Self {
+            session,
+            link,
+            wanted,
+            incoming,
+            splitter,
+            pieces: None,
+        }
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.incoming.port
+    }
+
+    /// Delivers what is wanted of these bytes; `false` when the copy cannot go on.
+    pub(super) fn data(&mut self, bytes: &[u8], mirror: &Arc<Mirror>, runtime: &Handle) -> bool {
+        let Some(splitter) = &mut self.splitter else {
+            return self.send(bytes.to_vec(), mirror, runtime);
+        };
+        let mut chosen = Vec::new();
+        let wanted = &self.wanted;
+        splitter.feed(
+            bytes,
+            &mut |head| wanted.filter.matches(head.fields()) && !wanted.probes.matches(head),
+            &mut |piece| {
+                if piece.wanted {
+                    chosen.extend_from_slice(piece.bytes);
+                }
+            },
+        );
+        chosen.is_empty() || self.send(chosen, mirror, runtime)
+    }
+
+    /// The client has sent everything.
+    pub(super) fn finish(mut self, mirror: &Arc<Mirror>, runtime: &Handle) {
+        // A connection of which nothing was wanted is not delivered; one without any bytes is, where all are.
+        if (self.pieces.is_some() || self.splitter.is_none())
+            && let Some(pieces) = self.pieces(mirror, runtime)
+        {
+            let _ = pieces.send(Piece::End);
+        }
+    }
+
+    fn send(&mut self, bytes: Vec<u8>, mirror: &Arc<Mirror>, runtime: &Handle) -> bool {
+        let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let Ok(paid) = Arc::clone(&mirror.budget).try_acquire_many_owned(size) else {
+            return false;
+        };
+        let Some(pieces) = self.pieces(mirror, runtime) else {
+            return false;
+        };
+        pieces.send(Piece::Data { bytes, _paid: paid }).is_ok()
+    }
+
+    fn pieces(&mut self, mirror: &Arc<Mirror>, runtime: &Handle) -> Option<&mpsc::UnboundedSender<Piece>> {
+        if self.pieces.is_none() {
+            let session = self.link.upgrade()?;
+            let (send, receive) = mpsc::unbounded_channel();
+            runtime.spawn(deliver(session, self.incoming.clone(), receive, Arc::clone(mirror)));
+            self.pieces = Some(send);
+        }
+        self.pieces.as_ref()
+    }
+}
+
+async fn deliver(
+    session: Arc<Session>,
+    incoming: Incoming,
+    mut pieces: mpsc::UnboundedReceiver<Piece>,
+    mirror: Arc<Mirror>,
+) {
+    let port = incoming.port;
+    let mut stream = match session.link.open(&Open::Incoming(incoming), &[]).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%error, "a copy could not be delivered");
+            mirror.dropped(session.id, port);
+            return;
+        }
+    };
+    let ended = session.ended.clone();
+    drop(session);
+    while let Some(Some(piece)) = ended.run_until_cancelled(pieces.recv()).await {
+        let delivered = match piece {
+            Piece::Data { bytes, _paid } => {
+                async {
+                    stream.write_all(&bytes).await?;
+                    stream.flush().await
+                }
+                .await
+            }
+            Piece::End => {
+                let _ = stream.shutdown().await;
+                return;
+            }
+        };
+        // The app does not want more: its own business.
+        if delivered.is_err() {
+            return;
+        }
+    }
+}

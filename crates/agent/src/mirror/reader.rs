@@ -1,0 +1,156 @@
+//! The thread that reads the capture.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use capture::{Capture, Closed, Config, ConnectionId, Event, Interfaces, Reason};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use tokio::runtime::Handle;
+
+use super::Mirror;
+use super::feed::Feed;
+
+/// The marks of the agent's own connections to the app: their clients have been seen already.
+const OWN_MARKS: (u32, u32) = (0x1d0d_0000, 0xffff_0000);
+/// Gaps time out and sessions are told at least this often.
+const TICK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+const STACK: usize = 256 << 10;
+
+pub(super) fn open(ports: BTreeSet<u16>) -> Result<Capture, capture::Error> {
+    Capture::open(&Config {
+        ports,
+        interfaces: Interfaces::All,
+        ignore_mark: Some(OWN_MARKS),
+        ..Config::default()
+    })
+}
+
+pub(super) fn wake(fd: &OwnedFd) {
+    // A full counter is awake already.
+    let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
+}
+
+pub(super) fn start(mirror: Arc<Mirror>, capture: Capture, wake: Arc<OwnedFd>) -> io::Result<()> {
+    let runtime = Handle::current();
+    let read = move || {
+        let mut reader = Reading {
+            mirror,
+            capture,
+            live: HashMap::new(),
+            runtime,
+        };
+        if let Err(error) = reader.run(&wake) {
+            tracing::error!(%error, "mirroring ended");
+            reader.mirror.lock().reader = None;
+        }
+    };
+    std::thread::Builder::new()
+        .name("mirror".to_owned())
+        .stack_size(STACK)
+        .spawn(read)
+        .map(|_| ())
+}
+
+struct Reading {
+    mirror: Arc<Mirror>,
+    capture: Capture,
+    live: HashMap<ConnectionId, Vec<Feed>>,
+    runtime: Handle,
+}
+
+impl Reading {
+    /// Returns when nothing is claimed any more.
+    fn run(&mut self, wake: &OwnedFd) -> Result<(), capture::Error> {
+        let mut events = Vec::new();
+        loop {
+            let mut ready = [
+                PollFd::new(&self.capture, PollFlags::IN),
+                PollFd::new(wake, PollFlags::IN),
+            ];
+            if let Err(errno) = poll(&mut ready, Some(&TICK))
+                && errno != Errno::INTR
+            {
+                return Err(capture::Error::Kernel {
+                    doing: "waiting for packets",
+                    errno,
+                });
+            }
+            let woken = ready[1].revents().contains(PollFlags::IN);
+            if woken && !self.refresh(wake)? {
+                return Ok(());
+            }
+            loop {
+                let more = self.capture.next_events(&mut events)?;
+                for event in events.drain(..) {
+                    self.take(event);
+                }
+                if !more {
+                    break;
+                }
+            }
+            self.mirror.tell();
+        }
+    }
+
+    /// Looks at the claims again; `false` when there are none.
+    fn refresh(&mut self, wake: &OwnedFd) -> Result<bool, capture::Error> {
+        let _ = rustix::io::read(wake, &mut [0; 8]);
+        let ports = {
+            let mut state = self.mirror.lock();
+            let ports = state.ports();
+            if ports.is_empty() {
+                // Under the lock: the next claim starts another thread.
+                state.reader = None;
+                return Ok(false);
+            }
+            ports
+        };
+        self.capture.set_ports(&ports)?;
+        let mirror = &self.mirror;
+        for feeds in self.live.values_mut() {
+            feeds.retain(|feed| mirror.wants(feed.session, feed.port()));
+        }
+        Ok(true)
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Opened { id, client, server } => {
+                let feeds = self.mirror.feeds(client, server);
+                if feeds.is_empty() {
+                    self.capture.abandon(id);
+                } else {
+                    self.live.insert(id, feeds);
+                }
+            }
+            Event::Data { id, bytes } => {
+                let Some(feeds) = self.live.get_mut(&id) else { return };
+                let (mirror, runtime) = (&self.mirror, &self.runtime);
+                feeds.retain_mut(|feed| {
+                    let kept = feed.data(&bytes, mirror, runtime);
+                    if !kept {
+                        mirror.dropped(feed.session, feed.port());
+                    }
+                    kept
+                });
+                if feeds.is_empty() {
+                    self.live.remove(&id);
+                    self.capture.abandon(id);
+                }
+            }
+            Event::Closed { id, how } => {
+                for feed in self.live.remove(&id).unwrap_or_default() {
+                    match how {
+                        Closed::Finished => feed.finish(&self.mirror, &self.runtime),
+                        // Dropped without its end, the copy is reset as the connection was.
+                        Closed::Reset | Closed::Dropped(Reason::Stopped) => {}
+                        Closed::Dropped(_) => self.mirror.dropped(feed.session, feed.port()),
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! One session: its link, its services, its end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio_util::sync::CancellationToken;
+use wire::message::Open;
+use wire::{Hello, Link, LinkError, Stream, Transport};
+
+use crate::{Agent, control, dial, files};
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// What a session's services know of it.
+pub(crate) struct Session {
+    /// Counts sessions of this agent, from 1.
+    pub id: u64,
+    /// What the person calls themselves; whoever meets this session's claims reads it.
+    pub owner: String,
+    pub link: Link,
+    pub agent: Arc<Agent>,
+    /// Cancelled at the session's end: everything it started stops.
+    pub ended: CancellationToken,
+}
+
+/// Serves the session on this transport until it says goodbye or its transport is lost. Its claims end at that moment.
+///
+/// A lease that outlives the transport is the resume layer's (see [`wire::resume`]): then a session is found again here by
+/// [`Hello::session`] and [`Hello::token`], and only its claims end with the transport.
+///
+/// # Errors
+/// Why the link could not be made or was lost; a session that closes it is in order.
+pub async fn serve<T: Transport>(transport: T, agent: Arc<Agent>) -> Result<(), LinkError> {
+    let (link, mut acceptor, peer) =
+        wire::accept(transport, |peer| Hello::new(peer.session, [0; 16], "inpod agent")).await?;
+    link.expect_life("the session's heartbeat", wire::control::SILENCE);
+    let session = Arc::new(Session {
+        id: NEXT.fetch_add(1, Ordering::Relaxed),
+        owner: peer.owner,
+        link,
+        agent,
+        ended: CancellationToken::new(),
+    });
+    tracing::info!(
+        id = session.id,
+        owner = session.owner,
+        build = peer.build,
+        "a session begins"
+    );
+    while let Some(opened) = acceptor.next().await {
+        match opened {
+            Ok((open, stream)) => start(&session, open, stream),
+            Err(error) => tracing::debug!(%error, "a stream was refused"),
+        }
+    }
+    let reason = session.link.closed().await;
+    session.ended.cancel();
+    session.agent.intercept.release(session.id);
+    session.agent.mirror.release(session.id);
+    tracing::info!(id = session.id, %reason, "a session ends");
+    match reason {
+        LinkError::Closed | LinkError::ClosedHere => Ok(()),
+        other => Err(other),
+    }
+}
+
+fn start(session: &Arc<Session>, open: Open, stream: Stream) {
+    let session = Arc::clone(session);
+    tokio::spawn(async move {
+        let ended = session.ended.clone();
+        let service = async {
+            match open {
+                Open::Control => control::serve(&session, stream).await,
+                Open::Dial(dial) => dial::serve(&session, dial, stream).await,
+                Open::Files => files::serve(&session, stream).await,
+                // Dropping the stream resets it: only the agent opens these.
+                Open::Incoming(_) => tracing::debug!("a session opened a stream that only an agent opens"),
+            }
+        };
+        let _ = ended.run_until_cancelled(service).await;
+    });
+}

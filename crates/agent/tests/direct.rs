@@ -1,0 +1,465 @@
+//! A real agent on a real target: facts, environment, outgoing flows, files.
+
+mod common;
+
+use common::{POD, in_time, until, world};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use wire::message::{Bytes, Destination, Dial, Dialed, FileAnswer, FileOperation, Open, ReplyBody, RequestBody};
+use wire::{Stream, frame};
+
+async fn dial(session: &common::Session, destination: Destination, timeout_ms: u32) -> (Dialed, Stream) {
+    let open = Open::Dial(Dial {
+        destination,
+        timeout_ms,
+    });
+    let mut stream = in_time(session.link.open(&open, &[])).await.unwrap();
+    let dialed = in_time(frame::read_message(&mut stream)).await.unwrap();
+    (dialed, stream)
+}
+
+fn tcp(address: &str) -> Destination {
+    Destination::Tcp(address.parse().unwrap())
+}
+
+async fn connected(session: &common::Session, destination: Destination) -> Stream {
+    match dial(session, destination, 0).await {
+        (Dialed::Ok { .. }, stream) => stream,
+        (failed, _) => panic!("{failed:?}"),
+    }
+}
+
+async fn failure(session: &common::Session, destination: Destination, timeout_ms: u32) -> i32 {
+    match dial(session, destination, timeout_ms).await.0 {
+        Dialed::Failed(fault) => fault.errno,
+        ok @ Dialed::Ok { .. } => panic!("{ok:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn facts_and_environment_are_the_targets() {
+    let world = world();
+    let session = common::direct(world.pod.pid).await;
+    let facts = session.facts().await;
+    assert_eq!(facts.hostname, "shop-7d9f");
+    assert_eq!(
+        facts
+            .addresses
+            .iter()
+            .filter(|it| it.is_ipv4())
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
+        [POD]
+    );
+    assert_eq!(facts.cwd, Bytes(b"/srv".to_vec()));
+    for volume in ["/mnt", "/srv"] {
+        assert!(
+            facts.volumes.contains(&Bytes(volume.into())),
+            "{volume} in {:?}",
+            facts.volumes
+        );
+    }
+    assert!(
+        !facts.volumes.iter().any(|path| path.0.starts_with(b"/proc")),
+        "{:?}",
+        facts.volumes
+    );
+    assert!(facts.root.contains(&(Bytes(b"etc".to_vec()), true)));
+    assert_eq!((facts.uid, facts.gid), (0, 0));
+    assert_eq!(facts.limits, wire::message::Limits::default());
+    let ReplyBody::Env(env) = session.call(RequestBody::Env).await else {
+        panic!()
+    };
+    for (name, value) in [("DATABASE_URL", "postgres://db/shop"), ("EMPTY", ""), ("ODD", "a=b\nc")] {
+        assert!(env.contains(&(Bytes(name.into()), Bytes(value.into()))), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tcp_from_inside_with_half_close_and_truthful_errors() {
+    let world = world();
+    let session = common::direct(world.pod.pid).await;
+    let listener = world.pod.listen("127.0.0.1:7000");
+    let server = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut all = Vec::new();
+        socket.read_to_end(&mut all).await.unwrap();
+        all.reverse();
+        socket.write_all(&all).await.unwrap();
+        listener
+    });
+    let mut stream = connected(&session, tcp("127.0.0.1:7000")).await;
+    let sent: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 253) as u8).collect();
+    stream.write_all(&sent).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut got = Vec::new();
+    in_time(stream.read_to_end(&mut got)).await.unwrap();
+    got.reverse();
+    assert!(got == sent);
+    let listener = in_time(server).await.unwrap();
+
+    // A reset at the far end is a reset here.
+    let mut stream = connected(&session, tcp("127.0.0.1:7000")).await;
+    let (socket, _) = in_time(listener.accept()).await.unwrap();
+    socket.set_zero_linger().unwrap();
+    drop(socket);
+    let error = in_time(stream.read_u8()).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+
+    // And a dropped stream is a reset there.
+    let stream = connected(&session, tcp("127.0.0.1:7000")).await;
+    let (mut socket, _) = in_time(listener.accept()).await.unwrap();
+    drop(stream);
+    let error = in_time(socket.read_u8()).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+
+    drop(listener);
+    assert_eq!(failure(&session, tcp("127.0.0.1:7000"), 0).await, libc::ECONNREFUSED);
+    assert_eq!(failure(&session, tcp("192.0.2.1:80"), 0).await, libc::ENETUNREACH);
+    // Nobody has this address on the wire: the neighbour does not answer.
+    assert_eq!(failure(&session, tcp("10.77.0.9:80"), 0).await, libc::EHOSTUNREACH);
+    world.pod.run(&[
+        "ip",
+        "neigh",
+        "add",
+        "10.77.0.8",
+        "lladdr",
+        "02:00:00:00:00:01",
+        "dev",
+        "eth0",
+    ]);
+    assert_eq!(failure(&session, tcp("10.77.0.8:80"), 100).await, libc::ETIMEDOUT);
+    world
+        .pod
+        .run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/tcp_syn_retries"]);
+    assert_eq!(failure(&session, tcp("10.77.0.8:80"), 0).await, libc::ETIMEDOUT);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn udp_keeps_its_borders() {
+    let world = world();
+    let session = common::direct(world.pod.pid).await;
+    let socket = world
+        .pod
+        .within(|| std::net::UdpSocket::bind("127.0.0.1:5353").unwrap());
+    let echo = std::thread::spawn(move || {
+        let mut buffer = [0; 70_000];
+        for _ in 0..4 {
+            let (length, from) = socket.recv_from(&mut buffer).unwrap();
+            socket.send_to(&buffer[..length], from).unwrap();
+        }
+    });
+    let mut stream = connected(&session, Destination::Udp("127.0.0.1:5353".parse().unwrap())).await;
+    let (mut scratch, mut got) = (Vec::new(), Vec::new());
+    for sent in [b"one".to_vec(), vec![], vec![9; 60_000], b"two".to_vec()] {
+        wire::datagram::write(&mut stream, &sent, &mut scratch).await.unwrap();
+        assert!(in_time(wire::datagram::read(&mut stream, &mut got)).await.unwrap());
+        assert_eq!(got, sent);
+    }
+    echo.join().unwrap();
+    // Refused by ICMP: as silent as it is to a program that does not look.
+    wire::datagram::write(&mut stream, b"nobody", &mut scratch)
+        .await
+        .unwrap();
+    stream.shutdown().await.unwrap();
+    assert!(!in_time(wire::datagram::read(&mut stream, &mut got)).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unix_sockets_of_the_target() {
+    let world = world();
+    let session = common::direct(world.pod.pid).await;
+    let listener = tokio::net::UnixListener::bind(world.pod.path("/srv/app.sock")).unwrap();
+    let mut stream = connected(&session, Destination::Unix(b"/srv/app.sock".to_vec())).await;
+    let (mut socket, _) = in_time(listener.accept()).await.unwrap();
+    stream.write_all(b"ping").await.unwrap();
+    let mut got = [0; 4];
+    in_time(socket.read_exact(&mut got)).await.unwrap();
+    assert_eq!(&got, b"ping");
+    socket.write_all(b"pong").await.unwrap();
+    drop(socket);
+    let mut all = Vec::new();
+    in_time(stream.read_to_end(&mut all)).await.unwrap();
+    assert_eq!(all, b"pong");
+    assert_eq!(
+        failure(&session, Destination::Unix(b"/srv/none".to_vec()), 0).await,
+        libc::ENOENT
+    );
+    assert_eq!(
+        failure(&session, Destination::Unix(b"/srv/token".to_vec()), 0).await,
+        libc::ECONNREFUSED
+    );
+    drop(listener);
+    assert_eq!(
+        failure(&session, Destination::Unix(b"/srv/app.sock".to_vec()), 0).await,
+        libc::ECONNREFUSED
+    );
+    let abstract_name = world.pod.within(|| {
+        use std::os::linux::net::SocketAddrExt;
+        let name = std::os::unix::net::SocketAddr::from_abstract_name("shop").unwrap();
+        std::os::unix::net::UnixListener::bind_addr(&name).unwrap()
+    });
+    connected(&session, Destination::Unix(b"\0shop".to_vec())).await;
+    drop(abstract_name);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_the_target() {
+    let world = world();
+    let session = common::direct(world.pod.pid).await;
+    let files = session.files().await;
+    let call = async |operation| in_time(files.call(operation)).await.unwrap();
+    let path = |text: &str| Bytes(text.into());
+
+    let FileAnswer::Open {
+        attributes,
+        handle,
+        data,
+    } = call(FileOperation::Open {
+        path: path("/srv/token"),
+        first: 4096,
+    })
+    .await
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (data.0.as_slice(), handle, attributes.size),
+        (b"secret\n".as_slice(), None, 7)
+    );
+
+    // What does not fit keeps a handle.
+    let large: Vec<u8> = (0..1_000_000_u32).map(|at| (at % 251) as u8).collect();
+    std::fs::write(world.pod.path("/srv/large"), &large).unwrap();
+    let FileAnswer::Open {
+        handle: Some(handle),
+        data,
+        ..
+    } = call(FileOperation::Open {
+        path: path("/srv/large"),
+        first: 1000,
+    })
+    .await
+    else {
+        panic!()
+    };
+    let mut all = data.0;
+    while all.len() < large.len() {
+        let operation = FileOperation::Read {
+            handle,
+            offset: all.len() as u64,
+            length: 300_000,
+        };
+        let FileAnswer::Read(bytes) = call(operation).await else {
+            panic!()
+        };
+        assert!(!bytes.0.is_empty());
+        all.extend(bytes.0);
+    }
+    assert!(all == large);
+    let end = FileOperation::Read {
+        handle,
+        offset: 1_000_000,
+        length: 10,
+    };
+    assert_eq!(call(end.clone()).await, FileAnswer::Read(Bytes::default()));
+    assert_eq!(call(FileOperation::Close(handle)).await, FileAnswer::Closed);
+    assert_eq!(call(end).await, FileAnswer::Failed(libc::EBADF));
+
+    // A file without a size, and the target's own /proc/self.
+    let FileAnswer::Open {
+        attributes,
+        handle: None,
+        data,
+    } = call(FileOperation::Open {
+        path: path("/proc/self/status"),
+        first: 65_536,
+    })
+    .await
+    else {
+        panic!()
+    };
+    assert_eq!(attributes.size, 0);
+    assert!(
+        String::from_utf8_lossy(&data.0).contains("Name:\tsleep"),
+        "{}",
+        String::from_utf8_lossy(&data.0)
+    );
+
+    std::os::unix::fs::symlink("/srv/token", world.pod.path("/srv/link")).unwrap();
+    let stat = call(FileOperation::Stat(vec![
+        path("/srv"),
+        path("/srv/link"),
+        path("/srv/none"),
+    ]))
+    .await;
+    let FileAnswer::Stat(results) = stat else { panic!() };
+    let kinds: Vec<_> = results
+        .iter()
+        .map(|it| it.as_ref().map(|it| it.mode & libc::S_IFMT).map_err(|it| *it))
+        .collect();
+    assert_eq!(kinds, [Ok(libc::S_IFDIR), Ok(libc::S_IFLNK), Err(libc::ENOENT)]);
+    assert_eq!(
+        call(FileOperation::ReadLink(path("/srv/link"))).await,
+        FileAnswer::ReadLink(path("/srv/token"))
+    );
+    assert_eq!(
+        call(FileOperation::ReadLink(path("/srv/token"))).await,
+        FileAnswer::Failed(libc::EINVAL)
+    );
+    let denied = [
+        ("/srv", libc::EISDIR),
+        ("/dev/null", libc::EOPNOTSUPP),
+        ("/srv/none", libc::ENOENT),
+    ];
+    for (name, errno) in denied {
+        assert_eq!(
+            call(FileOperation::Open {
+                path: path(name),
+                first: 0
+            })
+            .await,
+            FileAnswer::Failed(errno),
+            "{name}"
+        );
+    }
+    // A FIFO without a writer does not hang.
+    let fifo = world.pod.path("/srv/fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let answer = call(FileOperation::Open {
+        path: path("/srv/fifo"),
+        first: 10,
+    })
+    .await;
+    assert_eq!(answer, FileAnswer::Failed(libc::EOPNOTSUPP));
+    assert!(matches!(
+        call(FileOperation::StatFs).await,
+        FileAnswer::StatFs { name_max: 255, .. }
+    ));
+    rustix::fs::setxattr(
+        world.pod.path("/srv/token"),
+        "trusted.inpod",
+        b"yes",
+        rustix::fs::XattrFlags::empty(),
+    )
+    .unwrap();
+    let xattr = FileOperation::Xattr {
+        path: path("/srv/token"),
+        name: path("trusted.inpod"),
+    };
+    // As the target sees it: `trusted` is for CAP_SYS_ADMIN, which file threads never have.
+    assert_eq!(call(xattr).await, FileAnswer::Failed(libc::ENODATA));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_directory_in_parts() {
+    let world = world();
+    let session = common::direct(world.pod.pid).await;
+    let files = session.files().await;
+    let directory = world.pod.path("/srv/many");
+    std::fs::create_dir(&directory).unwrap();
+    for number in 0..5000 {
+        std::fs::write(directory.join(format!("file-{number}")), "").unwrap();
+    }
+    std::os::unix::fs::symlink("file-0", directory.join("link")).unwrap();
+    let (mut names, mut cookie, mut parts) = (std::collections::BTreeSet::new(), 0, 0);
+    loop {
+        let list = FileOperation::List {
+            path: Bytes(b"/srv/many".to_vec()),
+            cookie,
+        };
+        let FileAnswer::List { entries, next } = in_time(files.call(list)).await.unwrap() else {
+            panic!()
+        };
+        parts += 1;
+        for entry in entries {
+            assert_eq!(entry.link.is_some(), entry.name.0 == b"link");
+            assert!(names.insert(entry.name), "listed twice");
+        }
+        if next == 0 {
+            break;
+        }
+        cookie = next;
+    }
+    assert_eq!(names.len(), 5001);
+    assert!(parts > 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_with_the_permissions_of_the_targets_user() {
+    let script = "mount -t tmpfs none /srv; echo x > /srv/closed; chmod 600 /srv/closed; echo y > /srv/group; \
+                  chgrp 4000 /srv/group; chmod 040 /srv/group; echo ready; \
+                  exec setpriv --reuid 1000 --regid 1000 --groups 4000 sleep 1000";
+    let target = common::Spawned::new(&["-m", "-p", "-f", "--mount-proc"], script, &[]);
+    until("the target has changed its user", async || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", target.pid)).unwrap();
+        status.contains("Uid:\t1000") && status.contains("Name:\tsleep")
+    })
+    .await;
+    let session = common::direct(target.pid).await;
+    let facts = session.facts().await;
+    assert_eq!((facts.uid, facts.gid), (1000, 1000));
+    let files = session.files().await;
+    let open = async |path: &str| {
+        let operation = FileOperation::Open {
+            path: Bytes(path.into()),
+            first: 10,
+        };
+        in_time(files.call(operation)).await.unwrap()
+    };
+    assert_eq!(open("/srv/closed").await, FileAnswer::Failed(libc::EACCES));
+    assert!(matches!(open("/srv/group").await, FileAnswer::Open { data, .. } if data.0 == b"y\n"));
+    // What needs more than the target's user has is the agent's own doing.
+    assert!(matches!(session.call(RequestBody::Env).await, ReplyBody::Env(env) if !env.is_empty()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_agent_ends_with_its_session() {
+    let world = world();
+    let mut session = common::direct(world.pod.pid).await;
+    assert_eq!(session.call(RequestBody::Goodbye).await, ReplyBody::Pong);
+    session.link.close();
+    assert!(in_time(session.agent.wait()).await.unwrap().success());
+
+    let mut session = common::direct(world.pod.pid).await;
+    let listener = world.pod.listen("127.0.0.1:7000");
+    let _stream = connected(&session, tcp("127.0.0.1:7000")).await;
+    let (mut socket, _) = in_time(listener.accept()).await.unwrap();
+    let id = session.agent.id().unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(id as i32).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+    in_time(session.agent.wait()).await.unwrap();
+    in_time(session.link.closed()).await;
+    assert!(matches!(in_time(socket.read(&mut [0; 1])).await, Ok(0) | Err(_)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_work_says_why() {
+    let mut command = common::agent_command();
+    command
+        .args(["direct", "--target-pid", "2000000000"])
+        .stderr(std::process::Stdio::piped());
+    let output = in_time(command.output()).await.unwrap();
+    assert_eq!(output.status.code(), Some(69));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no process with pid 2000000000"));
+
+    let world = world();
+    let mut command = common::agent_command();
+    command
+        .args(["direct", "--target-pid", &world.pod.pid.to_string()])
+        .stderr(std::process::Stdio::piped());
+    let mut agent = command.spawn().unwrap();
+    agent
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"GET / HTTP/1.1\r\n\r\n")
+        .await
+        .unwrap();
+    let output = in_time(agent.wait_with_output()).await.unwrap();
+    assert_eq!(output.status.code(), Some(76));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("not an inpod session; it said: GET / HTTP"), "{stderr}");
+}

@@ -1,0 +1,135 @@
+//! Mirroring a real app: it keeps answering, and the session gets the same bytes.
+
+mod common;
+
+use common::{CLIENT, POD, in_time, until, world};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use wire::message::{Claim, ClaimMode, ClaimState, HeaderPattern, Open, ReplyBody, RequestBody};
+
+const PORT: u16 = 8080;
+
+fn claim(header: Option<&str>) -> Claim {
+    let exact = |value: &str| HeaderPattern::Exact {
+        name: "X-User".to_owned(),
+        value: value.to_owned(),
+    };
+    Claim {
+        port: PORT,
+        mode: ClaimMode::Mirror,
+        headers: header.map(exact).into_iter().collect(),
+        probes: vec![],
+    }
+}
+
+async fn claims(session: &common::Session, claims: Vec<Claim>) {
+    match session.call(RequestBody::Claims(claims)).await {
+        ReplyBody::Claims(states) => assert!(matches!(states[..], [ClaimState::Active { older: 0 }]), "{states:?}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Sends everything, reads the answer: as many bytes as were received.
+async fn exchange(world: &common::World, bytes: Vec<u8>) -> u64 {
+    let mut socket = world.client.connect(&format!("{POD}:{PORT}")).unwrap();
+    socket.write_all(&bytes).await.unwrap();
+    socket.shutdown().await.unwrap();
+    in_time(socket.read_u64()).await.unwrap()
+}
+
+fn app(world: &common::World) {
+    let listener = world.pod.listen(&format!("0.0.0.0:{PORT}"));
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let count = tokio::io::copy(&mut socket, &mut tokio::io::sink()).await.unwrap();
+                let _ = socket.write_u64(count).await;
+            });
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_copy_is_the_same_bytes() {
+    let world = world();
+    app(&world);
+    let mut session = common::direct(world.pod.pid).await;
+    claims(&session, vec![claim(None)]).await;
+    let sent: Vec<u8> = (0..5_000_000_u32).map(|at| (at % 249) as u8).collect();
+    assert_eq!(exchange(&world, sent.clone()).await, sent.len() as u64);
+    let (open, mut stream) = in_time(session.acceptor.next()).await.unwrap().unwrap();
+    let Open::Incoming(incoming) = open else {
+        panic!("{open:?}")
+    };
+    assert_eq!((incoming.mode, incoming.port), (ClaimMode::Mirror, PORT));
+    assert_eq!(incoming.client.ip().to_string(), CLIENT);
+    let mut got = Vec::new();
+    in_time(stream.read_to_end(&mut got)).await.unwrap();
+    assert!(got == sent, "{} bytes of {}", got.len(), sent.len());
+    claims_end(&session, &world).await;
+}
+
+/// Without claims nothing reads packets any more.
+async fn claims_end(session: &common::Session, world: &common::World) {
+    assert!(packets(world), "the capture was open");
+    assert_eq!(
+        session.call(RequestBody::Claims(vec![])).await,
+        ReplyBody::Claims(vec![])
+    );
+    until("the capture is closed", async || !packets(world)).await;
+}
+
+fn packets(world: &common::World) -> bool {
+    world.pod.run(&["cat", "/proc/net/packet"]).lines().count() > 1
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_filter_copies_only_what_matches() {
+    let world = world();
+    app(&world);
+    let mut session = common::direct(world.pod.pid).await;
+    claims(&session, vec![claim(Some("ada"))]).await;
+    let wanted = "POST /a HTTP/1.1\r\nX-User: ada\r\nContent-Length: 5\r\n\r\nhello";
+    let other = "POST /b HTTP/1.1\r\nX-User: bob\r\nContent-Length: 3\r\n\r\nabc";
+    exchange(&world, other.into()).await;
+    exchange(&world, [wanted, other, wanted].concat().into()).await;
+    let (_, mut stream) = in_time(session.acceptor.next()).await.unwrap().unwrap();
+    let mut got = String::new();
+    in_time(stream.read_to_string(&mut got)).await.unwrap();
+    assert_eq!(got, [wanted, wanted].concat());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_short_connections_are_all_copied() {
+    const COUNT: usize = 2000;
+    let world = world();
+    app(&world);
+    let mut session = common::direct(world.pod.pid).await;
+    claims(&session, vec![claim(None)]).await;
+    let taker = tokio::spawn(async move {
+        let mut got = std::collections::BTreeSet::new();
+        while got.len() < COUNT {
+            let (_, mut stream) = in_time(session.acceptor.next()).await.unwrap().unwrap();
+            let mut bytes = String::new();
+            in_time(stream.read_to_string(&mut bytes)).await.unwrap();
+            assert!(got.insert(bytes), "copied twice");
+        }
+        session
+    });
+    let sender = tokio::task::spawn_blocking({
+        let network = world.client.network();
+        move || {
+            use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+            use std::io::{Read, Write};
+            use std::os::fd::AsFd;
+            move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            for number in 0..COUNT {
+                let mut socket = std::net::TcpStream::connect((POD, PORT)).unwrap();
+                write!(socket, "GET /{number} HTTP/1.1\r\n\r\n").unwrap();
+                socket.shutdown(std::net::Shutdown::Write).unwrap();
+                socket.read_exact(&mut [0; 8]).unwrap();
+            }
+        }
+    });
+    sender.await.unwrap();
+    taker.await.unwrap();
+}

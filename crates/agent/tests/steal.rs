@@ -1,0 +1,310 @@
+//! Stealing from a real app: who gets which request, whose address is seen, what is left when it ends.
+
+mod common;
+
+use common::{CLIENT, POD, World, in_time, until, world};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use wire::message::{Claim, ClaimMode, ClaimState, HeaderPattern, Open, Probe, ReplyBody, RequestBody};
+
+const PORT: u16 = 8080;
+
+/// Answers each request with `who`, the client's address and the request line; keeps connections alive.
+fn app(world: &World) {
+    let listener = world.pod.listen(&format!("0.0.0.0:{PORT}"));
+    tokio::spawn(async move {
+        while let Ok((socket, peer)) = listener.accept().await {
+            tokio::spawn(answer(socket, format!("real {}", peer.ip())));
+        }
+    });
+}
+
+async fn answer<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + 'static>(socket: S, who: String) {
+    let (reader, mut writer) = tokio::io::split(socket);
+    let mut reader = BufReader::new(reader);
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if !matches!(reader.read_line(&mut head).await, Ok(1..)) {
+                return;
+            }
+        }
+        let body = format!("{who} {}", head.lines().next().unwrap_or_default());
+        let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        if writer.write_all(response.as_bytes()).await.is_err() || writer.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Answers stolen connections in the session's place.
+fn local(mut acceptor: wire::Acceptor, who: &'static str) {
+    tokio::spawn(async move {
+        while let Some(opened) = acceptor.next().await {
+            if let Ok((Open::Incoming(incoming), stream)) = opened {
+                assert_eq!((incoming.mode, incoming.port), (ClaimMode::Steal, PORT));
+                tokio::spawn(answer(stream, format!("{who} {}", incoming.client.ip())));
+            }
+        }
+    });
+}
+
+async fn ask(socket: &mut TcpStream, request: &str) -> String {
+    socket.write_all(format!("{request}\r\n\r\n").as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(in_time(socket.read_u8()).await.unwrap());
+    }
+    let text = String::from_utf8(head).unwrap();
+    let length = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Content-Length: "))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let mut body = vec![0; length];
+    in_time(socket.read_exact(&mut body)).await.unwrap();
+    String::from_utf8(body).unwrap()
+}
+
+async fn ask_once(world: &World, request: &str) -> String {
+    ask(&mut world.client.connect(&format!("{POD}:{PORT}")).unwrap(), request).await
+}
+
+fn claim(header: Option<(&str, &str)>) -> Claim {
+    let exact = |(name, value): (&str, &str)| HeaderPattern::Exact {
+        name: name.to_owned(),
+        value: value.to_owned(),
+    };
+    let probe = Probe::Http {
+        port: PORT,
+        path: "/healthz".to_owned(),
+        headers: vec![],
+    };
+    Claim {
+        port: PORT,
+        mode: ClaimMode::Steal,
+        headers: header.map(exact).into_iter().collect(),
+        probes: vec![probe],
+    }
+}
+
+async fn claims(session: &common::Session, claims: Vec<Claim>) -> Vec<ClaimState> {
+    match session.call(RequestBody::Claims(claims)).await {
+        ReplyBody::Claims(states) => states,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn rules(world: &World) -> String {
+    world.pod.run(&["nft", "list", "ruleset"])
+}
+
+async fn steal(world: &World, claim: Claim, older: u32) -> (common::Session, ClaimState) {
+    let mut session = common::direct(world.pod.pid).await;
+    let (_, unused) = tokio::io::duplex(1);
+    drop(unused);
+    let states = claims(&session, vec![claim]).await;
+    assert_eq!(states, [ClaimState::Active { older }]);
+    let acceptor = std::mem::replace(&mut session.acceptor, nobody().await);
+    local(acceptor, "local");
+    (session, states.into_iter().next().unwrap())
+}
+
+/// An acceptor of a link that has ended.
+async fn nobody() -> wire::Acceptor {
+    let (ours, theirs) = tokio::io::duplex(1 << 12);
+    let (session, agent) = tokio::join!(
+        wire::connect(ours, common::hello("")),
+        wire::accept(theirs, |_| common::hello(""))
+    );
+    drop(agent);
+    session.unwrap().1
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_is_stolen_but_probes_and_older_connections() {
+    let world = world();
+    app(&world);
+    let mut older = world.client.connect(&format!("{POD}:{PORT}")).unwrap();
+    assert_eq!(
+        ask(&mut older, "GET /old HTTP/1.1").await,
+        format!("real {CLIENT} GET /old HTTP/1.1")
+    );
+    let (session, _) = steal(&world, claim(None), 1).await;
+    assert_eq!(
+        ask_once(&world, "GET /a HTTP/1.1").await,
+        format!("local {CLIENT} GET /a HTTP/1.1")
+    );
+    assert_eq!(
+        ask(&mut older, "GET /old HTTP/1.1").await,
+        format!("real {CLIENT} GET /old HTTP/1.1")
+    );
+    let probe = "GET /healthz HTTP/1.1\r\nUser-Agent: kube-probe/1.34";
+    assert_eq!(
+        ask_once(&world, probe).await,
+        format!("real {CLIENT} GET /healthz HTTP/1.1")
+    );
+    // From inside the pod as well.
+    let mut inside = world.pod.connect(&format!("127.0.0.1:{PORT}")).unwrap();
+    assert_eq!(
+        ask(&mut inside, "GET /in HTTP/1.1").await,
+        "local 127.0.0.1 GET /in HTTP/1.1"
+    );
+    // Again the same: declarative.
+    assert_eq!(
+        claims(&session, vec![claim(None)]).await,
+        [ClaimState::Active { older: 1 }]
+    );
+
+    // An orderly end: connections that are open go on, now with the real app.
+    let mut open = world.client.connect(&format!("{POD}:{PORT}")).unwrap();
+    assert_eq!(
+        ask(&mut open, "GET /1 HTTP/1.1").await,
+        format!("local {CLIENT} GET /1 HTTP/1.1")
+    );
+    session.call(RequestBody::Goodbye).await;
+    assert_eq!(
+        ask_once(&world, "GET /b HTTP/1.1").await,
+        format!("real {CLIENT} GET /b HTTP/1.1")
+    );
+    assert_eq!(
+        ask(&mut open, "GET /2 HTTP/1.1").await,
+        format!("real {CLIENT} GET /2 HTTP/1.1")
+    );
+    assert!(
+        rules(&world).contains("table inet inpod"),
+        "the rules stay for the open connection"
+    );
+    drop((open, inside));
+    until("the rules go with the last connection", async || {
+        rules(&world).is_empty()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_filter_takes_only_what_matches() {
+    let world = world();
+    app(&world);
+    let (session, _) = steal(&world, claim(Some(("X-User", "ada"))), 0).await;
+    let mut client = world.client.connect(&format!("{POD}:{PORT}")).unwrap();
+    for _ in 0..3 {
+        let got = ask(&mut client, "GET /a HTTP/1.1\r\nx-user: ada").await;
+        assert_eq!(got, format!("local {CLIENT} GET /a HTTP/1.1"));
+        let got = ask(&mut client, "GET /b HTTP/1.1\r\nX-User: bob").await;
+        assert_eq!(
+            got,
+            format!("real {CLIENT} GET /b HTTP/1.1"),
+            "with the client's own address"
+        );
+    }
+    // What is not HTTP goes to the real app.
+    let mut other = world.client.connect(&format!("{POD}:{PORT}")).unwrap();
+    assert_eq!(
+        ask(&mut other, "\x01\x02nonsense").await,
+        format!("real {CLIENT} \x01\x02nonsense")
+    );
+    drop(session);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_that_are_not_http_reach_the_session_that_has_the_port() {
+    let world = world();
+    app(&world);
+    let mut session = common::direct(world.pod.pid).await;
+    assert_eq!(
+        claims(&session, vec![claim(None)]).await,
+        [ClaimState::Active { older: 0 }]
+    );
+    let mut client = world.client.connect(&format!("{POD}:{PORT}")).unwrap();
+    // The client waits: the server speaks first.
+    let (open, mut stream) = in_time(session.acceptor.next()).await.unwrap().unwrap();
+    let Open::Incoming(incoming) = open else {
+        panic!("{open:?}")
+    };
+    assert_eq!(incoming.client, client.local_addr().unwrap());
+    assert_eq!(incoming.server.to_string(), format!("{POD}:{PORT}"));
+    stream.write_all(b"220 hello\r\n").await.unwrap();
+    let mut line = [0; 11];
+    in_time(client.read_exact(&mut line)).await.unwrap();
+    assert_eq!(&line, b"220 hello\r\n");
+    client.write_all(b"QUIT").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut all = Vec::new();
+    in_time(stream.read_to_end(&mut all)).await.unwrap();
+    assert_eq!(all, b"QUIT");
+    // The app refuses the connection, or dies: the client sees a reset.
+    drop(stream);
+    let error = in_time(client.read_u8()).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_that_overlap_are_refused_naming_the_holder() {
+    let world = world();
+    app(&world);
+    let (_session, _) = steal(&world, claim(None), 0).await;
+    // Another agent in the same network namespace: the table is its lock.
+    let other = common::direct(world.pod.pid).await;
+    let states = claims(&other, vec![claim(None)]).await;
+    assert!(
+        matches!(&states[..], [ClaimState::Refused(why)] if why.contains("held by another process")),
+        "{states:?}"
+    );
+    let bad = Claim {
+        headers: vec![HeaderPattern::Regex("(".to_owned())],
+        ..claim(None)
+    };
+    let states = claims(&other, vec![bad]).await;
+    assert!(
+        matches!(&states[..], [ClaimState::Refused(why)] if why.contains("regular expression")),
+        "{states:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_session_or_agent_leaves_nothing() {
+    let world = world();
+    app(&world);
+    for kill_agent in [false, true] {
+        let (mut session, _) = steal(&world, claim(None), 0).await;
+        let mut open = world.client.connect(&format!("{POD}:{PORT}")).unwrap();
+        assert!(ask(&mut open, "GET /1 HTTP/1.1").await.starts_with("local"));
+        if kill_agent {
+            session.agent.start_kill().unwrap();
+        } else {
+            // What a killed session leaves: an end of the transport without any goodbye.
+            session.link.fail(wire::LinkError::Closed);
+        }
+        let start = std::time::Instant::now();
+        until("the real app answers", async || {
+            ask_once(&world, "GET /2 HTTP/1.1").await.starts_with("real")
+        })
+        .await;
+        assert!(start.elapsed().as_secs() < 2);
+        in_time(session.agent.wait()).await.unwrap();
+        until("the rules are gone", async || rules(&world).is_empty()).await;
+        drop(open);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_at_the_listener_is_kept_away() {
+    let world = world();
+    app(&world);
+    let (_session, _) = steal(&world, claim(None), 0).await;
+    let listening = world.pod.run(&["ss", "-Hltn"]);
+    let ports = listening
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(3)?.rsplit(':').next()?.parse::<u16>().ok());
+    let own = ports
+        .filter(|port| *port != PORT)
+        .next()
+        .expect("the intercept listener");
+    let connected = world.client.within(move || {
+        let address = format!("{POD}:{own}").parse().unwrap();
+        std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_millis(300))
+    });
+    assert_eq!(connected.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+}

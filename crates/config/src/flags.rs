@@ -1,0 +1,52 @@
+//! Flags, as the command line hands them over.
+
+use std::path::PathBuf;
+
+use rules::IncomingMode;
+
+use crate::value::Node;
+
+/// What was said on the command line; the strongest source.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `-f`: the file, instead of the one that would be found.
+    pub file: Option<PathBuf>,
+    pub target: Option<String>,
+    pub namespace: Option<String>,
+    pub context: Option<String>,
+    pub container: Option<String>,
+    /// `--mirror`, `--steal` or `--no-incoming`.
+    pub incoming: Option<IncomingMode>,
+    /// `--header`, each `Name=value` or `re:PATTERN`.
+    pub headers: Vec<String>,
+    pub agent_image: Option<String>,
+}
+
+impl Flags {
+    /// Key, flag and value of each one that was given.
+    pub(crate) fn entries(&self) -> Vec<(&'static str, &'static str, Node)> {
+        let texts = [
+            ("target", "--target", &self.target),
+            ("namespace", "--namespace", &self.namespace),
+            ("context", "--context", &self.context),
+            ("container", "--container", &self.container),
+            ("agent.image", "--agent-image", &self.agent_image),
+        ];
+        let mut entries: Vec<_> = texts
+            .into_iter()
+            .filter_map(|(key, flag, value)| Some((key, flag, Node::text(value.as_ref()?))))
+            .collect();
+        if let Some(mode) = self.incoming {
+            let (flag, value) = match mode {
+                IncomingMode::Mirror => ("--mirror", "mirror"),
+                IncomingMode::Steal => ("--steal", "steal"),
+                IncomingMode::Off => ("--no-incoming", "off"),
+            };
+            entries.push(("incoming.mode", flag, Node::text(value)));
+        }
+        if !self.headers.is_empty() {
+            entries.push(("incoming.filter", "--header", Node::list(self.headers.iter().cloned())));
+        }
+        entries
+    }
+}

@@ -1,0 +1,69 @@
+//! What the caller provides: connections, a way to open them, and the decision for each request.
+
+use std::future::Future;
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::RequestHead;
+use crate::counters::RawReason;
+
+/// A byte stream with half-close; `poll_shutdown` sends the end of our direction and leaves the other open.
+pub trait Connection: AsyncRead + AsyncWrite + Unpin + Send {
+    /// Makes the drop that follows a reset instead of an orderly end, where the transport can.
+    fn reset(&mut self) {}
+}
+
+impl Connection for tokio::net::TcpStream {
+    fn reset(&mut self) {
+        // A socket that is already gone needs no reset.
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl Connection for tokio::io::DuplexStream {}
+
+/// A session as the caller knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// Where a request goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Upstream {
+    /// The pod's own app ("passthrough").
+    Real,
+    /// A session ("stolen").
+    Session(SessionId),
+}
+
+/// Opens upstream connections for one client connection.
+pub trait Upstreams: Send + Sync {
+    type Real: Connection;
+    type Session: Connection;
+
+    /// # Errors
+    /// When the real app cannot be reached: the client is reset, which is the nearest to the refusal it would have seen.
+    fn real(&self) -> impl Future<Output = io::Result<Self::Real>> + Send;
+
+    /// # Errors
+    /// When the session is gone or does not answer: the request goes to the real app instead. The local app's refusal
+    /// is best reported here, since a stream that ends after bytes were sent ends the client's connection.
+    fn session(&self, id: SessionId) -> impl Future<Output = io::Result<Self::Session>> + Send;
+}
+
+/// Decides for each request at its time, so that claims may come and go during a connection.
+pub trait Router: Send + Sync {
+    fn decide(&self, head: &RequestHead<'_>) -> Upstream;
+
+    /// The rest of this connection goes, unparsed, to `upstream`.
+    fn raw(&self, _reason: RawReason, _upstream: Upstream) {}
+
+    /// A session could not be opened or was gone before any byte was sent; the request goes to the real app.
+    fn fallback(&self, _session: SessionId) {}
+}
+
+impl<F: Fn(&RequestHead<'_>) -> Upstream + Send + Sync> Router for F {
+    fn decide(&self, head: &RequestHead<'_>) -> Upstream {
+        self(head)
+    }
+}

@@ -1,0 +1,99 @@
+//! What a client speaks, from its first bytes.
+
+/// The client connection preface of HTTP/2 (RFC 9113 section 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The longest method that is taken for HTTP, in bytes; the registry's longest is `UPDATEREDIRECTREF` with 17.
+const MAX_METHOD: usize = 32;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detected {
+    /// More bytes are needed; never answered for 96 bytes or more.
+    NeedMore,
+    /// A TLS handshake record.
+    Tls,
+    /// A method and a space: the beginning of an HTTP/1 request line. Whether it is well formed is for the parser.
+    Http1,
+    /// The preface of HTTP/2 with prior knowledge.
+    Http2,
+    /// Anything else.
+    Other,
+}
+
+/// Looks at the first bytes of a connection.
+#[must_use]
+pub fn detect(bytes: &[u8]) -> Detected {
+    // Empty lines before the first request line are to be ignored (RFC 9112 section 2.2).
+    let lines = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    if lines > MAX_METHOD {
+        return Detected::Other;
+    }
+    let bytes = &bytes[lines..];
+    let Some(&first) = bytes.first() else {
+        return Detected::NeedMore;
+    };
+    // ContentType handshake, legacy_record_version 3.x (RFC 8446 section 5.1).
+    if first == 0x16 && lines == 0 {
+        return match bytes.get(1) {
+            None => Detected::NeedMore,
+            Some(3) => Detected::Tls,
+            Some(_) => Detected::Other,
+        };
+    }
+    if bytes.starts_with(HTTP2_PREFACE) {
+        return Detected::Http2;
+    }
+    if HTTP2_PREFACE.starts_with(bytes) {
+        return Detected::NeedMore;
+    }
+    let method = bytes
+        .iter()
+        .take(MAX_METHOD + 1)
+        .take_while(|byte| is_token(**byte))
+        .count();
+    match bytes.get(method) {
+        _ if method > MAX_METHOD => Detected::Other,
+        None => Detected::NeedMore,
+        Some(b' ') if method > 0 => Detected::Http1,
+        Some(_) => Detected::Other,
+    }
+}
+
+/// `tchar` of RFC 9110 section 5.6.2.
+pub(crate) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_bytes() {
+        let check = |bytes: &[u8], expect: Detected| {
+            assert_eq!(detect(bytes), expect, "{}", bytes.escape_ascii());
+            // What is answered for a prefix must not be contradicted by the rest.
+            for end in 0..bytes.len() {
+                let early = detect(&bytes[..end]);
+                assert!(
+                    early == Detected::NeedMore || early == expect,
+                    "{} cut at {end}",
+                    bytes.escape_ascii()
+                );
+            }
+        };
+        check(b"", Detected::NeedMore);
+        check(b"GET / HTTP/1.1\r\n", Detected::Http1);
+        check(b"\r\nGET / HTTP/1.1\r\n", Detected::Http1);
+        check(b"PRIVATE / HTTP/1.1\r\n", Detected::Http1);
+        check(b"PRI", Detected::NeedMore);
+        check(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0", Detected::Http2);
+        check(b"\x16\x03\x01\x02\x00\x01", Detected::Tls);
+        check(b"\x16\x02", Detected::Other);
+        check(b"*1\r\n$4\r\nPING\r\n", Detected::Other);
+        check(b"PING\r\n", Detected::Other);
+        check(b"\0\0\0\x08\x04\xd2\x16\x2f", Detected::Other);
+        check(b" GET / HTTP/1.1", Detected::Other);
+        check(b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", Detected::Other);
+        check(b"SSH-2.0-OpenSSH_9.2p1\r\n", Detected::Other);
+    }
+}

@@ -1,0 +1,122 @@
+//! The head of a request.
+
+use std::mem::MaybeUninit;
+
+use super::{Body, MAX_FIELDS, declared_body, parse_error, persists};
+use crate::counters::RawReason;
+
+/// Room for the fields of one head, so that parsing allocates nothing.
+pub struct FieldStorage<'a>(pub(super) [MaybeUninit<httparse::Header<'a>>; MAX_FIELDS]);
+
+impl Default for FieldStorage<'_> {
+    fn default() -> Self {
+        Self([const { MaybeUninit::uninit() }; MAX_FIELDS])
+    }
+}
+
+/// A request head, borrowed from the bytes it came in.
+#[derive(Debug)]
+pub struct RequestHead<'a> {
+    bytes: &'a [u8],
+    method: &'a str,
+    target: &'a str,
+    minor: u8,
+    fields: &'a [httparse::Header<'a>],
+}
+
+impl<'a> RequestHead<'a> {
+    /// `bytes` is one whole head as [`super::HeadScan`] found it.
+    ///
+    /// # Errors
+    /// When it is malformed in any way.
+    pub fn parse(bytes: &'a [u8], storage: &'a mut FieldStorage<'a>) -> Result<Self, RawReason> {
+        let mut request = httparse::Request::new(&mut []);
+        let status = request
+            .parse_with_uninit_headers(bytes, &mut storage.0)
+            .map_err(|error| parse_error(error, bytes))?;
+        match (status, request.method, request.path, request.version) {
+            (httparse::Status::Complete(length), Some(method), Some(target), Some(minor)) if length == bytes.len() => {
+                Ok(Self {
+                    bytes,
+                    method,
+                    target,
+                    minor,
+                    fields: request.headers,
+                })
+            }
+            _ => Err(RawReason::BadHead),
+        }
+    }
+
+    /// All of the head as it came.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    #[must_use]
+    pub fn method(&self) -> &'a str {
+        self.method
+    }
+
+    /// The request target as it came: with its query, and in absolute form if the client sent it so.
+    #[must_use]
+    pub fn target(&self) -> &'a str {
+        self.target
+    }
+
+    /// 0 for HTTP/1.0, 1 for HTTP/1.1.
+    #[must_use]
+    pub fn minor_version(&self) -> u8 {
+        self.minor
+    }
+
+    /// Names and values in order, without the whitespace around values.
+    pub fn fields(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone + use<'a> {
+        self.fields.iter().map(|field| (field.name.as_bytes(), field.value))
+    }
+
+    /// The values of every field called `name` (compared without case).
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.fields
+            .iter()
+            .filter(move |field| field.name.eq_ignore_ascii_case(name))
+            .map(|field| field.value)
+    }
+
+    /// What follows the head.
+    ///
+    /// # Errors
+    /// When the framing is ambiguous.
+    pub fn body(&self) -> Result<Body, RawReason> {
+        match declared_body(self.minor, self.fields)? {
+            // Bytes behind CONNECT belong to the tunnel, whatever the fields say; servers differ.
+            Some(Body::Chunked | Body::Length(1..)) if self.is_connect() => Err(RawReason::BothLengths),
+            declared => Ok(declared.unwrap_or(Body::Length(0))),
+        }
+    }
+
+    /// Whether the client may send another request on the connection.
+    #[must_use]
+    pub fn persists(&self) -> bool {
+        persists(self.minor, self.fields)
+    }
+
+    /// Its response has no body.
+    #[must_use]
+    pub fn is_head(&self) -> bool {
+        self.method == "HEAD"
+    }
+
+    /// A successful response makes the connection a tunnel.
+    #[must_use]
+    pub fn is_connect(&self) -> bool {
+        self.method == "CONNECT"
+    }
+
+    /// It asks for another protocol on this connection.
+    #[must_use]
+    pub fn is_upgrade(&self) -> bool {
+        self.values("upgrade").next().is_some()
+    }
+}

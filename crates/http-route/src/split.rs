@@ -1,0 +1,274 @@
+//! Splits a client's byte stream into requests that are wanted and those that are not, for the mirror.
+
+use crate::counters::RawReason;
+use crate::detect::{Detected, detect};
+use crate::http1::{BodyScan, FieldStorage, HeadScan, MAX_HEAD, RequestHead};
+
+/// A run of the client's bytes, in order and without gaps: all pieces together are the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece<'a> {
+    pub bytes: &'a [u8],
+    /// It belongs to a request that is wanted.
+    pub wanted: bool,
+    /// It begins a request, with its whole head.
+    pub head: bool,
+}
+
+/// Fed with what one client sends, from the connection's first byte, in pieces of any size.
+///
+/// What cannot be framed without doubt is not wanted for the rest of the connection, unless it happens inside a wanted
+/// request: then the rest stays with that request, as it does when the connection is routed.
+#[derive(Debug, Default)]
+pub struct RequestSplitter {
+    state: State,
+    /// The beginning of a head; holds no more than [`MAX_HEAD`] bytes.
+    partial: Vec<u8>,
+    scan: HeadScan,
+    begun: bool,
+    requests: u64,
+    raw: Option<RawReason>,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Head,
+    Body {
+        scan: BodyScan,
+        wanted: bool,
+        /// Other bytes than a request may follow it.
+        switches: bool,
+    },
+    /// Behind a request that asked for another protocol: the next bytes say whether it was granted.
+    Switched {
+        wanted: bool,
+    },
+    Rest {
+        wanted: bool,
+    },
+}
+
+impl RequestSplitter {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Requests seen so far.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// Why the rest is not split, if it is not.
+    #[must_use]
+    pub fn raw(&self) -> Option<RawReason> {
+        self.raw
+    }
+
+    /// Takes the next bytes; `decide` is asked once for each request, `each` gets every piece that is decided.
+    pub fn feed(
+        &mut self,
+        mut bytes: &[u8],
+        decide: &mut dyn FnMut(&RequestHead<'_>) -> bool,
+        each: &mut dyn FnMut(Piece<'_>),
+    ) {
+        while !bytes.is_empty() {
+            match &mut self.state {
+                State::Rest { wanted } => {
+                    each(Piece {
+                        bytes,
+                        wanted: *wanted,
+                        head: false,
+                    });
+                    return;
+                }
+                State::Body { scan, wanted, switches } => {
+                    let (wanted, switches) = (*wanted, *switches);
+                    match scan.scan(bytes) {
+                        Ok(scanned) => {
+                            let (now, rest) = bytes.split_at(scanned.taken);
+                            if !now.is_empty() {
+                                each(Piece {
+                                    bytes: now,
+                                    wanted,
+                                    head: false,
+                                });
+                            }
+                            bytes = rest;
+                            if scanned.done {
+                                self.state = after(wanted, switches);
+                            }
+                        }
+                        Err(reason) => self.give_up(reason, wanted),
+                    }
+                }
+                State::Head | State::Switched { .. } => {
+                    // The usual case needs no copy: the whole head is in these bytes.
+                    let taken = if self.partial.is_empty() {
+                        let taken = self.head(bytes, decide, each);
+                        if taken == 0 && matches!(self.state, State::Head | State::Switched { .. }) {
+                            self.partial.extend_from_slice(bytes);
+                            return;
+                        }
+                        taken
+                    } else {
+                        self.partial_head(bytes, decide, each)
+                    };
+                    bytes = &bytes[taken..];
+                }
+            }
+        }
+    }
+
+    /// The connection ended: what is left of an unfinished head comes out, unwanted.
+    pub fn finish(&mut self, each: &mut dyn FnMut(Piece<'_>)) {
+        if !self.partial.is_empty() {
+            let wanted = matches!(self.state, State::Switched { wanted: true });
+            each(Piece {
+                bytes: &self.partial,
+                wanted,
+                head: false,
+            });
+            self.partial = Vec::new();
+        }
+        self.state = State::Rest { wanted: false };
+    }
+
+    /// Adds bytes to the partial head and judges it. Returns how many of `bytes` were used up.
+    fn partial_head(
+        &mut self,
+        bytes: &[u8],
+        decide: &mut dyn FnMut(&RequestHead<'_>) -> bool,
+        each: &mut dyn FnMut(Piece<'_>),
+    ) -> usize {
+        let before = self.partial.len();
+        let added = bytes.len().min(MAX_HEAD.saturating_sub(before));
+        self.partial.extend_from_slice(&bytes[..added]);
+        let mut partial = std::mem::take(&mut self.partial);
+        let taken = self.head(&partial, decide, each);
+        match self.state {
+            // No verdict yet.
+            State::Head | State::Switched { .. } if taken == 0 => {
+                self.partial = partial;
+                added
+            }
+            // Without a head, the bytes held so far go where the rest goes.
+            State::Rest { wanted } if taken == 0 => {
+                each(Piece {
+                    bytes: &partial,
+                    wanted,
+                    head: false,
+                });
+                added
+            }
+            _ => {
+                partial.clear();
+                self.partial = partial;
+                taken.saturating_sub(before)
+            }
+        }
+    }
+
+    /// Judges the head at the beginning of `bytes`. Returns its length, 0 when it is incomplete or when there is none.
+    fn head(
+        &mut self,
+        bytes: &[u8],
+        decide: &mut dyn FnMut(&RequestHead<'_>) -> bool,
+        each: &mut dyn FnMut(Piece<'_>),
+    ) -> usize {
+        let switched = match self.state {
+            State::Switched { wanted } => Some(wanted),
+            _ => None,
+        };
+        if !self.begun || switched.is_some() {
+            match (detect(bytes), switched) {
+                (Detected::NeedMore, _) => return 0,
+                (Detected::Http1, _) => {}
+                (_, Some(wanted)) => {
+                    self.state = State::Rest { wanted };
+                    return 0;
+                }
+                (Detected::Tls, None) => return self.give_up_at_head(RawReason::Tls),
+                (Detected::Http2, None) => return self.give_up_at_head(RawReason::Http2),
+                (Detected::Other, None) => return self.give_up_at_head(RawReason::NotHttp),
+            }
+            self.begun = true;
+            self.state = State::Head;
+        }
+        let length = match self.scan.scan(bytes) {
+            Ok(Some(length)) => length,
+            Ok(None) => return 0,
+            Err(reason) => return self.give_up_at_head(reason),
+        };
+        self.scan = HeadScan::default();
+        let mut storage = FieldStorage::default();
+        let parsed = RequestHead::parse(&bytes[..length], &mut storage);
+        match parsed.and_then(|head| head.body().map(|body| (head, body))) {
+            Ok((head, body)) => {
+                self.requests += 1;
+                let wanted = decide(&head);
+                let switches = head.is_upgrade() || head.is_connect();
+                each(Piece {
+                    bytes: head.bytes(),
+                    wanted,
+                    head: true,
+                });
+                let mut scan = BodyScan::new(body);
+                let empty = scan.scan(&[]).is_ok_and(|scanned| scanned.done);
+                self.state = if empty {
+                    after(wanted, switches)
+                } else {
+                    State::Body { scan, wanted, switches }
+                };
+                length
+            }
+            Err(reason) => self.give_up_at_head(reason),
+        }
+    }
+
+    fn give_up_at_head(&mut self, reason: RawReason) -> usize {
+        self.give_up(reason, false);
+        0
+    }
+
+    fn give_up(&mut self, reason: RawReason, wanted: bool) {
+        self.raw = Some(reason);
+        self.state = State::Rest { wanted };
+    }
+}
+
+/// What comes behind a request.
+fn after(wanted: bool, switches: bool) -> State {
+    if switches {
+        State::Switched { wanted }
+    } else {
+        State::Head
+    }
+}
+
+pub(crate) fn fuzz(data: &[u8]) {
+    let whole = split(data, data.len().max(1));
+    for size in [1, 2, 3, 7, 64] {
+        let cut = split(data, size);
+        assert_eq!(whole, cut, "the split depends on how the bytes are cut");
+    }
+}
+
+/// Which bytes are wanted, by a rule that any head can fulfil, and why the splitter gave up.
+fn split(data: &[u8], size: usize) -> (Vec<bool>, u64, Option<RawReason>) {
+    let mut splitter = RequestSplitter::new();
+    let mut out = Vec::with_capacity(data.len());
+    let mut marks = Vec::with_capacity(data.len());
+    let mut each = |piece: Piece<'_>| {
+        out.extend_from_slice(piece.bytes);
+        marks.resize(out.len(), piece.wanted);
+    };
+    let mut decide = |head: &RequestHead<'_>| head.target().len().is_multiple_of(2);
+    for bytes in data.chunks(size) {
+        splitter.feed(bytes, &mut decide, &mut each);
+    }
+    splitter.finish(&mut each);
+    assert_eq!(out, data, "bytes were lost or added");
+    (marks, splitter.requests(), splitter.raw())
+}

@@ -1,0 +1,9 @@
+//! One connection through `route`, with scripted clients and upstreams.
+
+// A test that cannot go on has failed.
+#![allow(clippy::unwrap_used)]
+
+mod bodies;
+mod cases;
+mod harness;
+mod tcp;

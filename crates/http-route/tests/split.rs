@@ -1,0 +1,260 @@
+//! The splitter and the framing under it, as tables: what is wanted of a client's bytes, at every way to cut them.
+
+use http_route::{Piece, RawReason, RequestHead, RequestSplitter};
+
+/// Wanted are requests whose target begins with `/s`. Returns the wanted bytes, the number of requests and the reason to
+/// give up.
+fn split<'a>(pieces: impl Iterator<Item = &'a [u8]>, whole: &[u8]) -> (Vec<u8>, u64, Option<RawReason>) {
+    let (mut wanted, mut all) = (Vec::new(), Vec::new());
+    let mut splitter = RequestSplitter::new();
+    let mut each = |piece: Piece<'_>| {
+        all.extend_from_slice(piece.bytes);
+        if piece.wanted {
+            wanted.extend_from_slice(piece.bytes);
+        }
+    };
+    for piece in pieces {
+        splitter.feed(
+            piece,
+            &mut |head: &RequestHead<'_>| head.target().starts_with("/s"),
+            &mut each,
+        );
+    }
+    splitter.finish(&mut each);
+    assert_eq!(all, whole, "the pieces are not the input");
+    (wanted, splitter.requests(), splitter.raw())
+}
+
+fn check(input: &str, wanted: &str, requests: u64, raw: Option<RawReason>) {
+    let bytes = input.as_bytes();
+    let expect = (wanted.as_bytes().to_vec(), requests, raw);
+    for cut in 0..=bytes.len() {
+        let (first, second) = bytes.split_at(cut);
+        assert_eq!(
+            split([first, second].into_iter(), bytes),
+            expect,
+            "cut at {cut}: {input:?}"
+        );
+    }
+    for size in [1, 2, 3, 5] {
+        assert_eq!(split(bytes.chunks(size), bytes), expect, "by {size}: {input:?}");
+    }
+    http_route::fuzz(bytes);
+}
+
+#[test]
+fn requests() {
+    let get = "GET /s HTTP/1.1\r\nHost: a\r\n\r\n";
+    let other = "GET /r HTTP/1.1\r\nhOST:a\r\n\r\n";
+    check("", "", 0, None);
+    check(get, get, 1, None);
+    check(&format!("{other}{get}{other}{get}"), &format!("{get}{get}"), 4, None);
+    let post = "POST /s HTTP/1.1\r\nContent-Length:  5 \r\n\r\nGET /";
+    check(&format!("{post}{other}{post}"), &format!("{post}{post}"), 3, None);
+    let chunked = "POST /s HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n5;a=b\r\nGET /\r\n0\r\nT: v\r\n\r\n";
+    check(&format!("{other}{chunked}{other}"), chunked, 3, None);
+    // Empty lines before a request go with it.
+    check(
+        &format!("{post}\r\n{other}\r\n{get}"),
+        &format!("{post}\r\n{get}"),
+        3,
+        None,
+    );
+    // An unfinished head is nobody's.
+    check(&format!("{get}GET /s HTT"), get, 1, None);
+    check(
+        "POST /s HTTP/1.0\r\nContent-Length: 0\r\n\r\n",
+        "POST /s HTTP/1.0\r\nContent-Length: 0\r\n\r\n",
+        1,
+        None,
+    );
+}
+
+#[test]
+fn other_protocols() {
+    check(
+        "\x16\x03\x01\x02\x00 GET /s HTTP/1.1\r\n\r\n",
+        "",
+        0,
+        Some(RawReason::Tls),
+    );
+    check("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0", "", 0, Some(RawReason::Http2));
+    check("*1\r\n$4\r\nPING\r\n", "", 0, Some(RawReason::NotHttp));
+    let upgrade = "GET /s HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    check(
+        &format!("{upgrade}\u{81}\x05hello GET"),
+        &format!("{upgrade}\u{81}\x05hello GET"),
+        1,
+        None,
+    );
+    // Refused, or h2c that was ignored: the next request is judged alone.
+    let other = "GET /r HTTP/1.1\r\n\r\n";
+    check(
+        &format!("{upgrade}{other}{upgrade}"),
+        &format!("{upgrade}{upgrade}"),
+        3,
+        None,
+    );
+    // Servers differ about the body of a CONNECT.
+    for fields in ["Content-Length: 4\r\n", "Transfer-Encoding: chunked\r\n"] {
+        let input = format!("CONNECT /s HTTP/1.1\r\n{fields}\r\n0\r\n\r\nGET /s HTTP/1.1\r\n\r\n");
+        check(&input, "", 0, Some(RawReason::BothLengths));
+    }
+    let connect = "CONNECT /s:1 HTTP/1.1\r\n\r\n";
+    check(
+        &format!("{connect}\x16\x03\x01"),
+        &format!("{connect}\x16\x03\x01"),
+        1,
+        None,
+    );
+}
+
+/// What two implementations might read differently; the request behind it is never found.
+#[test]
+fn smuggling() {
+    let hidden = "GET /s HTTP/1.1\r\n\r\n";
+    for (fields, reason) in [
+        (
+            "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+            RawReason::BothLengths,
+        ),
+        (
+            "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+            RawReason::BothLengths,
+        ),
+        ("Content-Length: 4\r\nContent-Length: 5\r\n", RawReason::RepeatedLength),
+        ("Content-Length: 4\r\nContent-Length: 4\r\n", RawReason::RepeatedLength),
+        ("Content-Length: 4, 4\r\n", RawReason::BadLength),
+        ("Content-Length: +4\r\n", RawReason::BadLength),
+        ("Content-Length: -4\r\n", RawReason::BadLength),
+        ("Content-Length: 0x4\r\n", RawReason::BadLength),
+        ("Content-Length: 4 4\r\n", RawReason::BadLength),
+        ("Content-Length:\r\n", RawReason::BadLength),
+        ("Content-Length: 18446744073709551616\r\n", RawReason::BadLength),
+        ("Transfer-Encoding: gzip, chunked\r\n", RawReason::UnknownCoding),
+        ("Transfer-Encoding: chunked, identity\r\n", RawReason::UnknownCoding),
+        ("Transfer-Encoding: xchunked\r\n", RawReason::UnknownCoding),
+        ("Transfer-Encoding: identity\r\n", RawReason::UnknownCoding),
+        ("Transfer-Encoding: \"chunked\"\r\n", RawReason::UnknownCoding),
+        ("Transfer-Encoding:\r\n", RawReason::UnknownCoding),
+        (
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            RawReason::UnknownCoding,
+        ),
+        (
+            "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n",
+            RawReason::UnknownCoding,
+        ),
+        ("Transfer-Encoding : chunked\r\n", RawReason::SpaceBeforeColon),
+        ("Content-Length\t: 4\r\n", RawReason::SpaceBeforeColon),
+        ("X: a\r\n Transfer-Encoding: chunked\r\n", RawReason::Folded),
+        ("Transfer-Encoding:\r\n chunked\r\n", RawReason::Folded),
+        ("X: a\nTransfer-Encoding: chunked\r\n", RawReason::BareLineEnd),
+        ("X: a\rTransfer-Encoding: chunked\r\n", RawReason::BareLineEnd),
+        ("X: a\r\r\nTransfer-Encoding: chunked\r\n", RawReason::BareLineEnd),
+        ("Transfer-Encoding: chunked\n", RawReason::BareLineEnd),
+        ("Transfer-Encoding: \x0bchunked\r\n", RawReason::BadHead),
+        ("Transfer-Encoding\0: chunked\r\n", RawReason::BadHead),
+        ("Transfer\u{a0}Encoding: chunked\r\n", RawReason::BadHead),
+        (": chunked\r\n", RawReason::BadHead),
+        ("no colon\r\n", RawReason::BadHead),
+    ] {
+        check(
+            &format!("POST /s HTTP/1.1\r\nHost: a\r\n{fields}\r\n0\r\n\r\n{hidden}"),
+            "",
+            0,
+            Some(reason),
+        );
+    }
+    for line in [
+        "GET /s\r\n",
+        "GET  /s HTTP/1.1\r\n",
+        "GET /s HTTP/1.1 \r\n",
+        "GET\t/s HTTP/1.1\r\n",
+        "GET /s HTTP/1.2\r\n",
+        "GET /s HTTP/2.0\r\n",
+        "GET /s http/1.1\r\n",
+        "GET /s s HTTP/1.1\r\n",
+    ] {
+        let reason = if line.contains('\t') {
+            RawReason::NotHttp
+        } else {
+            RawReason::BadHead
+        };
+        check(&format!("{line}\r\n{hidden}"), "", 0, Some(reason));
+    }
+    check(
+        "POST /s HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "",
+        0,
+        Some(RawReason::UnknownCoding),
+    );
+    // Inside a body the rest stays with the request that it began with.
+    for body in [
+        "5 \r\nhello\r\n0\r\n\r\n",
+        "5\nhello\r\n0\r\n\r\n",
+        "5\r\nhelloX\r\n0\r\n\r\n",
+        "g\r\n",
+        "5;a\rb\r\n",
+    ] {
+        let wanted = format!("POST /s HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}{hidden}");
+        check(&wanted, &wanted, 1, Some(RawReason::BadChunk));
+        let passed = format!("POST /r HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}{hidden}");
+        check(&passed, "", 1, Some(RawReason::BadChunk));
+    }
+}
+
+#[test]
+fn limits() {
+    let field = |count: usize| "A: b\r\n".repeat(count);
+    let head = |fields: &str| format!("GET /s HTTP/1.1\r\n{fields}\r\n");
+    let most = head(&field(256));
+    assert_eq!(
+        split(most.as_bytes().chunks(1000), most.as_bytes()),
+        (most.clone().into_bytes(), 1, None)
+    );
+    let more = head(&field(257));
+    let expect = (Vec::new(), 0, Some(RawReason::TooManyFields));
+    assert_eq!(split(more.as_bytes().chunks(1000), more.as_bytes()), expect);
+    let long = head(&format!("A: {}\r\n", "b".repeat(10 << 20)));
+    let expect = (Vec::new(), 0, Some(RawReason::HeadTooLong));
+    assert_eq!(split(long.as_bytes().chunks(1000), long.as_bytes()), expect);
+    assert_eq!(split(std::iter::once(long.as_bytes()), long.as_bytes()), expect);
+}
+
+/// Seeded mutations of good and bad input.
+#[test]
+fn fuzzed() {
+    let seeds: [&[u8]; 6] = [
+        b"GET /s HTTP/1.1\r\nHost: a\r\n\r\nPOST /r HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET /s HTTP/1.0\r\n\r\n",
+        b"POST /ab HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nT: v\r\n\r\nGET /s HTTP/1.1\r\n\r\n",
+        b"GET /s HTTP/1.1\r\nUpgrade: h2c\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffff\r\n",
+        b"\x16\x03\x01\x00\x05",
+        b"\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+    ];
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = |limit: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random % limit as u64).unwrap()
+    };
+    let pool = b"\r\n\r\n\r\n: \t;0123afGET/HP.\0\x7f\xff";
+    for _ in 0..40_000 {
+        let mut data = seeds[next(seeds.len())].to_vec();
+        for _ in 0..next(6) {
+            let at = next(data.len());
+            match next(4) {
+                0 => data[at] = pool[next(pool.len())],
+                1 => data.insert(at, pool[next(pool.len())]),
+                2 => drop(data.remove(at)),
+                _ => data.extend_from_within(at..),
+            }
+            if data.is_empty() {
+                data.push(b'G');
+            }
+        }
+        http_route::fuzz(&data);
+    }
+}

@@ -1,0 +1,214 @@
+//! The arguments of every subcommand; what they mean together with file and variables is decided by `config`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use rules::IncomingMode;
+
+use crate::error::Kind;
+
+/// Which build this is; `cargo xtask dist` sets it.
+pub const BUILD: &str = match option_env!("INPOD_BUILD") {
+    Some(build) => build,
+    None => "development",
+};
+
+static VERSION: LazyLock<String> = LazyLock::new(|| format!("{} (build {BUILD})", env!("CARGO_PKG_VERSION")));
+
+const EXAMPLES: &str = "\
+Examples:
+  inpod ls
+        what can be a target here
+  inpod exec -t deploy/checkout -- npm start
+        with a copy of the pod's traffic
+  inpod exec -t deploy/checkout --steal --header 'X-User=me' -- npm start
+        answer the requests that are yours; all others stay with the pod
+  inpod exec -t deploy/checkout --no-incoming -- psql
+        only be inside: names, connections, files, environment
+  inpod exec -- sh
+        target and all else from inpod.toml
+
+The configuration file, all its keys and their environment variables: docs/config.md";
+
+const EXEC: &str = "\
+The program gets the pod's environment variables, reads the pod's files, resolves names and opens connections from inside the
+pod. What the pod receives reaches the program too, once it listens on the same port: as a copy (--mirror, the default), or
+instead of the pod (--steal). When the program ends, everything is as before; nothing in the workload is changed.
+
+inpod ends with the program's own exit status, 128+n when a signal n ended it, or one of these when inpod itself fails:
+";
+
+/// Run a program on this machine as if it ran inside a Kubernetes pod.
+#[derive(Debug, Parser)]
+#[command(name = "inpod", version = VERSION.as_str(), after_help = EXAMPLES, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a program as if it ran inside a pod.
+    #[command(long_about = exec_about(), after_help = EXAMPLES)]
+    Exec(Box<ExecArgs>),
+    /// List what can be a target.
+    Ls(LsArgs),
+}
+
+/// `inpod exec`.
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// The target: deploy/NAME, pod/NAME[/container/C], process/PID, ...
+    #[arg(short, long, value_name = "KIND/NAME")]
+    pub target: Option<String>,
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Container of the pod [default: its default container]
+    #[arg(short, long, value_name = "NAME")]
+    pub container: Option<String>,
+    #[command(flatten)]
+    pub incoming: IncomingArgs,
+    /// Only requests with this header; repeatable, all must match. `re:PATTERN` searches a regular expression in `Name: value`
+    #[arg(long = "header", value_name = "NAME=VALUE", conflicts_with = "no_incoming")]
+    pub headers: Vec<String>,
+    /// Image of the agent, for targets whose own image has no shell
+    #[arg(long, value_name = "IMAGE")]
+    pub agent_image: Option<String>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// How the pod's traffic reaches the program; one of them.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub struct IncomingArgs {
+    /// Take the pod's traffic and answer it
+    #[arg(long)]
+    pub steal: bool,
+    /// Get a copy of the pod's traffic; refused where it cannot work [the default, but then only warned of]
+    #[arg(long)]
+    pub mirror: bool,
+    /// Leave the pod's traffic alone
+    #[arg(long)]
+    pub no_incoming: bool,
+}
+
+/// Which cluster, where in it, and the configuration file.
+#[derive(Debug, Args)]
+pub struct PlaceArgs {
+    /// Kubernetes namespace [default: the context's]
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// The kubeconfig [default: $KUBECONFIG, ~/.kube/config]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The configuration [default: inpod.toml, .json or .yaml, here or in a directory above]
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// What is told, and how.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// Tell more: -v phases and processes, -vv each decision
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Tell events as JSON, one a line, on stderr or on an open file descriptor
+    #[arg(long, value_name = "FD", num_args = 0..=1, require_equals = true, default_missing_value = "2")]
+    #[arg(value_parser = clap::value_parser!(i32).range(2..))]
+    pub json: Option<i32>,
+}
+
+/// `inpod ls`.
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Cli {
+    /// Reads arguments; `Err` holds the exit code when there is nothing left to do (help, version, a mistake), which clap has
+    /// printed.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, u8> {
+        Self::try_parse_from(arguments).map_err(|error| {
+            // Nobody is left to tell when stderr is closed.
+            let _ = error.print();
+            if error.use_stderr() { Kind::Usage.code() } else { 0 }
+        })
+    }
+}
+
+impl ExecArgs {
+    /// As the strongest source of the configuration.
+    #[must_use]
+    pub fn flags(&self) -> config::Flags {
+        config::Flags {
+            target: self.target.clone(),
+            container: self.container.clone(),
+            incoming: self.incoming.mode(),
+            headers: self.headers.clone(),
+            agent_image: self.agent_image.clone(),
+            ..self.place.flags()
+        }
+    }
+}
+
+impl PlaceArgs {
+    /// As the strongest source of the configuration.
+    #[must_use]
+    pub fn flags(&self) -> config::Flags {
+        config::Flags {
+            file: self.file.clone(),
+            namespace: self.namespace.clone(),
+            context: self.context.clone(),
+            ..config::Flags::default()
+        }
+    }
+
+    /// As `target` takes it; the container is only asked for by `exec`.
+    #[must_use]
+    pub fn kube(&self, resolved: &config::Resolved) -> target::KubeOptions {
+        target::KubeOptions {
+            namespace: resolved.namespace.clone(),
+            context: resolved.context.clone(),
+            kubeconfig: self.kubeconfig.clone(),
+            container: resolved.container.clone(),
+        }
+    }
+}
+
+impl IncomingArgs {
+    fn mode(&self) -> Option<IncomingMode> {
+        match (self.steal, self.mirror, self.no_incoming) {
+            (true, ..) => Some(IncomingMode::Steal),
+            (_, true, _) => Some(IncomingMode::Mirror),
+            (.., true) => Some(IncomingMode::Off),
+            _ => None,
+        }
+    }
+}
+
+fn exec_about() -> String {
+    let codes = Kind::ALL
+        .iter()
+        .map(|kind| format!("  {:>3}  {}\n", kind.code(), kind.about()));
+    format!(
+        "Run a program as if it ran inside a pod.\n\n{EXEC}{}",
+        codes.collect::<String>()
+    )
+}
+
+#[cfg(test)]
+#[path = "cli_tests.rs"]
+mod tests;

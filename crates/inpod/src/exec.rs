@@ -1,0 +1,351 @@
+//! `inpod exec`: resolve, reach, launch, supervise, leave with the app's status.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use guest::channel::Channel;
+use guest::event::Event;
+use guest::marker::Marker;
+use guest::protocol::{FromServer, Notice, Ready, ToServer};
+use rules::Plan;
+use session::bond::Bond;
+use session::{Directory, Settings};
+use trap::{Launch, LaunchError, PathView, Prepare, Supervision};
+use view::Backend;
+use view::ns::{Layout, PodRoot};
+
+use crate::agent::agent_settings;
+use crate::cli::{ExecArgs, OutputArgs};
+use crate::error::{CliError, Kind};
+use crate::report::{Report, Style};
+
+/// How long the server may take to say goodbye when the app has ended.
+const GOODBYE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Runs the app and returns its exit status, 128+n for a signal.
+///
+/// # Errors
+/// What keeps the app from starting, or ended its session before it ended.
+pub fn run(arguments: &ExecArgs) -> Result<u8, CliError> {
+    let input = config::Input::here(arguments.flags())?;
+    let resolved = config::load(&input)?;
+    let machine = |error: std::io::Error| CliError::new(Kind::Machine, &error);
+    let (program, rest) = arguments.command.split_first().ok_or_else(no_program)?;
+    let variables: Vec<(OsString, OsString)> = input.variables.clone();
+    let plan = with_kept_paths(&resolved.plan, &input, program);
+    let backend = view::choose();
+    let directory = Directory::create(runtime_directory(&variables).as_deref()).map_err(machine)?;
+    let bond =
+        session::bond::fork_server(server_settings(arguments, &resolved, plan.clone(), directory)?).map_err(machine)?;
+
+    // From here on this process may have threads.
+    let report = Arc::new(Report::new(style(&arguments.output)).map_err(machine)?);
+    for message in &resolved.warnings {
+        report.event(&Event::Warning { message: message.clone() });
+    }
+    let outcome = attached(Attached {
+        bond,
+        plan,
+        backend,
+        variables,
+        program,
+        rest,
+        output: &arguments.output,
+        report: &report,
+    });
+    if let Err(error) = &outcome {
+        report.error(error);
+    }
+    report.finish();
+    Ok(outcome.unwrap_or_else(|error| error.kind.code()))
+}
+
+/// What a started server leaves to do.
+struct Attached<'a> {
+    bond: Bond,
+    plan: Plan,
+    backend: Backend,
+    variables: Vec<(OsString, OsString)>,
+    program: &'a OsStr,
+    rest: &'a [OsString],
+    output: &'a OutputArgs,
+    report: &'a Arc<Report>,
+}
+
+fn attached(session: Attached<'_>) -> Result<u8, CliError> {
+    let Attached {
+        bond,
+        mut plan,
+        backend,
+        variables,
+        program,
+        rest,
+        output,
+        report,
+    } = session;
+    let ready = wait_until_ready(&bond.channel, report)?;
+    plan.files.volumes = ready.volumes.iter().map(|volume| path(volume)).collect();
+    let environment = environment(&plan, variables, &ready);
+    report.event(&Event::Started {
+        target: ready.target.clone(),
+        summary: summary(&plan, &backend),
+    });
+
+    let (skipped, skipping) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|errno| CliError::new(Kind::Machine, &std::io::Error::from(errno)))?;
+    let (paths, prepare) = files(&backend, &plan, &ready, &bond.channel, skipping)?;
+    let launched = trap::launch(Launch {
+        program: program.to_owned(),
+        arguments: rest.to_vec(),
+        environment: environment.into_iter().collect(),
+        directory: None,
+        prepare,
+        paths,
+        marker: Marker::random().map_err(|error| CliError::new(Kind::Machine, &error))?,
+    })
+    .map_err(|error| not_launched(&error))?;
+    warn_of_skipped(skipped, report);
+
+    let ended = trap::supervise(
+        launched,
+        Supervision {
+            channel: bond.channel,
+            server_pidfd: bond
+                .server_pidfd
+                .try_clone()
+                .map_err(|error| CliError::new(Kind::Machine, &error))?,
+            plan: Arc::new(plan),
+            ready,
+            events: {
+                let report = Arc::clone(report);
+                Box::new(move |event| report.event(&event))
+            },
+            decisions: output.verbose > 1,
+            threads: trap::DEFAULT_THREADS,
+        },
+    )
+    .map_err(|error| CliError::new(Kind::Machine, &error))?;
+    wait_for_server(&bond.server_pidfd);
+    match ended.lost {
+        Some(why) => Err(CliError {
+            kind: Kind::Lost,
+            message: why,
+            causes: Vec::new(),
+            hints: Vec::new(),
+        }),
+        None => {
+            report.event(&Event::Exited { status: ended.status });
+            Ok(u8::try_from(ended.status & 0xff).unwrap_or(1))
+        }
+    }
+}
+
+/// Tells what happens until the server is ready or says why it will never be.
+fn wait_until_ready(channel: &Channel, report: &Report) -> Result<Ready, CliError> {
+    loop {
+        match channel.receive::<FromServer>() {
+            Ok((FromServer::Ready(ready), _)) => return Ok(*ready),
+            Ok((FromServer::Event(event), _)) => report.event(&event),
+            Ok((FromServer::Fatal(failure), _)) => return Err(failure.into()),
+            Ok((FromServer::Answer { .. }, _)) => {}
+            Err(error) => return Err(CliError::new(Kind::Internal, &error)),
+        }
+    }
+}
+
+/// Where path calls go, and what the app's process does before its first instruction.
+fn files(
+    backend: &Backend,
+    plan: &Plan,
+    ready: &Ready,
+    channel: &Channel,
+    skipping: OwnedFd,
+) -> Result<(PathView, Option<Prepare>), CliError> {
+    let Backend::Namespace { user } = backend else {
+        return Ok((PathView::Copy, None));
+    };
+    let layout = Layout::plan(
+        &plan.files,
+        &PodRoot {
+            names: ready.root.clone(),
+        },
+        &ready.nsswitch,
+        *user,
+    );
+    if layout.is_empty() {
+        return Ok((PathView::Native, None));
+    }
+    let channel = channel
+        .try_clone()
+        .map_err(|error| CliError::new(Kind::Machine, &error))?;
+    let prepare = move || {
+        let send = |fuse: OwnedFd| {
+            channel
+                .send(&ToServer::Notice(Notice::Fuse), &[fuse.as_fd()])
+                .map_err(std::io::Error::other)
+        };
+        let skipped = layout.enter(send).map_err(std::io::Error::other)?;
+        let lines: String = skipped
+            .iter()
+            .map(|skipped| format!("{}: {}\n", skipped.path.display(), skipped.why))
+            .collect();
+        // The reader is the launching process; without it nothing else works either.
+        let _ = rustix::io::write(&skipping, lines.as_bytes());
+        Ok(())
+    };
+    Ok((PathView::Native, Some(Box::new(prepare))))
+}
+
+/// What the file view could not place.
+fn warn_of_skipped(skipped: OwnedFd, report: &Report) {
+    let mut lines = String::new();
+    if std::fs::File::from(skipped).read_to_string(&mut lines).is_ok() {
+        for line in lines.lines() {
+            report.event(&Event::Warning {
+                message: format!("not in the app's view: {line}"),
+            });
+        }
+    }
+}
+
+fn environment(plan: &Plan, local: Vec<(OsString, OsString)>, ready: &Ready) -> BTreeMap<OsString, OsString> {
+    let pod = ready.env.iter().map(|(name, value)| (os(name), os(value)));
+    plan.env.apply(local, pod)
+}
+
+/// The working directory, the user's home and the program's own directory stay this machine's.
+fn with_kept_paths(plan: &Plan, input: &config::Input, program: &OsStr) -> Plan {
+    let mut plan = plan.clone();
+    let program = Path::new(program)
+        .is_absolute()
+        .then(|| Path::new(program).parent().map(Path::to_owned))
+        .flatten();
+    let kept = [Some(input.working_directory.clone()), input.home.clone(), program];
+    // A program that is started in `/` does not make everything local.
+    plan.files
+        .kept
+        .extend(kept.into_iter().flatten().filter(|path| path != Path::new("/")));
+    plan
+}
+
+fn server_settings(
+    arguments: &ExecArgs,
+    resolved: &config::Resolved,
+    plan: Plan,
+    directory: Directory,
+) -> Result<Settings, CliError> {
+    let target = resolved.target.as_deref().ok_or_else(no_target)?;
+    let target = target.parse().map_err(target::TargetError::from)?;
+    Ok(Settings {
+        target,
+        kube: arguments.place.kube(resolved),
+        agent: agent_settings(resolved)?,
+        plan,
+        directory,
+        session: random()?,
+        token: random()?,
+        owner: owner(),
+        resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        nsswitch: std::fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default(),
+    })
+}
+
+fn random() -> Result<[u8; 16], CliError> {
+    let mut bytes = [0; 16];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|errno| CliError::new(Kind::Machine, &std::io::Error::from(errno)))?;
+    Ok(bytes)
+}
+
+/// What others see who meet this session's claims: a claim of the client, not checked by anybody.
+fn owner() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!(
+        "{}@{host}",
+        user.unwrap_or_else(|_| format!("uid {}", rustix::process::getuid().as_raw()))
+    )
+}
+
+fn summary(plan: &Plan, backend: &Backend) -> String {
+    let on = |on: bool, what: &str| if on { what.to_owned() } else { format!("no {what}") };
+    let incoming = match plan.incoming.mode {
+        rules::IncomingMode::Off => "incoming traffic left alone".to_owned(),
+        rules::IncomingMode::Mirror => "incoming traffic mirrored to the ports it listens on".to_owned(),
+        rules::IncomingMode::Steal => "incoming traffic stolen for the ports it listens on".to_owned(),
+    };
+    [
+        "environment".to_owned(),
+        backend.to_string(),
+        on(plan.dns.on, "names"),
+        on(plan.outgoing.tcp, "outgoing TCP"),
+        on(plan.outgoing.udp, "UDP"),
+        incoming,
+    ]
+    .join(", ")
+}
+
+fn style(output: &OutputArgs) -> Style {
+    match output.json {
+        Some(descriptor) => Style::Json { descriptor },
+        None => Style::Person {
+            verbose: output.verbose,
+        },
+    }
+}
+
+/// The server says goodbye to the agent and removes what it made; a server that hangs is left to its own watch on us.
+fn wait_for_server(server: &OwnedFd) {
+    let mut gone = [rustix::event::PollFd::new(server, rustix::event::PollFlags::IN)];
+    let timeout = rustix::event::Timespec::try_from(GOODBYE).ok();
+    let _ = rustix::event::poll(&mut gone, timeout.as_ref());
+}
+
+fn runtime_directory(variables: &[(OsString, OsString)]) -> Option<PathBuf> {
+    variables
+        .iter()
+        .find(|(name, _)| name == "XDG_RUNTIME_DIR")
+        .map(|(_, value)| PathBuf::from(value))
+}
+
+fn not_launched(error: &LaunchError) -> CliError {
+    let kind = match error.exit_code() {
+        127 => Kind::NotFound,
+        126 => Kind::NotExecutable,
+        _ => Kind::Machine,
+    };
+    CliError::new(kind, error)
+}
+
+fn no_program() -> CliError {
+    CliError {
+        kind: Kind::Usage,
+        message: "which program?".to_owned(),
+        causes: Vec::new(),
+        hints: Vec::new(),
+    }
+}
+
+fn no_target() -> CliError {
+    CliError {
+        kind: Kind::Usage,
+        message: "no target is given".to_owned(),
+        causes: Vec::new(),
+        hints: vec![
+            "-t deploy/NAME, INPOD_TARGET, or `target` in inpod.toml; `inpod ls` lists what there is".to_owned(),
+        ],
+    }
+}
+
+fn os(bytes: &[u8]) -> OsString {
+    OsString::from_vec(bytes.to_vec())
+}
+
+fn path(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(os(bytes))
+}

@@ -1,0 +1,243 @@
+//! The one table: its sets, chains and rules.
+
+use std::net::IpAddr;
+
+use crate::clients::{MARK_MASK, Mark};
+use crate::config::{Config, Traffic};
+use crate::error::Step;
+use crate::expr::{Compare, Rule};
+use crate::message::Writer;
+use crate::socket::{Batch, Message};
+use crate::uapi::{self, Hook, chain, datatype, elem, msg, nfproto, nlm, rule, set, table};
+
+/// Ports that are redirected.
+const PORTS: &str = "ports";
+/// Mark to source address.
+const CLIENTS4: &str = "clients4";
+const CLIENTS6: &str = "clients6";
+
+/// Before the usual -100, so that a mesh sidecar's own output rules, which let loopback pass, do not decide first.
+/// Conntrack is at -200; the kernel refuses nat chains before it.
+const OUTPUT_PRIORITY: i32 = -101;
+
+/// Builds the batch that creates everything.
+pub(crate) fn create(config: &Config) -> Batch {
+    let mut batch = Batch::new("creating the intercept table");
+    let name = config.name.as_str();
+    batch.push(Message {
+        kind: msg::NEWTABLE,
+        flags: nlm::CREATE | nlm::EXCL,
+        step: Step::Table,
+        what: format!("table inet {name}"),
+        body: body(|attrs| {
+            attrs.text(table::NAME, name);
+            attrs.u32(table::FLAGS, table::F_OWNER);
+        }),
+    });
+    let sets = [
+        (PORTS, datatype::SERVICE, 2, None),
+        (CLIENTS4, datatype::MARK, 4, Some((datatype::IPV4, 4))),
+        (CLIENTS6, datatype::MARK, 4, Some((datatype::IPV6, 16))),
+    ];
+    for (id, (set_name, key, key_length, data)) in (1u32..).zip(sets) {
+        batch.push(part(msg::NEWSET, nlm::CREATE, format!("set {set_name}"), |attrs| {
+            attrs.text(set::TABLE, name);
+            attrs.text(set::NAME, set_name);
+            attrs.u32(set::FLAGS, if data.is_some() { set::F_MAP } else { 0 });
+            attrs.u32(set::KEY_TYPE, key);
+            attrs.u32(set::KEY_LEN, key_length);
+            if let Some((kind, length)) = data {
+                attrs.u32(set::DATA_TYPE, kind);
+                attrs.u32(set::DATA_LEN, length);
+            }
+            attrs.u32(set::ID, id);
+        }));
+    }
+    chains(&mut batch, config);
+    batch
+}
+
+fn chains(batch: &mut Batch, config: &Config) {
+    let listener = config.listener;
+    if config.traffic == Traffic::All {
+        push_chain(batch, config, "prerouting", "nat", Hook::Prerouting, -100);
+        push_rule(
+            batch,
+            config,
+            "prerouting",
+            "redirect of incoming connections",
+            |rule| {
+                rule.tcp();
+                if config.own_addresses_only {
+                    rule.own_address();
+                }
+                rule.first_syn();
+                rule.destination_port_in(PORTS);
+                rule.redirect(listener);
+            },
+        );
+    }
+    push_chain(batch, config, "output", "nat", Hook::Output, OUTPUT_PRIORITY);
+    push_rule(batch, config, "output", "redirect of local connections", |rule| {
+        rule.tcp();
+        rule.out_on_loopback();
+        rule.mark(MARK_MASK, Compare::Different, config.mark);
+        rule.first_syn();
+        rule.destination_port_in(PORTS);
+        rule.redirect(listener);
+    });
+    push_chain(batch, config, "postrouting", "nat", Hook::Postrouting, 100);
+    for (family, map) in [(nfproto::IPV4, CLIENTS4), (nfproto::IPV6, CLIENTS6)] {
+        push_rule(batch, config, "postrouting", "client's source address", |rule| {
+            rule.tcp();
+            rule.family(family);
+            rule.mark(MARK_MASK, Compare::Equal, config.mark);
+            rule.source_from_mark(family, map);
+        });
+    }
+    push_chain(batch, config, "input", "filter", Hook::Input, 0);
+    push_rule(
+        batch,
+        config,
+        "input",
+        "closing the listener to direct connections",
+        |rule| {
+            rule.tcp();
+            rule.destination_port(listener);
+            rule.not_redirected();
+            rule.drop();
+        },
+    );
+}
+
+fn push_chain(batch: &mut Batch, config: &Config, name: &str, kind: &str, hook: Hook, priority: i32) {
+    batch.push(part(
+        msg::NEWCHAIN,
+        nlm::CREATE,
+        format!("{kind} chain {name}"),
+        |attrs| {
+            attrs.text(chain::TABLE, &config.name);
+            attrs.text(chain::NAME, name);
+            attrs.nest(chain::HOOK, |attrs| {
+                attrs.u32(chain::HOOK_NUM, hook as u32);
+                attrs.bytes(chain::HOOK_PRIORITY, &priority.to_be_bytes());
+            });
+            attrs.text(chain::TYPE, kind);
+        },
+    ));
+}
+
+fn push_rule(batch: &mut Batch, config: &Config, chain: &str, what: &str, expressions: impl FnOnce(&mut Rule<'_>)) {
+    batch.push(part(
+        msg::NEWRULE,
+        nlm::CREATE | nlm::APPEND,
+        format!("rule for {what}"),
+        |attrs| {
+            attrs.text(rule::TABLE, &config.name);
+            attrs.text(rule::CHAIN, chain);
+            attrs.nest(rule::EXPRESSIONS, |attrs| expressions(&mut Rule::new(attrs)));
+        },
+    ));
+}
+
+/// Takes the table away with all that is in it.
+pub(crate) fn remove(name: &str) -> Batch {
+    let mut batch = Batch::new("removing the intercept table");
+    batch.push(change(msg::DELTABLE, format!("table inet {name}"), |attrs| {
+        attrs.text(table::NAME, name);
+    }));
+    batch
+}
+
+/// Asks for one table by its name.
+pub(crate) fn get(name: &str) -> Message {
+    Message {
+        flags: 0,
+        ..change(msg::GETTABLE, String::new(), |attrs| {
+            attrs.text(table::NAME, name);
+        })
+    }
+}
+
+/// Ports to take out of the set and to put in.
+pub(crate) fn ports(name: &str, gone: &[u16], new: &[u16]) -> Batch {
+    let mut batch = Batch::new("changing the redirected ports");
+    for (kind, ports) in [(msg::DELSETELEM, gone), (msg::NEWSETELEM, new)] {
+        if !ports.is_empty() {
+            let elements = ports.iter().map(|port| (port.to_be_bytes(), None));
+            batch.push(elements_of(kind, name, PORTS, elements));
+        }
+    }
+    batch
+}
+
+/// Clients to take out of the maps and to put in.
+pub(crate) fn clients(name: &str, gone: Option<(IpAddr, Mark)>, new: Option<(IpAddr, Mark)>) -> Batch {
+    let mut batch = Batch::new("changing the clients' addresses");
+    for (kind, client) in [(msg::DELSETELEM, gone), (msg::NEWSETELEM, new)] {
+        let Some((ip, mark)) = client else { continue };
+        let key = mark.get().to_ne_bytes();
+        batch.push(match ip {
+            IpAddr::V4(ip) => elements_of(kind, name, CLIENTS4, [(key, Some(ip.octets().to_vec()))]),
+            IpAddr::V6(ip) => elements_of(kind, name, CLIENTS6, [(key, Some(ip.octets().to_vec()))]),
+        });
+    }
+    batch
+}
+
+fn elements_of<K: AsRef<[u8]>>(
+    kind: u8,
+    table: &str,
+    set: &str,
+    elements: impl IntoIterator<Item = (K, Option<Vec<u8>>)>,
+) -> Message {
+    let message = change(kind, format!("elements of {set}"), |attrs| {
+        attrs.text(elem::TABLE, table);
+        attrs.text(elem::SET, set);
+        attrs.nest(elem::ELEMENTS, |list| {
+            for (key, data) in elements {
+                list.nest(elem::LIST_ELEM, |element| {
+                    element.nest(elem::KEY, |wrapped| wrapped.bytes(elem::VALUE, key.as_ref()));
+                    if let Some(data) = data {
+                        element.nest(elem::DATA, |wrapped| wrapped.bytes(elem::VALUE, &data));
+                    }
+                });
+            }
+        });
+    });
+    let flags = if kind == msg::NEWSETELEM { nlm::CREATE } else { 0 };
+    Message { flags, ..message }
+}
+
+fn part(kind: u8, flags: u16, what: String, attrs: impl FnOnce(&mut Writer)) -> Message {
+    Message {
+        kind,
+        flags,
+        step: Step::Part,
+        what,
+        body: body(attrs),
+    }
+}
+
+fn change(kind: u8, what: String, attrs: impl FnOnce(&mut Writer)) -> Message {
+    Message {
+        kind,
+        flags: 0,
+        step: Step::Change,
+        what,
+        body: body(attrs),
+    }
+}
+
+fn body(attrs: impl FnOnce(&mut Writer)) -> Writer {
+    let mut writer = Writer::default();
+    attrs(&mut writer);
+    writer
+}
+
+/// The owner's netlink port in the answer to [`get`].
+pub(crate) fn owner_of(payload: &[u8]) -> Option<u32> {
+    let attributes = payload.get(4..)?;
+    let port = crate::message::attribute(attributes, uapi::table::OWNER)?;
+    Some(u32::from_be_bytes(*port.first_chunk()?))
+}

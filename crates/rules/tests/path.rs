@@ -1,0 +1,191 @@
+//! Paths, as a table: rules, path, where it is served from and why.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::path::{Path, PathBuf};
+
+use globset::GlobBuilder;
+use rules::{FileMode, FileRules, PathPattern, Place};
+
+fn glob(pattern: &str) -> PathPattern {
+    PathPattern::Glob(
+        GlobBuilder::new(pattern)
+            .literal_separator(true)
+            .build()
+            .unwrap()
+            .compile_matcher(),
+    )
+}
+
+fn prefix(path: &str) -> PathPattern {
+    PathPattern::Prefix(PathBuf::from(path))
+}
+
+#[track_caller]
+fn check(rules: &FileRules, cases: &[(&str, Place, &str)]) {
+    for (path, place, why) in cases {
+        let verdict = rules.decide(Path::new(path));
+        assert_eq!(verdict.place, *place, "{path}: {}", verdict.why);
+        assert!(
+            verdict.why.contains(why),
+            "{path}: {:?} does not say {why:?}",
+            verdict.why
+        );
+    }
+}
+
+use Place::{Hidden, Local, Remote};
+
+#[test]
+fn without_lists_system_and_developer_paths_are_local() {
+    check(
+        &FileRules::default(),
+        &[
+            ("/", Local, "root lists both"),
+            ("/usr/lib/x86_64-linux-gnu/libc.so.6", Local, "programs and libraries"),
+            ("/usr", Local, "programs and libraries"),
+            ("/usrlocal/x", Remote, "not a system"),
+            ("/lib64", Local, "programs and libraries"),
+            ("/opt/jdk/bin/java", Local, "programs and libraries"),
+            ("/proc/self/maps", Local, "kernel"),
+            ("/dev/null", Local, "kernel"),
+            ("/etc/passwd", Local, "developer"),
+            ("/etc/hosts", Remote, "who and where"),
+            ("/etc/hostsx", Local, "developer"),
+            ("/etc/hostname", Remote, "who and where"),
+            ("/etc/resolv.conf", Remote, "who and where"),
+            (
+                "/var/run/secrets/kubernetes.io/serviceaccount/token",
+                Remote,
+                "who and where",
+            ),
+            ("/run/secrets", Remote, "who and where"),
+            ("/run/nscd/socket", Hidden, "name services"),
+            ("/var/run/nscd/socket", Hidden, "name services"),
+            ("/run/systemd/resolve/io.systemd.Resolve", Hidden, "name services"),
+            ("/run/systemd/resolve/stub-resolv.conf", Local, "developer"),
+            ("/home/me/src/main.c", Local, "developer"),
+            ("/tmp", Local, "developer"),
+            ("/data/x", Remote, "not a system"),
+            ("/app", Remote, "not a system"),
+            ("/var/www/index.html", Remote, "not a system"),
+            ("relative", Local, "relative"),
+            ("", Local, "relative"),
+        ],
+    );
+}
+
+#[test]
+fn the_deepest_of_volume_kept_and_well_known_decides() {
+    let rules = FileRules {
+        volumes: [
+            "/etc/config",
+            "/usr/share/nginx/html",
+            "/usr/lib",
+            "/tmp",
+            "/tmp/shared",
+            "/home",
+            "/mnt",
+            "/var",
+            "/work",
+            "/dev/shm",
+            "/src",
+            "/var/lib/db",
+        ]
+        .map(PathBuf::from)
+        .to_vec(),
+        kept: ["/home/me", "/work", "/src/app", "/srv/me"].map(PathBuf::from).to_vec(),
+        ..FileRules::default()
+    };
+    check(
+        &rules,
+        &[
+            ("/etc/config/app.yaml", Remote, "volume at /etc/config"),
+            ("/etc/configx", Local, "developer"),
+            (
+                "/usr/share/nginx/html/index.html",
+                Remote,
+                "volume at /usr/share/nginx/html",
+            ),
+            ("/usr/lib/libc.so", Local, "programs"),
+            ("/tmp/x", Local, "developer"),
+            ("/tmp/shared/x", Remote, "volume at /tmp/shared"),
+            ("/home/me/x", Local, "/home/me is the developer's"),
+            ("/home/you", Local, "developer"),
+            ("/mnt/x", Remote, "volume at /mnt"),
+            ("/var/www", Remote, "volume at /var"),
+            ("/var/lib/x", Local, "developer"),
+            ("/var/lib/db/x", Remote, "volume at /var/lib/db"),
+            ("/work/x", Local, "/work is the developer's"),
+            ("/dev/shm/x", Local, "kernel"),
+            ("/src/data", Remote, "volume at /src"),
+            ("/src/app/main.py", Local, "/src/app is the developer's"),
+            ("/srv/me", Local, "/srv/me is the developer's"),
+            ("/srv/you", Remote, "not a system"),
+        ],
+    );
+}
+
+#[test]
+fn lists_come_before_everything_hidden_before_local_before_remote() {
+    let rules = FileRules {
+        hidden: vec![glob("/**/.git"), prefix("/data/secret")],
+        local: vec![prefix("/data/cache"), glob("/data/*.lock")],
+        remote: vec![
+            prefix("/usr/share/zoneinfo"),
+            prefix("/data/cache/pod"),
+            prefix("/data/secret"),
+        ],
+        map: vec![
+            (PathBuf::from("/m"), PathBuf::from("/a")),
+            (PathBuf::from("/m/n"), PathBuf::from("/b")),
+        ],
+        ..FileRules::default()
+    };
+    check(
+        &rules,
+        &[
+            ("/data/secret/key", Hidden, "files.hidden lists /data/secret"),
+            ("/data/secretx", Remote, "not a system"),
+            ("/srv/.git/config", Hidden, "files.hidden lists /**/.git"),
+            ("/srv/.gitignore", Remote, "not a system"),
+            ("/data/cache/x", Local, "files.local lists /data/cache"),
+            ("/data/cache/pod/x", Local, "files.local"),
+            ("/data/x.lock", Local, "files.local lists /data/*.lock"),
+            ("/data/sub/x.lock", Remote, "not a system"),
+            ("/usr/share/zoneinfo/UTC", Remote, "files.remote lists"),
+            ("/usr/share/zone", Local, "programs"),
+            ("/m/x", Remote, "files.map maps /m"),
+            ("/m/n/x", Remote, "files.map maps /m/n"),
+        ],
+    );
+    for (path, pod) in [
+        ("/m", "/a"),
+        ("/m/x", "/a/x"),
+        ("/m/n/x", "/b/x"),
+        ("/m/nx", "/a/nx"),
+        ("/other", "/other"),
+    ] {
+        assert_eq!(rules.in_pod(Path::new(path)), Path::new(pod), "{path}");
+    }
+}
+
+#[test]
+fn local_mode_leaves_only_what_is_listed() {
+    let rules = FileRules {
+        mode: FileMode::Local,
+        remote: vec![prefix("/data")],
+        volumes: vec![PathBuf::from("/vol")],
+        local_names: true,
+        ..FileRules::default()
+    };
+    check(
+        &rules,
+        &[
+            ("/data/x", Remote, "files.remote lists /data"),
+            ("/vol/x", Local, "files.mode is local"),
+            ("/etc/hosts", Local, "files.mode is local"),
+            ("/run/nscd/socket", Local, "files.mode is local"),
+        ],
+    );
+}

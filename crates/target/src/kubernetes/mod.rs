@@ -1,0 +1,13 @@
+//! Pods as targets: found through the API server, reached through exec.
+
+mod client;
+pub(crate) mod deliver;
+pub(crate) mod exec;
+mod find;
+pub(crate) mod list;
+mod pod;
+pub(crate) mod probes;
+pub(crate) mod rights;
+mod script;
+pub(crate) mod spec_view;
+mod start;

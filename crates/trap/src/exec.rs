@@ -1,0 +1,112 @@
+//! exec: decided for each program. The call itself is always the kernel's.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use guest::elf::{Executable, HEAD};
+use guest::event::Event;
+use guest::protocol::Notice;
+use rustix::io::Errno;
+
+use crate::context::Context;
+use crate::files::{PathError, absolute};
+use crate::notification::Pending;
+use crate::sys::structs;
+use crate::task::Task;
+
+/// `execve(path, ...)` or `execveat(directory, path, ...)`.
+pub(crate) fn execute(context: &Arc<Context>, pending: Pending, directory: Option<usize>, path: usize) {
+    let tid = pending.tid();
+    let whole = match absolute(&context.files, &pending, directory, path) {
+        Ok(whole) => whole,
+        // An empty path is the descriptor itself (fexecve).
+        Err(PathError::Empty) => match directory.map(|at| Task::of(tid).path_of(pending.int(at))) {
+            Some(Ok(whole)) => whole,
+            _ => return pending.proceed(),
+        },
+        Err(PathError::Errno(Errno::PERM | Errno::ACCESS)) => return context.refuse(pending, Errno::PERM),
+        Err(PathError::Errno(_)) => return pending.proceed(),
+    };
+    let Ok(group) = Task::of(tid).group() else { return pending.proceed() };
+    if context.files.is_remote(&whole) {
+        let reason = "it is a file of the pod, and the pod's programs cannot be run on this machine".to_owned();
+        refused(context, group, &whole, reason);
+        return pending.fail(Errno::ACCESS);
+    }
+    match inspect(&whole) {
+        // The kernel says why it cannot be run; nothing changes.
+        None => return pending.proceed(),
+        Some(Executable::Foreign) => {
+            refused(context, group, &whole, "it is not a 64-bit x86 program, so its calls cannot be seen".to_owned());
+            return pending.fail(Errno::PERM);
+        }
+        Some(_) => {}
+    }
+    if let Some(what) = gains_rights(&whole) {
+        context.event(Event::Warning {
+            message: format!(
+                "{} is {what}, which has no effect in an intercepted program (no_new_privs): run it outside of inpod",
+                whole.display()
+            ),
+        });
+    }
+    enter(context, group, &whole);
+    pending.proceed();
+}
+
+/// A process of the app's tree begins a program.
+pub(crate) fn enter(context: &Context, group: u32, executable: &Path) {
+    let skip = context.plan.skip.skips(executable);
+    context.skipped.set(group, skip);
+    context.server.notice(Notice::Process { pid: group }, &[]);
+    context.event(Event::Process {
+        pid: group,
+        executable: executable.display().to_string(),
+        mode: if skip { "skipped" } else { "trap" }.to_owned(),
+    });
+}
+
+fn refused(context: &Context, pid: u32, executable: &Path, reason: String) {
+    context.event(Event::ProgramRefused { pid, executable: executable.display().to_string(), reason });
+}
+
+/// What kind of executable it is; `None` where it cannot be executed at all.
+pub(crate) fn inspect(path: &Path) -> Option<Executable> {
+    let metadata = std::fs::metadata(path).ok()?;
+    if !metadata.is_file() || metadata.mode() & 0o111 == 0 {
+        return None;
+    }
+    let mut head = [0; HEAD];
+    // Executable but not readable is run all the same.
+    let length = File::open(path).and_then(|mut file| file.read(&mut head)).unwrap_or(0);
+    Some(Executable::of(&head[..length]))
+}
+
+/// How a program would gain rights that no_new_privs withholds.
+fn gains_rights(path: &Path) -> Option<&'static str> {
+    let metadata = std::fs::metadata(path).ok()?;
+    let own = rustix::process::geteuid().as_raw();
+    if metadata.mode() & libc::S_ISUID != 0 && metadata.uid() != own {
+        return Some("a set-user-ID program");
+    }
+    if own == 0 {
+        return None;
+    }
+    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).ok()?;
+    structs::xattr(&path, Some(c"security.capability"), true, &mut []).is_ok().then_some("a program with file capabilities")
+}
+
+/// The executable a `PATH` search finds, as `execvp(3)` does it.
+pub(crate) fn search(program: &Path, path: Option<&std::ffi::OsStr>) -> Vec<PathBuf> {
+    /// `_PATH_DEFPATH` without the sbin directories, as glibc uses it.
+    const DEFAULT: &str = "/bin:/usr/bin";
+    if program.as_os_str().as_encoded_bytes().contains(&b'/') {
+        return vec![program.to_owned()];
+    }
+    std::env::split_paths(path.unwrap_or(std::ffi::OsStr::new(DEFAULT)))
+        .map(|directory| if directory.as_os_str().is_empty() { Path::new(".").join(program) } else { directory.join(program) })
+        .collect()
+}

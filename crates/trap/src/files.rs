@@ -1,0 +1,219 @@
+//! Paths as the app says them, and where they lie on this machine.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rules::{Place, Plan};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
+
+use crate::notification::Pending;
+use crate::task::Task;
+
+/// How the pod's files are there for the app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathView {
+    /// In a mount namespace, at their places: path calls need no help.
+    Native,
+    /// In a mounted view: the remote path `P` lies at `root`/`P`.
+    Translated { root: PathBuf },
+    /// In a cache that the server fills on request.
+    Copy,
+}
+
+/// The view and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Files {
+    pub(crate) view: PathView,
+    plan: Arc<Plan>,
+    /// The view's root, opened once: remote paths are resolved inside of it.
+    pub(crate) root: Option<OwnedFd>,
+    /// The copy view's answers: local path to remote path.
+    copies: Mutex<HashMap<PathBuf, PathBuf>>,
+}
+
+/// Why there is no path to decide about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PathError {
+    /// The empty string: the call means its descriptor.
+    Empty,
+    Errno(Errno),
+}
+
+impl From<Errno> for PathError {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
+    }
+}
+
+/// Kernel interfaces and programs: always local by the rules, and `/proc/self` means the caller.
+const NEVER_FOLLOWED: &[&str] = &["/proc", "/sys", "/dev", "/usr", "/lib", "/lib64", "/bin", "/sbin", "/opt"];
+/// `MAXSYMLINKS`.
+pub(crate) const MOST_LINKS: usize = 40;
+
+impl Files {
+    /// # Errors
+    /// When the view's root cannot be opened.
+    pub(crate) fn new(view: PathView, plan: Arc<Plan>) -> Result<Self, Errno> {
+        let root = match &view {
+            PathView::Translated { root } => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                Some(rustix::fs::open(root, flags, Mode::empty())?)
+            }
+            PathView::Native | PathView::Copy => None,
+        };
+        Ok(Self { view, plan, root, copies: Mutex::default() })
+    }
+
+    /// A place on this machine as the app calls it: inside of the view it is the pod's path.
+    pub(crate) fn as_app_says(&self, path: PathBuf) -> PathBuf {
+        match &self.view {
+            PathView::Translated { root } => match path.strip_prefix(root) {
+                Ok(rest) => Path::new("/").join(rest),
+                Err(_) => path,
+            },
+            PathView::Copy => {
+                let copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+                let known = path.ancestors().find_map(|above| copies.get(above).map(|remote| (above, remote)));
+                match known {
+                    Some((above, remote)) => normal(&remote.join(path.strip_prefix(above).unwrap_or(Path::new("")))),
+                    None => path,
+                }
+            }
+            PathView::Native => path,
+        }
+    }
+
+    /// The copy view answered.
+    pub(crate) fn remember_copy(&self, local: PathBuf, remote: PathBuf) {
+        self.copies.lock().unwrap_or_else(PoisonError::into_inner).insert(local, remote);
+    }
+
+    /// Whether a normal path is the pod's, symlinks aside. In the native view the kernel knows.
+    pub(crate) fn is_remote(&self, path: &Path) -> bool {
+        !matches!(self.view, PathView::Native) && self.plan.files.decide(path).place == Place::Remote
+    }
+
+    /// Decides a normal path, and follows this machine's symlinks where they lead elsewhere. Returns the path decided on.
+    pub(crate) fn locate(&self, path: PathBuf, follow: bool) -> Result<(PathBuf, rules::Verdict), Errno> {
+        let verdict = self.plan.files.decide(&path);
+        if verdict.place != Place::Local || NEVER_FOLLOWED.iter().any(|prefix| path.starts_with(prefix)) {
+            return Ok((path, verdict));
+        }
+        let flags = OFlags::PATH | OFlags::CLOEXEC | if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
+        match openat2(CWD, &path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+            Err(Errno::LOOP) => {}
+            // There is no symlink on the way, as far as it exists.
+            _ => return Ok((path, verdict)),
+        }
+        let real = self.follow(&path, follow)?;
+        let verdict = self.plan.files.decide(&real);
+        Ok((real, verdict))
+    }
+
+    /// Expands symlinks of this machine until the path is remote or has none.
+    fn follow(&self, path: &Path, last: bool) -> Result<PathBuf, Errno> {
+        let mut links = 0;
+        let mut done = PathBuf::from("/");
+        let mut left: Vec<std::ffi::OsString> = path.iter().rev().map(OsStr::to_owned).collect();
+        // The root itself.
+        left.pop();
+        while let Some(name) = left.pop() {
+            if name == ".." {
+                done.pop();
+                continue;
+            }
+            done.push(&name);
+            if (left.is_empty() && !last) || self.plan.files.decide(&done).place == Place::Remote {
+                continue;
+            }
+            let Ok(link) = rustix::fs::readlink(&done, Vec::new()) else { continue };
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(Errno::LOOP);
+            }
+            let link = PathBuf::from(OsStr::from_bytes(link.as_bytes()));
+            done.pop();
+            if link.is_absolute() {
+                done = PathBuf::from("/");
+            }
+            let parts = link.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+            let parts: Vec<_> = parts.map(|part| part.as_os_str().to_owned()).collect();
+            left.extend(parts.into_iter().rev());
+        }
+        Ok(done)
+    }
+}
+
+/// The path of a call as the app means it: whole, without `.` and `..`.
+pub(crate) fn absolute(files: &Files, pending: &Pending, directory: Option<usize>, path: usize) -> Result<PathBuf, PathError> {
+    let bytes = pending.memory().read_path(pending.pointer(path))?;
+    if bytes.is_empty() {
+        return Err(PathError::Empty);
+    }
+    let path = Path::new(OsStr::from_bytes(&bytes));
+    if path.is_absolute() {
+        // A view's own path, which the app may have from /proc or getcwd, means the pod's.
+        return Ok(files.as_app_says(normal(path)));
+    }
+    let task = Task::of(pending.tid());
+    let base = match directory.map(|at| pending.int(at)) {
+        None | Some(libc::AT_FDCWD) => task.directory()?,
+        Some(number) => task.path_of(number)?,
+    };
+    if !base.is_absolute() {
+        return Err(PathError::Errno(Errno::NOTDIR));
+    }
+    Ok(normal(&files.as_app_says(base).join(path)))
+}
+
+/// Without `.`, `..` and doubled slashes; `..` does not leave the root.
+pub(crate) fn normal(path: &Path) -> PathBuf {
+    let mut whole = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => whole.push(name),
+            Component::ParentDir => {
+                whole.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_normal() {
+        for (path, expected) in
+            [("/a/./b//c", "/a/b/c"), ("/a/../../b", "/b"), ("/", "/"), ("/a/b/..", "/a"), ("//x", "/x"), ("/a/", "/a")]
+        {
+            assert_eq!(normal(Path::new(path)), Path::new(expected));
+        }
+    }
+
+    #[test]
+    fn symlinks_of_this_machine_lead_to_the_pod() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut plan = Plan::default();
+        plan.files.mode = rules::FileMode::Local;
+        plan.files.remote.push(rules::PathPattern::Prefix("/data".into()));
+        let files = Files::new(PathView::Copy, Arc::new(plan)).unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink("/data/models", &link).unwrap();
+        std::os::unix::fs::symlink("link", directory.path().join("second")).unwrap();
+        std::os::unix::fs::symlink("loop", directory.path().join("loop")).unwrap();
+        let (path, verdict) = files.locate(directory.path().join("second/x"), true).unwrap();
+        assert_eq!((path.as_path(), verdict.place), (Path::new("/data/models/x"), Place::Remote));
+        let (path, verdict) = files.locate(link.clone(), false).unwrap();
+        assert_eq!((path, verdict.place), (link, Place::Local));
+        assert_eq!(files.locate(directory.path().join("loop"), true).err(), Some(Errno::LOOP));
+    }
+}

@@ -1,0 +1,290 @@
+//! Path calls on the pod's files, where the kernel does not see them at their places: done here, their results given to
+//! the app. Local ones are always the kernel's.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use guest::event::Event;
+use guest::protocol::{Answer, Call, Fetch};
+use rules::Place;
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
+
+use crate::calls::{PathAction, PathCall};
+use crate::context::Context;
+use crate::files::{MOST_LINKS, PathError, PathView, absolute, normal};
+use crate::notification::Pending;
+use crate::sys::structs;
+use crate::task::Task;
+
+/// Any call of the table's path part.
+pub(crate) fn path_call(context: &Arc<Context>, pending: Pending, call: PathCall) {
+    let path = match absolute(&context.files, &pending, call.directory, call.path) {
+        Ok(path) => path,
+        Err(PathError::Errno(errno @ (Errno::PERM | Errno::ACCESS))) => return context.refuse(pending, errno),
+        // The call means its descriptor, or fails: both the kernel does.
+        Err(PathError::Empty | PathError::Errno(_)) => return pending.proceed(),
+    };
+    let request = Request::of(&pending, call.action);
+    if let PathAction::ReadLink { buffer, size } = call.action
+        && let Some(shown) = own_link(context, &pending, &path)
+    {
+        let room = pending.int(size).max(0) as usize;
+        let bytes = &shown.as_os_str().as_bytes()[..shown.as_os_str().len().min(room)];
+        let written = pending.memory().write(pending.pointer(buffer), bytes);
+        return pending.finish(written.map(|()| bytes.len() as i64));
+    }
+    let place = context.files.locate(path, request.follow);
+    let (path, verdict) = match place {
+        Ok(located) => located,
+        Err(errno) => return pending.fail(errno),
+    };
+    context.decided(|| path.display().to_string(), &verdict);
+    match verdict.place {
+        Place::Local => second(context, pending, call.action),
+        Place::Hidden => pending.fail(Errno::NOENT),
+        Place::Remote => remote(context, pending, request, path),
+    }
+}
+
+/// The second path of rename and link: from here into the pod would be a write there.
+fn second(context: &Context, pending: Pending, action: PathAction) {
+    let PathAction::Write { second: Some((directory, path)) } = action else { return pending.proceed() };
+    let second = absolute(&context.files, &pending, directory, path).map(|path| context.files.locate(path, false));
+    match second {
+        Ok(Ok((_, verdict))) if verdict.place == Place::Remote => pending.fail(Errno::XDEV),
+        _ => pending.proceed(),
+    }
+}
+
+/// Where `/proc/self/fd/N` and `/proc/self/cwd` lead, when that is in the view: the pod's path.
+fn own_link(context: &Context, pending: &Pending, path: &Path) -> Option<PathBuf> {
+    let rest = path.strip_prefix("/proc").ok()?;
+    let mut parts = rest.iter();
+    let who = parts.next()?.to_str()?;
+    let task = Task::of(if matches!(who, "self" | "thread-self") { pending.tid() } else { who.parse().ok()? });
+    let parts: Vec<_> = parts.filter_map(|part| part.to_str()).collect();
+    let real = match parts[..] {
+        ["fd", number] => task.path_of(number.parse().ok()?).ok()?,
+        ["cwd"] => task.directory().ok()?,
+        _ => return None,
+    };
+    let shown = context.files.as_app_says(real.clone());
+    (shown != real).then_some(shown)
+}
+
+/// What a call asks of a remote path.
+#[derive(Debug, Clone, Copy)]
+struct Request {
+    action: PathAction,
+    follow: bool,
+    /// Of the open family; O_PATH for the others.
+    open: OFlags,
+}
+
+impl Request {
+    fn of(pending: &Pending, action: PathAction) -> Self {
+        let at = |flags: usize| AtFlags::from_bits_retain(pending.int(flags) as u32);
+        let mut open = OFlags::PATH;
+        let follow = match action {
+            PathAction::Open { flags } => {
+                open = OFlags::from_bits_retain(pending.int(flags) as u32);
+                !open.contains(OFlags::NOFOLLOW)
+            }
+            PathAction::OpenHow { how, size } => {
+                let mut bytes = [0; 8];
+                let wanted = (pending.argument(size) as usize).min(8);
+                let _ = pending.memory().read(pending.pointer(how), &mut bytes[..wanted]);
+                open = OFlags::from_bits_retain(u64::from_ne_bytes(bytes) as u32);
+                !open.contains(OFlags::NOFOLLOW)
+            }
+            PathAction::Create => {
+                open = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC;
+                true
+            }
+            PathAction::Stat { follow, .. } | PathAction::Xattr { follow, .. } => follow,
+            PathAction::StatAt { flags, .. } | PathAction::Statx { flags, .. } => !at(flags).contains(AtFlags::SYMLINK_NOFOLLOW),
+            PathAction::Access { flags, .. } => !flags.is_some_and(|flags| at(flags).contains(AtFlags::SYMLINK_NOFOLLOW)),
+            PathAction::ReadLink { .. } | PathAction::Write { .. } => false,
+            PathAction::StatFs { .. } | PathAction::ChangeDirectory => true,
+        };
+        Self { action, follow, open }
+    }
+
+    fn opens(&self) -> bool {
+        matches!(self.action, PathAction::Open { .. } | PathAction::OpenHow { .. } | PathAction::Create)
+    }
+
+    /// Whether it would change the pod's files.
+    fn writes(&self) -> bool {
+        let access = self.open & OFlags::ACCMODE;
+        let tmpfile = self.open.contains(OFlags::TMPFILE);
+        matches!(self.action, PathAction::Write { .. })
+            || (self.opens()
+                && !self.open.contains(OFlags::PATH)
+                && (access != OFlags::RDONLY || self.open.contains(OFlags::TRUNC) || tmpfile))
+    }
+}
+
+fn remote(context: &Arc<Context>, pending: Pending, request: Request, path: PathBuf) {
+    if request.writes() {
+        return pending.fail(Errno::ROFS);
+    }
+    let then = context.clone();
+    match &context.files.view {
+        PathView::Translated { .. } => context.workers.run(move || {
+            let below = path.strip_prefix("/").unwrap_or(&path).to_owned();
+            let below = if below.as_os_str().is_empty() { PathBuf::from(".") } else { below };
+            let open = |flags| match &then.files.root {
+                Some(root) => openat2(root, &below, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT),
+                None => Err(Errno::NOENT),
+            };
+            act(&then, pending, request, &path, &open);
+        }),
+        PathView::Copy => fetch(context, path, request, 0, move |context, path, local| {
+            let context = context.clone();
+            context.clone().workers.run(move || match local {
+                Ok(local) => {
+                    let open = |flags| rustix::fs::open(&local, flags | OFlags::CLOEXEC, Mode::empty());
+                    act(&context, pending, request, &path, &open);
+                }
+                Err(errno) => pending.fail(errno),
+            });
+        }),
+        PathView::Native => pending.proceed(),
+    }
+}
+
+/// Brings a path into the cache, its symlinks followed as the call wants.
+fn fetch(
+    context: &Arc<Context>,
+    path: PathBuf,
+    request: Request,
+    links: usize,
+    then: impl FnOnce(&Arc<Context>, PathBuf, Result<PathBuf, Errno>) + Send + 'static,
+) {
+    let what = if request.opens() && !request.open.contains(OFlags::PATH) { Fetch::Content } else { Fetch::Attributes };
+    let call = Call::Fetch { path: path.as_os_str().as_bytes().to_vec(), what };
+    let context_then = context.clone();
+    context.server.call(call, move |answer| {
+        let local = match answer {
+            Some(Answer::Fetched(Ok(local))) => PathBuf::from(std::ffi::OsStr::from_bytes(&local)),
+            Some(Answer::Fetched(Err(errno))) => {
+                return then(&context_then, path, Err(Errno::from_raw_os_error(errno.0)));
+            }
+            _ => return then(&context_then, path, Err(Errno::IO)),
+        };
+        context_then.files.remember_copy(local.clone(), path.clone());
+        match rustix::fs::readlink(&local, Vec::new()) {
+            Ok(_) if !request.follow => then(&context_then, path, Ok(local)),
+            Ok(_) if links == MOST_LINKS => then(&context_then, path, Err(Errno::LOOP)),
+            Ok(link) => {
+                let link = PathBuf::from(std::ffi::OsStr::from_bytes(link.as_bytes()));
+                let next = normal(&path.parent().unwrap_or(Path::new("/")).join(link));
+                // One more turn; boxed, or the type would contain itself.
+                let then: Box<dyn FnOnce(&Arc<Context>, PathBuf, Result<PathBuf, Errno>) + Send> = Box::new(then);
+                fetch(&context_then, next, request, links + 1, then);
+            }
+            Err(_) => then(&context_then, path, Ok(local)),
+        }
+    });
+}
+
+/// Does the call with what `open` gives for its path, and gives the app the result.
+fn act(
+    context: &Context,
+    pending: Pending,
+    request: Request,
+    path: &Path,
+    open: &dyn Fn(OFlags) -> Result<OwnedFd, Errno>,
+) {
+    let handle = || open(OFlags::PATH | if request.follow { OFlags::empty() } else { OFlags::NOFOLLOW });
+    let memory = pending.memory();
+    let result = match request.action {
+        PathAction::Open { .. } | PathAction::OpenHow { .. } | PathAction::Create => {
+            return match open_for(request, open) {
+                // An open that was given up is closed: nothing to undo.
+                Ok(file) => drop(pending.descriptor(&file, request.open.contains(OFlags::CLOEXEC))),
+                Err(errno) => pending.fail(errno),
+            };
+        }
+        PathAction::Stat { buffer, .. } | PathAction::StatAt { buffer, .. } => handle()
+            .and_then(|file| structs::stat(file.as_fd()))
+            .and_then(|bytes| memory.write(pending.pointer(buffer), &bytes))
+            .map(|()| 0),
+        PathAction::Statx { flags, mask, buffer } => handle()
+            .and_then(|file| {
+                let keep = (libc::AT_STATX_FORCE_SYNC | libc::AT_STATX_DONT_SYNC) as u32;
+                structs::statx(file.as_fd(), pending.int(flags) as u32 & keep, pending.int(mask) as u32)
+            })
+            .and_then(|bytes| memory.write(pending.pointer(buffer), &bytes))
+            .map(|()| 0),
+        PathAction::Access { mode, flags } => {
+            let mode = pending.int(mode) as u32;
+            let effective = flags.map_or(0, |flags| pending.int(flags) as u32) & libc::AT_EACCESS as u32;
+            handle().and_then(|file| {
+                // Reading and running are the pod's word; writing is never there.
+                structs::access(file.as_fd(), mode & !(libc::W_OK as u32), effective)?;
+                if mode & libc::W_OK as u32 != 0 { Err(Errno::ROFS) } else { Ok(0) }
+            })
+        }
+        PathAction::ReadLink { buffer, size } => handle()
+            .and_then(|file| match rustix::fs::readlinkat(&file, "", Vec::new()) {
+                // An empty path on what is no symlink says ENOENT; the app's call would say EINVAL.
+                Err(Errno::NOENT) => Err(Errno::INVAL),
+                other => other,
+            })
+            .and_then(|link| {
+                let room = usize::try_from(pending.int(size)).ok().filter(|room| *room > 0).ok_or(Errno::INVAL)?;
+                let bytes = &link.as_bytes()[..link.as_bytes().len().min(room)];
+                memory.write(pending.pointer(buffer), bytes)?;
+                Ok(bytes.len() as i64)
+            }),
+        PathAction::StatFs { buffer } => handle()
+            .and_then(|file| structs::statfs(file.as_fd()))
+            .and_then(|bytes| memory.write(pending.pointer(buffer), &bytes))
+            .map(|()| 0),
+        PathAction::Xattr { name, buffer, size, .. } => handle().and_then(|file| {
+            let name = match name {
+                Some(name) => Some(CString::new(memory.read_path(pending.pointer(name))?).map_err(|_| Errno::INVAL)?),
+                None => None,
+            };
+            /// `XATTR_SIZE_MAX`.
+            const MOST: usize = 64 << 10;
+            let mut value = vec![0; (pending.argument(size) as usize).min(MOST)];
+            let link = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(|_| Errno::INVAL)?;
+            let length = structs::xattr(&link, name.as_deref(), true, &mut value)?;
+            if !value.is_empty() {
+                memory.write(pending.pointer(buffer), &value[..length])?;
+            }
+            Ok(length as i64)
+        }),
+        PathAction::ChangeDirectory => handle().and_then(|file| {
+            if !rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode).is_dir() {
+                return Err(Errno::NOTDIR);
+            }
+            let task = Task::of(pending.tid());
+            context.event(Event::ProgramRefused {
+                pid: task.group().unwrap_or(pending.tid()),
+                executable: task.executable().display().to_string(),
+                reason: format!("it cannot be moved into {}, a directory of the pod, from outside", path.display()),
+            });
+            Err(Errno::ACCESS)
+        }),
+        PathAction::Write { .. } => Err(Errno::ROFS),
+    };
+    pending.finish(result);
+}
+
+fn open_for(request: Request, open: &dyn Fn(OFlags) -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+    let create = request.open.contains(OFlags::CREATE);
+    let exclusive = create && request.open.contains(OFlags::EXCL);
+    match open(request.open - OFlags::CREATE - OFlags::EXCL - OFlags::NOCTTY | OFlags::NOCTTY) {
+        Ok(_) if exclusive => Err(Errno::EXIST),
+        Err(Errno::NOENT) if create => Err(Errno::ROFS),
+        other => other,
+    }
+}

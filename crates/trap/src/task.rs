@@ -1,0 +1,84 @@
+//! A guest thread seen from outside: its descriptors, directories and executable.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
+
+/// `PIDFD_THREAD` (Linux 6.9): the pidfd names one thread, not its group.
+const THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL as u32);
+
+/// One thread of the app's tree.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Task {
+    tid: u32,
+}
+
+impl Task {
+    pub(crate) fn of(tid: u32) -> Self {
+        Self { tid }
+    }
+
+    /// A descriptor that names the thread; before Linux 6.9 its process.
+    ///
+    /// # Errors
+    /// ESRCH when it is gone.
+    pub(crate) fn pidfd(self) -> Result<OwnedFd, Errno> {
+        let pid = Pid::from_raw(self.tid as i32).ok_or(Errno::SRCH)?;
+        match rustix::process::pidfd_open(pid, THREAD) {
+            Err(Errno::INVAL) => {
+                let group = Pid::from_raw(self.group()? as i32).ok_or(Errno::SRCH)?;
+                rustix::process::pidfd_open(group, PidfdFlags::empty())
+            }
+            other => other,
+        }
+    }
+
+    /// A duplicate of the thread's descriptor `number`, close-on-exec here.
+    ///
+    /// # Errors
+    /// EBADF when there is none, EPERM when the process hides (not dumpable, yama, a container's profile).
+    pub(crate) fn descriptor(self, number: i32) -> Result<OwnedFd, Errno> {
+        if number < 0 {
+            return Err(Errno::BADF);
+        }
+        rustix::process::pidfd_getfd(self.pidfd()?, number, PidfdGetfdFlags::empty())
+    }
+
+    /// The thread group id, which everybody calls pid.
+    ///
+    /// # Errors
+    /// ESRCH when it is gone.
+    pub(crate) fn group(self) -> Result<u32, Errno> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.tid)).map_err(|_| Errno::SRCH)?;
+        let line = status.lines().find_map(|line| line.strip_prefix("Tgid:")).ok_or(Errno::SRCH)?;
+        line.trim().parse().map_err(|_| Errno::SRCH)
+    }
+
+    /// # Errors
+    /// ENOENT when the thread is gone, EACCES when it hides.
+    pub(crate) fn directory(self) -> Result<PathBuf, Errno> {
+        self.link("cwd")
+    }
+
+    /// Where the descriptor's file lies.
+    ///
+    /// # Errors
+    /// ENOENT when there is no such descriptor, EACCES when the thread hides.
+    pub(crate) fn path_of(self, number: i32) -> Result<PathBuf, Errno> {
+        self.link(&format!("fd/{number}"))
+    }
+
+    /// The program it runs, for messages: empty when it cannot be read.
+    pub(crate) fn executable(self) -> PathBuf {
+        self.link("exe").unwrap_or_default()
+    }
+
+    fn link(self, name: &str) -> Result<PathBuf, Errno> {
+        let link = rustix::fs::readlink(format!("/proc/{}/{name}", self.tid), Vec::with_capacity(256))?;
+        Ok(PathBuf::from(OsString::from_vec(link.into_bytes())))
+    }
+}

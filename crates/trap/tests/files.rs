@@ -1,0 +1,98 @@
+//! Path calls where the pod's files lie elsewhere: the translated view and the copy view answer alike.
+
+mod common;
+
+use std::path::PathBuf;
+
+use common::{Stand, c, go};
+
+/// A tree that stands for the pod's, and both views of it; `/data` is remote.
+fn views() -> Vec<(&'static str, Stand)> {
+    ["translated", "copy"]
+        .into_iter()
+        .map(|view| {
+            let stand = Stand::new();
+            let pod = stand.directory.path().join("pod");
+            let data = pod.join("data/deep/er");
+            std::fs::create_dir_all(&data).unwrap();
+            std::fs::write(pod.join("data/config"), "from the pod\n").unwrap();
+            std::fs::write(data.join("file"), "deep\n").unwrap();
+            std::os::unix::fs::symlink("/data/config", pod.join("data/absolute")).unwrap();
+            std::os::unix::fs::symlink("deep/er/file", pod.join("data/relative")).unwrap();
+            std::os::unix::fs::symlink("../../../../../../../../etc/passwd", pod.join("data/escape")).unwrap();
+            let local = stand.directory.path().join("local");
+            std::fs::create_dir(&local).unwrap();
+            std::os::unix::fs::symlink("/data", local.join("link")).unwrap();
+            let stand = stand.option("--remote-path", "/data");
+            let cache: PathBuf = stand.directory.path().join("cache");
+            let stand = match view {
+                "translated" => stand.option("--translated", pod.to_str().unwrap()),
+                _ => stand.option("--copy", format!("{}={}", pod.display(), cache.display())),
+            };
+            (view, stand)
+        })
+        .collect()
+}
+
+#[test]
+fn python_reads_lists_and_is_refused_writes() {
+    for (view, stand) in views() {
+        let local = stand.directory.path().join("local");
+        let ran = stand.python(
+            r#"
+import os, sys, errno, stat
+print(open("/data/config").read().strip(), open("/data/absolute").read().strip(), open("/data/relative").read().strip())
+print(open("/data/./x/../config").read().strip(), os.stat("/data/config").st_size, stat.S_ISLNK(os.lstat("/data/relative").st_mode))
+print(os.readlink("/data/absolute"), os.path.exists("/data/none"), os.access("/data/config", os.R_OK), os.access("/data/config", os.W_OK))
+print(sorted(os.listdir("/data")), os.path.isdir("/data/deep/er"), os.path.realpath("/data/relative"))
+os.chdir(sys.argv[1]); print(open("link/config").read().strip(), os.path.exists("link/none"))
+d = os.open("/data", os.O_DIRECTORY); f = os.open("deep/er/file", os.O_RDONLY, dir_fd=d); print(os.read(f, 9), os.stat("config", dir_fd=d).st_size)
+print(os.readlink("/proc/self/fd/%d" % f), os.get_inheritable(f), os.statvfs("/data").f_bsize > 0)
+for action in (lambda: open("/data/config", "w"), lambda: open("/data/new", "x"), lambda: os.mkdir("/data/d"), lambda: os.unlink("/data/config"),
+               lambda: os.rename("/data/config", "/data/c"), lambda: os.rename(sys.argv[1] + "/link", "/data/c"), lambda: os.chdir("/data"),
+               lambda: os.execv("/data/config", ["x"]), lambda: open("/data/escape"), lambda: os.open("/data/config", os.O_DIRECTORY)):
+    try: action(); print("done?")
+    except OSError as e: print(errno.errorcode[e.errno], end=" ")
+print(); print(open("/etc/hostname").read() != "", os.listdir("/proc/self/task") != [])
+"#,
+            &[local.to_str().unwrap()],
+        );
+        let expected = [
+            "from the pod from the pod deep",
+            "from the pod 13 True",
+            "/data/config False True False",
+            "['absolute', 'config', 'deep', 'escape', 'relative'] True /data/deep/er/file",
+            "from the pod False",
+            "b'deep\\n' 13",
+            "/data/deep/er/file False True",
+            "EROFS EROFS EROFS EROFS EROFS EXDEV EACCES EACCES ENOENT ENOTDIR ",
+            "True True",
+        ];
+        assert_eq!(ran.lines(), expected, "{view} {}", ran.all());
+        assert!(ran.events.contains("it cannot be moved into /data"), "{view} {}", ran.events);
+    }
+}
+
+#[test]
+fn static_programs_and_other_runtimes() {
+    for (view, stand) in views() {
+        let program = c("paths", stand.directory.path(), &["-static"]);
+        assert_eq!(stand.run(program, &["/data/config"]).lines(), ["openat from the pod", "open 13", "openat2 13", "statx 13", "gone 2"], "{view}");
+        let program = go("paths", stand.directory.path());
+        assert_eq!(stand.run(program, &["/data"]).lines(), ["absolute config deep escape relative", "from the pod"], "{view}");
+        let node = "const fs=require('fs');console.log(fs.readFileSync('/data/config','utf8').trim(),fs.readdirSync('/data').length,fs.existsSync('/data/x'))";
+        assert_eq!(stand.run("node", &["-e", node]).lines(), ["from the pod 5 false"], "{view}");
+        let ran = stand.run("dash", &["-c", "cat /data/config; ls /data/deep; head -c 4 </data/relative; test -e /data/no || echo no"]);
+        assert_eq!(ran.lines(), ["from the pod", "er", "deepno"], "{view}");
+    }
+}
+
+/// Local files are the kernel's own work: creation happens exactly once under a timer signal.
+#[test]
+fn exclusive_creation_under_a_timer_happens_exactly_once() {
+    for (view, stand) in views() {
+        let program = c("exclusive", stand.directory.path(), &[]);
+        let local = stand.directory.path().join("local");
+        assert_eq!(stand.run(program, &[local.to_str().unwrap()]).lines(), ["created 2000, existed 0"], "{view}");
+    }
+}

@@ -1,0 +1,222 @@
+//! Requests as the kernel writes them.
+
+use super::abi::{self, Field, InHeader, Reader, opcode};
+
+/// One request.
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) unique: u64,
+    pub(crate) node: u64,
+    pub(crate) operation: Operation<'a>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Operation<'a> {
+    Init(abi::InitIn),
+    Destroy,
+    Interrupt {
+        unique: u64,
+    },
+    Forget {
+        lookups: u64,
+    },
+    BatchForget(Vec<abi::ForgetOne>),
+    Lookup {
+        name: &'a [u8],
+    },
+    Attributes,
+    ReadLink,
+    Open {
+        flags: u32,
+    },
+    Read(abi::ReadIn),
+    Release {
+        handle: u64,
+    },
+    OpenDirectory,
+    ReadDirectory {
+        read: abi::ReadIn,
+        plus: bool,
+    },
+    ReleaseDirectory {
+        handle: u64,
+    },
+    StatFs,
+    Access {
+        mask: u32,
+    },
+    /// Would change the file system.
+    Changing,
+    /// Not served: the kernel falls back or does without once it is told so.
+    Unknown,
+}
+
+/// Why bytes are no request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a FUSE request (operation {opcode}, {length} bytes) is cut short or malformed")]
+pub struct Malformed {
+    pub opcode: u32,
+    pub length: usize,
+    /// The request that wants an error as its answer; 0 where even the header is missing.
+    pub unique: u64,
+}
+
+/// Decodes one request; its size is bounded by the buffer it was read into.
+pub(crate) fn decode(data: &[u8]) -> Result<Request<'_>, Malformed> {
+    let mut reader = Reader(data);
+    let header = InHeader::read(&mut reader).ok_or(Malformed {
+        opcode: 0,
+        length: data.len(),
+        unique: 0,
+    })?;
+    let malformed = Malformed {
+        opcode: header.opcode,
+        length: data.len(),
+        unique: header.unique,
+    };
+    let operation = if header.length as usize == data.len() {
+        operation(header.opcode, &mut reader)
+    } else {
+        None
+    };
+    Ok(Request {
+        unique: header.unique,
+        node: header.node,
+        operation: operation.ok_or(malformed)?,
+    })
+}
+
+fn operation<'a>(opcode: u32, reader: &mut Reader<'a>) -> Option<Operation<'a>> {
+    Some(match opcode {
+        opcode::INIT => Operation::Init(Field::read(reader)?),
+        opcode::DESTROY => Operation::Destroy,
+        opcode::INTERRUPT => Operation::Interrupt {
+            unique: Field::read(reader)?,
+        },
+        opcode::FORGET => Operation::Forget {
+            lookups: Field::read(reader)?,
+        },
+        opcode::BATCH_FORGET => {
+            let batch = abi::BatchForgetIn::read(reader)?;
+            let mut all = Vec::new();
+            for _ in 0..batch.count {
+                // Ends with the data, whatever the count says.
+                all.push(Field::read(reader)?);
+            }
+            Operation::BatchForget(all)
+        }
+        opcode::LOOKUP => Operation::Lookup { name: reader.name()? },
+        opcode::GETATTR => Operation::Attributes,
+        opcode::READLINK => Operation::ReadLink,
+        opcode::OPEN => Operation::Open {
+            flags: abi::OpenIn::read(reader)?.flags,
+        },
+        opcode::READ => Operation::Read(Field::read(reader)?),
+        opcode::RELEASE => Operation::Release {
+            handle: abi::ReleaseIn::read(reader)?.handle,
+        },
+        opcode::OPENDIR => Operation::OpenDirectory,
+        opcode::READDIR => Operation::ReadDirectory {
+            read: Field::read(reader)?,
+            plus: false,
+        },
+        opcode::READDIRPLUS => Operation::ReadDirectory {
+            read: Field::read(reader)?,
+            plus: true,
+        },
+        opcode::RELEASEDIR => Operation::ReleaseDirectory {
+            handle: abi::ReleaseIn::read(reader)?.handle,
+        },
+        opcode::STATFS => Operation::StatFs,
+        opcode::ACCESS => Operation::Access {
+            mask: abi::AccessIn::read(reader)?.mask,
+        },
+        other if opcode::CHANGING.contains(&other) => Operation::Changing,
+        _ => Operation::Unknown,
+    })
+}
+
+/// Must not panic, whatever `data` is.
+pub fn fuzz(data: &[u8]) {
+    let _ = decode(data);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(opcode: u32, body: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        InHeader {
+            length: (abi::IN_HEADER + body.len()) as u32,
+            opcode,
+            unique: 7,
+            node: 1,
+            ..InHeader::default()
+        }
+        .write(&mut out);
+        out.extend_from_slice(body);
+        out
+    }
+
+    #[test]
+    fn sizes_are_the_kernels() {
+        let size = |field: &dyn Fn(&mut Vec<u8>)| {
+            let mut out = Vec::new();
+            field(&mut out);
+            out.len()
+        };
+        assert_eq!(size(&|out| InHeader::default().write(out)), abi::IN_HEADER);
+        assert_eq!(size(&|out| abi::OutHeader::default().write(out)), abi::OUT_HEADER);
+        assert_eq!(size(&|out| abi::InitOut::default().write(out)), 64);
+        assert_eq!(size(&|out| abi::Attr::default().write(out)), 88);
+        assert_eq!(size(&|out| abi::EntryOut::default().write(out)), abi::ENTRY_OUT);
+        assert_eq!(size(&|out| abi::AttrOut::default().write(out)), 104);
+        assert_eq!(size(&|out| abi::ReadIn::default().write(out)), 40);
+        assert_eq!(size(&|out| abi::Dirent::default().write(out)), abi::DIRENT);
+        assert_eq!(size(&|out| abi::StatfsOut::default().write(out)), 80);
+    }
+
+    #[test]
+    fn a_name_ends_with_its_nul() {
+        let lookup = request(opcode::LOOKUP, b"caf\xe9\0");
+        let Ok(Request {
+            operation: Operation::Lookup { name },
+            unique: 7,
+            node: 1,
+        }) = decode(&lookup)
+        else {
+            panic!("not a lookup");
+        };
+        assert_eq!(name, b"caf\xe9");
+        assert!(decode(&request(opcode::LOOKUP, b"no end")).is_err());
+    }
+
+    #[test]
+    fn lies_about_lengths_are_refused() {
+        let mut lie = request(opcode::STATFS, b"");
+        lie[0] = 200;
+        assert_eq!(decode(&lie).unwrap_err().unique, 7);
+        assert!(decode(&request(opcode::READ, &[0; 12])).is_err());
+        let mut forget = u32::MAX.to_ne_bytes().to_vec();
+        forget.extend_from_slice(&[0; 20]);
+        assert!(decode(&request(opcode::BATCH_FORGET, &forget)).is_err());
+        for length in 0..abi::IN_HEADER {
+            fuzz(&request(opcode::STATFS, b"")[..length]);
+        }
+    }
+
+    #[test]
+    fn whatever_writes_is_known_as_such() {
+        for &code in opcode::CHANGING {
+            assert!(matches!(
+                decode(&request(code, b"")).unwrap().operation,
+                Operation::Changing
+            ));
+        }
+        assert!(matches!(
+            decode(&request(22, b"")).unwrap().operation,
+            Operation::Unknown
+        ));
+    }
+}

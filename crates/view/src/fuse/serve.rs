@@ -1,0 +1,211 @@
+//! The loop: requests in, many of them under way, replies out.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+
+use tokio::task::AbortHandle;
+
+use super::abi::{self, init};
+use super::answer::{Answer, answer};
+use super::decode::{Operation, Request, decode};
+use super::device::{BUFFER, Delivery, Device};
+use super::handles::Handles;
+use super::reply::Reply;
+use crate::Errno;
+use crate::tree::PodTree;
+
+/// Why serving ended before the mount did.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("cannot read /dev/fuse")]
+    Device(#[source] io::Error),
+    #[error("the kernel speaks FUSE {major}.{minor}; 7.31 (Linux 5.4) or later is needed")]
+    Protocol { major: u32, minor: u32 },
+}
+
+/// What all requests of one mount share.
+pub(crate) struct Connection {
+    device: Device,
+    pub(crate) tree: Arc<PodTree>,
+    pub(crate) handles: Handles,
+    /// Requests under way. Whoever takes one out of here answers it: the task that works on it, or its interrupt.
+    waiting: Mutex<HashMap<u64, Option<AbortHandle>>>,
+}
+
+/// Serves a mounted connection until it is unmounted. The descriptor must be the only one of its kind, so that dropping
+/// this future ends the connection.
+///
+/// # Errors
+/// See [`ServeError`].
+pub async fn serve(fuse: OwnedFd, tree: Arc<PodTree>) -> Result<(), ServeError> {
+    let connection = Arc::new(Connection {
+        device: Device::new(fuse).map_err(ServeError::Device)?,
+        tree,
+        handles: Handles::default(),
+        waiting: Mutex::default(),
+    });
+    // Tasks hold the connection, and with it the descriptor: they end with this future.
+    let _abort = AbortAll(&connection);
+    let mut buffer = vec![0; BUFFER];
+    while let Some(length) = connection.device.read(&mut buffer).await.map_err(ServeError::Device)? {
+        let data = buffer.get(..length).unwrap_or_default();
+        match decode(data) {
+            Ok(request) => {
+                if connection.take(request).await?.is_end() {
+                    break;
+                }
+            }
+            Err(malformed) => {
+                tracing::warn!(%malformed, "ignored");
+                if malformed.unique != 0 {
+                    connection.device.write(malformed.unique, &Reply::Failed(Errno::IO));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+struct AbortAll<'a>(&'a Connection);
+
+impl Drop for AbortAll<'_> {
+    fn drop(&mut self) {
+        for (_, task) in self.0.waiting().drain() {
+            if let Some(task) = task {
+                task.abort();
+            }
+        }
+    }
+}
+
+/// Whether the mount goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Request,
+    End,
+}
+
+impl Next {
+    fn is_end(self) -> bool {
+        self == Self::End
+    }
+}
+
+impl Connection {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Option<AbortHandle>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn take(self: &Arc<Self>, request: Request<'_>) -> Result<Next, ServeError> {
+        let Request {
+            unique,
+            node,
+            operation,
+        } = request;
+        match operation {
+            Operation::Init(asked) => {
+                self.device.write(unique, &greet(&asked)?);
+            }
+            Operation::Destroy => {
+                self.device.write(unique, &Reply::EMPTY);
+                return Ok(Next::End);
+            }
+            Operation::Interrupt { unique: interrupted } => self.interrupt(interrupted),
+            Operation::Forget { lookups } => self.tree.forget(node, lookups),
+            Operation::BatchForget(all) => {
+                for one in all {
+                    self.tree.forget(one.node, one.lookups);
+                }
+            }
+            Operation::Changing => {
+                self.device.write(unique, &Reply::Failed(Errno::ROFS));
+            }
+            Operation::Unknown => {
+                self.device.write(unique, &Reply::Failed(Errno::NOSYS));
+            }
+            Operation::Release { handle } | Operation::ReleaseDirectory { handle } => {
+                self.handles.remove(handle);
+                self.device.write(unique, &Reply::EMPTY);
+            }
+            other => self.start(unique, node, &other).await,
+        }
+        Ok(Next::Request)
+    }
+
+    /// What is known already is answered at once, the rest by a task.
+    async fn start(self: &Arc<Self>, unique: u64, node: u64, operation: &Operation<'_>) {
+        let connection = Arc::clone(self);
+        let mut answering = Box::pin(answer(connection, node, operation));
+        let first = poll_fn(|context| Poll::Ready(answering.as_mut().poll(context))).await;
+        if let Poll::Ready(answer) = first {
+            self.deliver(unique, answer);
+            return;
+        }
+        self.waiting().insert(unique, None);
+        let connection = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let answer = answering.await;
+            let wanted = connection.waiting().remove(&unique).is_some();
+            if wanted {
+                connection.deliver(unique, answer);
+            } else {
+                answer.discard(&connection);
+            }
+        });
+        if let Some(waiting) = self.waiting().get_mut(&unique) {
+            *waiting = Some(task.abort_handle());
+        }
+    }
+
+    /// A request that is not there any more has been answered.
+    fn interrupt(&self, unique: u64) {
+        let Some(task) = self.waiting().remove(&unique) else {
+            return;
+        };
+        if let Some(task) = task {
+            task.abort();
+        }
+        self.device.write(unique, &Reply::Failed(Errno::INTR));
+    }
+
+    /// Hands out what the answer names, and takes it back when nobody wants the answer.
+    fn deliver(&self, unique: u64, answer: Answer) {
+        let (reply, handed) = answer.hand_out(self);
+        if self.device.write(unique, &reply) == Delivery::Unwanted {
+            handed.take_back(self);
+        }
+    }
+}
+
+fn greet(asked: &abi::InitIn) -> Result<Reply, ServeError> {
+    if asked.major != abi::MAJOR || asked.minor < abi::MINOR_LEAST {
+        return Err(ServeError::Protocol {
+            major: asked.major,
+            minor: asked.minor,
+        });
+    }
+    let wanted = init::ASYNC_READ
+        | init::AUTO_INVAL_DATA
+        | init::DO_READDIRPLUS
+        | init::READDIRPLUS_AUTO
+        | init::ASYNC_DIO
+        | init::PARALLEL_DIROPS
+        | init::MAX_PAGES
+        | init::CACHE_SYMLINKS;
+    Ok(Reply::of(&abi::InitOut {
+        major: abi::MAJOR,
+        minor: asked.minor.min(abi::MINOR_MOST),
+        max_readahead: asked.max_readahead,
+        flags: asked.flags & wanted,
+        max_background: 64,
+        congestion_threshold: 48,
+        max_write: 4096,
+        time_granularity: 1,
+        max_pages: 256,
+        ..abi::InitOut::default()
+    }))
+}

@@ -1,0 +1,126 @@
+//! Where the rules change: the paths at which something has to be mounted.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rules::{FileRules, PathPattern, Place};
+
+/// A path that is served from elsewhere than the directory it is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Boundary {
+    pub(crate) path: PathBuf,
+    pub(crate) place: Place,
+}
+
+/// All boundaries on the way to the paths that rules name and to `more` paths, those above before those below. The root
+/// itself counts as the machine's. Globs name no path: they are decided inside the mount, for what lies in a directory of
+/// the pod.
+pub(crate) fn boundaries(rules: &FileRules, more: impl Iterator<Item = PathBuf>) -> Vec<Boundary> {
+    let listed = rules.remote.iter().chain(&rules.local).chain(&rules.hidden);
+    let prefixes = listed.filter_map(|pattern| match pattern {
+        PathPattern::Prefix(path) => Some(path.clone()),
+        PathPattern::Glob(_) => None,
+    });
+    let known = [
+        rules::KERNEL,
+        rules::SYSTEM,
+        rules::DEVELOPER,
+        rules::SCRATCH,
+        rules::IDENTITY,
+        rules::HIDDEN_NAME_SERVICES,
+    ];
+    let known = known.into_iter().flatten().map(PathBuf::from);
+    let mapped = rules.map.iter().map(|(from, _)| from.clone());
+    let points = (known.chain(prefixes).chain(mapped))
+        .chain(rules.volumes.iter().chain(&rules.kept).cloned())
+        .chain(more);
+    let mut found = BTreeMap::new();
+    for point in points.filter(|point| point.is_absolute()) {
+        for path in point.ancestors().filter(|path| path.parent().is_some()) {
+            let place = place(rules, path);
+            if path.parent().is_some_and(|parent| self::place(rules, parent) != place) {
+                found.insert(path.to_owned(), place);
+            }
+        }
+    }
+    // A path sorts before what is below it.
+    found
+        .into_iter()
+        .map(|(path, place)| Boundary { path, place })
+        .collect()
+}
+
+/// The rules' decision, but for what a namespace cannot do without.
+pub(crate) fn place(rules: &FileRules, path: &Path) -> Place {
+    let machine = path.parent().is_none() || rules::KERNEL.iter().any(|kernel| path.starts_with(kernel));
+    if machine {
+        Place::Local
+    } else {
+        rules.decide(path).place
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(rules: &FileRules, pod: &[&str], expect: &[(&str, Place)]) {
+        let all = boundaries(rules, pod.iter().map(PathBuf::from));
+        for (path, place) in expect {
+            let found = all.iter().find(|boundary| boundary.path == Path::new(path));
+            assert_eq!(found.map(|boundary| boundary.place), Some(*place), "{path} in {all:?}");
+        }
+        let mut seen: Vec<&Path> = Vec::new();
+        for boundary in &all {
+            assert!(
+                !seen.iter().any(|before| before.starts_with(&boundary.path)),
+                "{} comes after what is below it",
+                boundary.path.display()
+            );
+            seen.push(&boundary.path);
+        }
+    }
+
+    #[test]
+    fn the_pods_directories_and_volumes() {
+        let rules = FileRules {
+            volumes: vec!["/data/cache".into(), "/var/lib/db".into(), "/etc/app".into()],
+            kept: vec!["/work/project".into()],
+            ..FileRules::default()
+        };
+        check(
+            &rules,
+            &["/app", "/data", "/usr", "/work"],
+            &[
+                ("/app", Place::Remote),
+                ("/data", Place::Remote),
+                ("/work", Place::Remote),
+                ("/work/project", Place::Local),
+                ("/var", Place::Remote),
+                ("/var/lib", Place::Local),
+                ("/var/lib/db", Place::Remote),
+                ("/etc/app", Place::Remote),
+                ("/etc/hosts", Place::Remote),
+                ("/run/secrets", Place::Remote),
+                ("/run/nscd", Place::Hidden),
+            ],
+        );
+        let all = boundaries(&rules, [PathBuf::from("/usr")].into_iter());
+        for inside in ["/usr", "/data/cache", "/etc", "/proc"] {
+            assert!(
+                !all.iter().any(|boundary| boundary.path == Path::new(inside)),
+                "{inside} is no boundary"
+            );
+        }
+    }
+
+    #[test]
+    fn kernel_interfaces_stay_whatever_is_remote() {
+        let rules = FileRules {
+            remote: vec![PathPattern::Prefix("/".into())],
+            ..FileRules::default()
+        };
+        check(&rules, &["/proc", "/usr"], &[("/usr", Place::Remote)]);
+        assert_eq!(place(&rules, Path::new("/proc/self")), Place::Local);
+    }
+}

@@ -1,0 +1,433 @@
+//! The new root: the machine's entries, and the pod's parts over them.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rules::Place;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags};
+
+use super::boundary::{Boundary, place};
+use super::enter::{NEW, OLD, POD, STAGE, tmpfs};
+use super::error::{Doing, NsError};
+use super::{Layout, Skipped};
+use crate::remote::normalised;
+use crate::tree::Door;
+
+/// Symlinks that a path of the machine may lead through.
+const MOST_LINKS: usize = 40;
+
+pub(crate) struct Builder<'a> {
+    layout: &'a Layout,
+    old: OwnedFd,
+    new: OwnedFd,
+    pod: OwnedFd,
+    /// The devices of the directories made here: names can be created in them.
+    ours: Vec<u64>,
+    staged: u32,
+    skipped: Vec<Skipped>,
+}
+
+/// Where something is to be mounted: an existing directory, and a name in it.
+struct Spot {
+    directory: OwnedFd,
+    name: OsString,
+    /// What is there now.
+    there: Option<Stat>,
+}
+
+impl<'a> Builder<'a> {
+    pub(crate) fn new(layout: &'a Layout) -> Result<Self, NsError> {
+        let new = directory(Path::new(NEW))?;
+        let ours = vec![rustix::fs::fstat(&new).doing("look at", NEW)?.st_dev];
+        Ok(Self {
+            layout,
+            old: directory(Path::new(OLD))?,
+            new,
+            pod: directory(Path::new(POD))?,
+            ours,
+            staged: 0,
+            skipped: Vec::new(),
+        })
+    }
+
+    pub(crate) fn build(mut self) -> Result<Vec<Skipped>, NsError> {
+        let (old, new) = (dup(&self.old)?, dup(&self.new)?);
+        self.copy_entries(&old, &new, Path::new("/"))?;
+        for boundary in &self.layout.boundaries {
+            match boundary.place {
+                Place::Remote => self.put_pod(boundary)?,
+                Place::Local => self.put_machine(boundary)?,
+                Place::Hidden => self.mask(&boundary.path)?,
+            }
+        }
+        if let Some(text) = &self.layout.nsswitch {
+            self.put_text(Path::new("/etc/nsswitch.conf"), text)?;
+        }
+        Ok(self.skipped)
+    }
+
+    fn skip(&mut self, path: &Path, why: impl Into<String>) {
+        self.skipped.push(Skipped {
+            path: path.to_owned(),
+            why: why.into(),
+        });
+    }
+
+    /// Fills `to` with every local entry of `from`, the directory at `path`. Others are left out: they are put there later,
+    /// or do not exist for the app.
+    fn copy_entries(&self, from: &OwnedFd, to: &OwnedFd, path: &Path) -> Result<(), NsError> {
+        let readable = rustix::fs::openat(
+            from,
+            ".",
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .doing("list", path)?;
+        for entry in rustix::fs::Dir::new(readable).doing("list", path)? {
+            let entry = entry.doing("list", path)?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
+            let child = path.join(name);
+            if place(&self.layout.rules, &child) != Place::Local {
+                continue;
+            }
+            match copy_entry(from, to, name, entry.file_type(), &child) {
+                // Removed meanwhile, or not to be seen by this user: as absent.
+                Err(error) if matches!(error.source.raw_os_error(), Some(libc::ENOENT | libc::EACCES)) => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Binds a part of the pod to its place.
+    fn put_pod(&mut self, boundary: &Boundary) -> Result<(), NsError> {
+        let path = &boundary.path;
+        let found = match self.through_door(path, false) {
+            Ok(found) => found,
+            Err(Errno::NOENT | Errno::NOTDIR) => {
+                self.report_absent(path);
+                return Ok(());
+            }
+            Err(Errno::ACCESS | Errno::PERM) => {
+                self.skip(path, "the target's user may not see it in the pod");
+                return Ok(());
+            }
+            Err(error) => return Err(error).doing("look in the pod for", path),
+        };
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(&found).doing("look in the pod at", path)?.st_mode);
+        if kind != FileType::Symlink {
+            return self.put(path, &found, kind == FileType::Directory);
+        }
+        // A link to where the pod's files are works as it is; one to elsewhere would show the machine's file.
+        let target = rustix::fs::readlinkat(&found, "", Vec::new()).doing("read the link in the pod", path)?;
+        let above = path.parent().unwrap_or(Path::new("/"));
+        let leads = normalised(&above.join(OsStr::from_bytes(target.to_bytes())));
+        if place(&self.layout.rules, &leads) == Place::Remote
+            && let Some(spot) = self.spot(path, self.is_ours_above(path))?
+            && spot.there.is_none()
+            && self.is_ours(&spot.directory)
+        {
+            return rustix::fs::symlinkat(target.as_c_str(), &spot.directory, &spot.name).doing("link", path);
+        }
+        match self.through_door(path, true) {
+            Ok(leads_to) => {
+                let stat = rustix::fs::fstat(&leads_to).doing("look in the pod at", path)?;
+                self.put(
+                    path,
+                    &leads_to,
+                    FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
+                )
+            }
+            Err(error @ (Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::PERM | Errno::LOOP)) => {
+                self.skip(path, format!("a link in the pod that leads nowhere: {error}"));
+                Ok(())
+            }
+            Err(error) => Err(error).doing("follow in the pod", path),
+        }
+    }
+
+    /// Opens a path of the pod, not following it when it is a link, or following it to its end.
+    fn through_door(&self, path: &Path, followed: bool) -> rustix::io::Result<OwnedFd> {
+        let name = Door::name(path, followed).ok_or(Errno::NAMETOOLONG)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.pod, name, flags, Mode::empty())
+    }
+
+    /// What the pod does not have does not exist for the app, but where hiding the machine's would need a copy of a whole
+    /// directory for one missing name.
+    fn report_absent(&mut self, path: &Path) {
+        let shown = open_in(&self.new, path, OFlags::PATH | OFlags::NOFOLLOW);
+        if shown.is_ok_and(|shown| !self.is_pods(&shown)) {
+            self.skip(path, "the pod has no such file: the machine's is seen");
+        }
+    }
+
+    /// Binds a part of the machine inside the pod's to its place.
+    fn put_machine(&mut self, boundary: &Boundary) -> Result<(), NsError> {
+        let path = &boundary.path;
+        let Ok(found) = open_in(&self.old, path, OFlags::PATH | OFlags::NOFOLLOW) else {
+            return Ok(());
+        };
+        match FileType::from_raw_mode(rustix::fs::fstat(&found).doing("look at", path)?.st_mode) {
+            // Shown by the mount itself.
+            FileType::Symlink => Ok(()),
+            kind => self.put(path, &found, kind == FileType::Directory),
+        }
+    }
+
+    /// An empty directory or file over something hidden.
+    fn mask(&mut self, path: &Path) -> Result<(), NsError> {
+        let Ok(there) = open_in(&self.new, path, OFlags::PATH) else {
+            return Ok(());
+        };
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(&there).doing("look at", path)?.st_mode);
+        let mask = self.stage(path, kind == FileType::Directory)?;
+        let tree = clone(&mask, path)?;
+        attach(&tree, &there, path)
+    }
+
+    fn put_text(&mut self, path: &Path, text: &[u8]) -> Result<(), NsError> {
+        let file = self.stage(path, false)?;
+        let writable = rustix::fs::open(
+            format!("{STAGE}/{}", self.staged),
+            OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        );
+        let writable = writable.doing("write", path)?;
+        std::io::Write::write_all(&mut std::fs::File::from(writable), text).doing("write", path)?;
+        self.put(path, &file, false)
+    }
+
+    /// An empty file or directory of ours.
+    fn stage(&mut self, path: &Path, is_directory: bool) -> Result<OwnedFd, NsError> {
+        self.staged += 1;
+        let at = PathBuf::from(format!("{STAGE}/{}", self.staged));
+        create(CWD, at.as_os_str(), is_directory, path)?;
+        rustix::fs::open(&at, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).doing("prepare", path)
+    }
+
+    /// Mounts a copy of `source` at `path` of the new root, which is made possible first.
+    fn put(&mut self, path: &Path, source: &OwnedFd, is_directory: bool) -> Result<(), NsError> {
+        let tree = clone(source, path)?;
+        let Some(spot) = self.spot(path, true)? else {
+            return Ok(());
+        };
+        let Some(there) = spot.there else {
+            create(spot.directory.as_fd(), &spot.name, is_directory, path)?;
+            return attach_at(&tree, &spot.directory, &spot.name, path);
+        };
+        match (FileType::from_raw_mode(there.st_mode), is_directory) {
+            (FileType::Directory, true) => attach_at(&tree, &spot.directory, &spot.name, path),
+            // A link to another directory of the machine: what it leads to is covered, and the link stays.
+            (FileType::Symlink, true) => match open_in(&self.new, path, OFlags::PATH | OFlags::DIRECTORY) {
+                Ok(leads_to) => attach(&tree, &leads_to, path),
+                Err(error) => {
+                    self.skip(path, format!("a link of the machine is in the way: {error}"));
+                    Ok(())
+                }
+            },
+            (FileType::Directory, false) | (_, true) => {
+                self.skip(path, "a file here and a directory in the pod, or the other way round");
+                Ok(())
+            }
+            // Also over a link itself: resolv.conf is often one, and leads to different places in different programs' eyes.
+            (_, false) => attach_at(&tree, &spot.directory, &spot.name, path),
+        }
+    }
+
+    /// Finds the directory that `path` is in. With `make` directories are created on the way, in copies of those of the
+    /// machine. `None`, with a reason kept, where that cannot be.
+    fn spot(&mut self, path: &Path, make: bool) -> Result<Option<Spot>, NsError> {
+        let mut links = MOST_LINKS;
+        let mut directory = dup(&self.new)?;
+        let mut at = PathBuf::from("/");
+        let mut rest: Vec<OsString> = path
+            .iter()
+            .filter(|part| *part != "/")
+            .rev()
+            .map(OsStr::to_owned)
+            .collect();
+        while let Some(name) = rest.pop() {
+            if name == "/" {
+                directory = dup(&self.new)?;
+                at = PathBuf::from("/");
+                continue;
+            }
+            if name == ".." {
+                at.pop();
+                directory = open_in(&self.new, &at, OFlags::PATH | OFlags::DIRECTORY).doing("find", &at)?;
+                continue;
+            }
+            let there = match rustix::fs::statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => Some(stat),
+                Err(Errno::NOENT) => None,
+                Err(error) => return Err(error).doing("look at", at.join(&name)),
+            };
+            let last = rest.is_empty();
+            if there.is_none() && make && !self.is_ours(&directory) {
+                if self.is_pods(&directory) && place(&self.layout.rules, &at) != Place::Local {
+                    self.skip(path, "it would have to be created in the pod");
+                    return Ok(None);
+                }
+                directory = self.replicate(&directory, &at)?;
+            }
+            if last {
+                return Ok(Some(Spot { directory, name, there }));
+            }
+            match there.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+                Some(FileType::Symlink) => {
+                    links = links.saturating_sub(1);
+                    if links == 0 {
+                        return Err(Errno::LOOP).doing("find", path);
+                    }
+                    let target =
+                        rustix::fs::readlinkat(&directory, &name, Vec::new()).doing("read the link", at.join(&name))?;
+                    let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+                    rest.extend(target.iter().rev().filter(|part| *part != ".").map(OsStr::to_owned));
+                    continue;
+                }
+                Some(FileType::Directory) => {}
+                Some(_) => {
+                    self.skip(
+                        path,
+                        format!("{} is no directory on this machine", at.join(&name).display()),
+                    );
+                    return Ok(None);
+                }
+                None if make => create(directory.as_fd(), &name, true, path)?,
+                None => return Ok(None),
+            }
+            at.push(&name);
+            directory = rustix::fs::openat(
+                &directory,
+                &name,
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .doing("find", &at)?;
+        }
+        Ok(None)
+    }
+
+    fn is_ours(&self, directory: &OwnedFd) -> bool {
+        rustix::fs::fstat(directory).is_ok_and(|stat| self.ours.contains(&stat.st_dev))
+    }
+
+    fn is_ours_above(&self, path: &Path) -> bool {
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        open_in(&self.new, parent, OFlags::PATH).is_ok_and(|directory| self.is_ours(&directory))
+    }
+
+    fn is_pods(&self, directory: &OwnedFd) -> bool {
+        match (rustix::fs::fstat(directory), rustix::fs::fstat(&self.pod)) {
+            (Ok(one), Ok(pod)) => one.st_dev == pod.st_dev,
+            _ => false,
+        }
+    }
+
+    /// Covers a directory of the machine with a copy in which names can be created.
+    fn replicate(&mut self, directory: &OwnedFd, path: &Path) -> Result<OwnedFd, NsError> {
+        self.staged += 1;
+        let stage = PathBuf::from(format!("{STAGE}/{}", self.staged));
+        std::fs::create_dir(&stage).doing("prepare a copy of", path)?;
+        tmpfs(&stage)?;
+        let copy = self::directory(&stage)?;
+        let (stat, was) = (
+            rustix::fs::fstat(&copy).doing("prepare a copy of", path)?,
+            rustix::fs::fstat(directory).doing("look at", path)?,
+        );
+        self.copy_entries(directory, &copy, path)?;
+        // An owner that this user namespace does not know cannot be given.
+        let _ = rustix::fs::chown(
+            &stage,
+            rustix::fs::Uid::from_raw(was.st_uid).into(),
+            rustix::fs::Gid::from_raw(was.st_gid).into(),
+        );
+        rustix::fs::chmod(&stage, Mode::from_raw_mode(was.st_mode)).doing("prepare a copy of", path)?;
+        self.ours.push(stat.st_dev);
+        rustix::mount::move_mount(
+            &copy,
+            "",
+            directory,
+            "",
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
+        )
+        .doing("mount a copy over", path)?;
+        Ok(copy)
+    }
+}
+
+fn directory(path: &Path) -> Result<OwnedFd, NsError> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).doing("open", path)
+}
+
+fn dup(fd: &OwnedFd) -> Result<OwnedFd, NsError> {
+    fd.try_clone().doing("duplicate", "a directory's descriptor")
+}
+
+/// Opens a path as if `root` were the root directory.
+fn open_in(root: &OwnedFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+/// Brings one entry of a directory over as it is: links as links, everything else as a mount of itself.
+fn copy_entry(from: &OwnedFd, to: &OwnedFd, name: &OsStr, kind: FileType, path: &Path) -> Result<(), NsError> {
+    let kind = match kind {
+        FileType::Unknown => {
+            let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW).doing("look at", path)?;
+            FileType::from_raw_mode(stat.st_mode)
+        }
+        known => known,
+    };
+    if kind == FileType::Symlink {
+        let target = rustix::fs::readlinkat(from, name, Vec::new()).doing("read the link", path)?;
+        return rustix::fs::symlinkat(target.as_c_str(), to, name).doing("link", path);
+    }
+    // Recursive: a part of a tree with mounts below it may not be copied in a user namespace.
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    let tree = rustix::mount::open_tree(from, name, flags).doing("take along", path)?;
+    create(to.as_fd(), name, kind == FileType::Directory, path)?;
+    attach_at(&tree, to, name, path)
+}
+
+/// An empty directory or file to mount over.
+fn create(at: BorrowedFd<'_>, name: &OsStr, is_directory: bool, path: &Path) -> Result<(), NsError> {
+    if is_directory {
+        return rustix::fs::mkdirat(at, name, Mode::from_raw_mode(0o755)).doing("create", path);
+    }
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    rustix::fs::openat(at, name, flags, Mode::from_raw_mode(0o644))
+        .map(drop)
+        .doing("create", path)
+}
+
+/// A mount of what `source` is, with everything mounted below it, not yet anywhere.
+fn clone(source: &OwnedFd, path: &Path) -> Result<OwnedFd, NsError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    rustix::mount::open_tree(source, "", flags).doing("prepare the mount of", path)
+}
+
+fn attach(tree: &OwnedFd, target: &OwnedFd, path: &Path) -> Result<(), NsError> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(tree, "", target, "", flags).doing("mount over", path)
+}
+
+/// Mounts over a name, if that is a link over the link itself.
+fn attach_at(tree: &OwnedFd, directory: &OwnedFd, name: &OsStr, path: &Path) -> Result<(), NsError> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::mount::move_mount(tree, "", directory, name, flags).doing("mount at", path)
+}

@@ -1,0 +1,114 @@
+//! Open files of the pod: the first bytes, and a handle for the rest.
+
+use bytes::Bytes;
+use wire::message::{Attributes, FileAnswer, FileOperation, MAX_READ};
+
+use super::node::Stamp;
+use crate::remote::{ask, checked, to_bytes};
+use crate::{Errno, Pod};
+
+/// Bytes that come with an open.
+pub(crate) const FIRST: u32 = 128 << 10;
+
+/// A file of the pod, opened.
+pub(crate) struct Content {
+    pub(crate) attributes: Attributes,
+    /// The file's first bytes when it was opened; all of it where there is no handle.
+    pub(crate) first: Bytes,
+    handle: Option<Handle>,
+}
+
+/// The agent's descriptor, closed when this is dropped.
+struct Handle {
+    pod: Pod,
+    number: u64,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Without a runtime the session is over, and the agent closes everything itself.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (pod, number) = (self.pod.clone(), self.number);
+            runtime.spawn(async move {
+                let _ = pod.call(FileOperation::Close(number)).await;
+            });
+        }
+    }
+}
+
+impl Content {
+    /// Opens a file in one round trip.
+    ///
+    /// # Errors
+    /// The pod's; `EIO` when the link is gone.
+    pub(crate) async fn open(pod: &Pod, path: &std::path::Path) -> Result<Self, Errno> {
+        let operation = FileOperation::Open {
+            path: to_bytes(path),
+            first: FIRST,
+        };
+        let opening = {
+            let pod = pod.clone();
+            // On its own: when the caller is interrupted meanwhile, the handle that comes is still closed.
+            tokio::spawn(async move {
+                match ask(&pod, operation).await? {
+                    FileAnswer::Open {
+                        attributes,
+                        handle,
+                        data,
+                    } => {
+                        let handle = handle.map(|number| Handle { pod, number });
+                        let attributes = checked(attributes)?;
+                        let mut first = Bytes::from(data.0);
+                        first.truncate(FIRST as usize);
+                        Ok(Self {
+                            attributes,
+                            first,
+                            handle,
+                        })
+                    }
+                    _ => Err(Errno::IO),
+                }
+            })
+        };
+        opening.await.map_err(|_| Errno::IO)?
+    }
+
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp::of(&self.attributes)
+    }
+
+    /// All of the file is in `first`.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.handle.is_none()
+    }
+
+    /// A file that does not say its size, as in /proc: the kernel must not believe the size it was told.
+    pub(crate) fn is_sizeless(&self) -> bool {
+        self.attributes.mode & libc::S_IFMT != libc::S_IFREG
+            || (self.attributes.size == 0 && (self.handle.is_some() || !self.first.is_empty()))
+    }
+
+    /// One read at the agent, at most [`MAX_READ`] bytes; shorter only at the end of the file.
+    ///
+    /// # Errors
+    /// The pod's; `EIO` when the link is gone.
+    pub(crate) async fn read(&self, offset: u64, length: u32) -> Result<Bytes, Errno> {
+        let Some(handle) = &self.handle else {
+            return Ok(Bytes::new());
+        };
+        let length = length.min(MAX_READ);
+        let operation = FileOperation::Read {
+            handle: handle.number,
+            offset,
+            length,
+        };
+        match ask(&handle.pod, operation).await? {
+            FileAnswer::Read(data) => {
+                let mut data = Bytes::from(data.0);
+                data.truncate(length as usize);
+                Ok(data)
+            }
+            _ => Err(Errno::IO),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Files as the kernel has them open.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::PodTree;
+use super::ahead::{self, Ahead, Source};
+use super::content::Content;
+use super::node::{Held, Node, Stamp};
+use crate::Errno;
+
+/// An open file of the kernel.
+pub(crate) struct File {
+    node: Arc<Node>,
+    state: Mutex<State>,
+    pub(crate) direct: bool,
+    /// The kernel may keep the pages that it has.
+    pub(crate) keep_cache: bool,
+}
+
+struct State {
+    content: Arc<Content>,
+    ahead: Ahead,
+}
+
+impl File {
+    fn new(node: Arc<Node>, content: Arc<Content>) -> Self {
+        node.opens.fetch_add(1, Ordering::Relaxed);
+        let direct = content.is_sizeless();
+        let keep_cache = {
+            let mut state = node.state();
+            let stamp = content.stamp();
+            state.cached.replace(stamp) == Some(stamp) && !direct
+        };
+        Self {
+            node,
+            state: Mutex::new(State {
+                content,
+                ahead: Ahead::default(),
+            }),
+            direct,
+            keep_cache,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        self.node.opens.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl PodTree {
+    /// # Errors
+    /// `EROFS` for writing; the pod's (`EACCES` as the target's user gets it); `EIO` when the link is gone.
+    pub(crate) async fn open(&self, node: &Arc<Node>, flags: u32) -> Result<File, Errno> {
+        if flags & libc::O_ACCMODE.cast_unsigned() != libc::O_RDONLY.cast_unsigned() {
+            return Err(Errno::ROFS);
+        }
+        let (attributes, _) = self.attributes(node).await?;
+        let held = node.state().content.get();
+        if let Some(content) = held.filter(|content| content.stamp() == Stamp::of(&attributes)) {
+            return Ok(File::new(Arc::clone(node), content));
+        }
+        let content = self.open_content(node).await?;
+        node.state().refresh(content.attributes, Duration::ZERO);
+        Ok(File::new(Arc::clone(node), content))
+    }
+
+    async fn open_content(&self, node: &Arc<Node>) -> Result<Arc<Content>, Errno> {
+        let content = Arc::new(Content::open(&self.pod, &node.in_pod(&self.places)).await?);
+        if content.is_whole() && !content.is_sizeless() {
+            self.keep(node, &content);
+        } else if !content.is_sizeless() {
+            node.state().content = Held::Open(Arc::downgrade(&content));
+        }
+        Ok(content)
+    }
+
+    /// `size` bytes from `offset` on, in parts; fewer only at the end of the file.
+    ///
+    /// # Errors
+    /// The pod's; `EIO` when the link is gone.
+    pub(crate) async fn read(&self, file: &File, offset: u64, size: u32) -> Result<Vec<Bytes>, Errno> {
+        let content = self.current(file).await?;
+        let (mut parts, mut at, end) = (Vec::new(), offset, offset.saturating_add(u64::from(size)));
+        while at < end {
+            let part = self.part(file, &content, at, end - at).await?;
+            if part.is_empty() {
+                break;
+            }
+            at += part.len() as u64;
+            parts.push(part);
+            if file.direct {
+                // A short read is no end here, and waiting for more might be waiting for ever.
+                break;
+            }
+        }
+        Ok(parts)
+    }
+
+    /// The content that an open file reads: a small file that was changed in place is opened again.
+    async fn current(&self, file: &File) -> Result<Arc<Content>, Errno> {
+        let content = Arc::clone(&file.state().content);
+        if file.direct || !content.is_whole() {
+            return Ok(content);
+        }
+        let now = Stamp::of(&file.node.state().attributes);
+        if now == content.stamp() || !now.same_file(content.stamp()) {
+            return Ok(content);
+        }
+        let held = file.node.state().content.get().filter(|held| held.stamp() == now);
+        let newer = match held {
+            Some(newer) => newer,
+            None => self.open_content(&file.node).await?,
+        };
+        if !newer.stamp().same_file(content.stamp()) {
+            return Ok(content);
+        }
+        file.node.state().cached = Some(newer.stamp());
+        file.state().content = Arc::clone(&newer);
+        Ok(newer)
+    }
+
+    async fn part(&self, file: &File, content: &Arc<Content>, at: u64, wanted: u64) -> Result<Bytes, Errno> {
+        let first = content.first.len() as u64;
+        // What came with the open is old once the file has changed.
+        let unchanged = content.is_whole() || Stamp::of(&file.node.state().attributes) == content.stamp();
+        if at < first && unchanged && (content.is_whole() || !file.direct) {
+            let from = usize::try_from(at).map_err(|_| Errno::INVAL)?;
+            let to = usize::try_from(first.min(at + wanted)).map_err(|_| Errno::INVAL)?;
+            return Ok(content.first.slice(from..to));
+        }
+        if content.is_whole() {
+            return Ok(Bytes::new());
+        }
+        let direct = || content.read(at, u32::try_from(wanted).unwrap_or(u32::MAX));
+        if file.direct || !unchanged {
+            return direct().await;
+        }
+        let source = file.state().ahead.plan(content, &self.ahead, at, wanted);
+        let Source::Chunk { begin, data } = source else {
+            return direct().await;
+        };
+        match ahead::arrived(data).await {
+            Ok(data) => {
+                let from = usize::try_from(at.saturating_sub(begin)).map_err(|_| Errno::INVAL)?;
+                let to = data
+                    .len()
+                    .min(from + usize::try_from(wanted).map_err(|_| Errno::INVAL)?);
+                if from < to {
+                    return Ok(data.slice(from..to));
+                }
+                // The end, or the file has grown since the chunk was fetched.
+                file.state().ahead.distrust(at);
+                direct().await
+            }
+            Err(Errno::STALE) => direct().await,
+            Err(errno) => {
+                file.state().ahead.distrust(at);
+                Err(errno)
+            }
+        }
+    }
+}

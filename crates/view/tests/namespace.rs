@@ -1,0 +1,603 @@
+//! The namespace backend as real programs see it, as root and as an unprivileged user.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod support;
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Child;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rules::PathPattern;
+use support::guest::{As, Stand};
+use support::pod::write;
+use support::wait_for;
+
+fn shop(root: &Path) {
+    write(root, "/app/main.txt", "the pod's app\n");
+    write(root, "/app/deep/er/file", "deep\n");
+    let script = write(root, "/app/run.sh", "#!/bin/sh\necho ran $0 in $(pwd)\n");
+    std::fs::set_permissions(script, PermissionsExt::from_mode(0o755)).unwrap();
+    symlink("/app/main.txt", root.join("app/absolute")).unwrap();
+    symlink("deep/er", root.join("app/relative")).unwrap();
+    symlink("app", root.join("current")).unwrap();
+    write(root, "/etc/hosts", "10.0.0.7 pod\n");
+    write(root, "/etc/resolv.conf", "nameserver 10.96.0.10\n");
+    write(root, "/etc/app/config.toml", "from = 'the pod'\n");
+    write(root, "/run/secrets/kubernetes.io/serviceaccount/token", "secret");
+    write(root, "/var/lib/db/data", "rows\n");
+    write(root, "/var/www/index.html", "<html>\n");
+    write(root, "/usr/bin/pods-own", "#!/bin/sh\n");
+}
+
+fn stand() -> Stand {
+    let mut stand = Stand::new(shop);
+    stand.rules.volumes = vec![
+        "/etc/app".into(),
+        "/var/lib/db".into(),
+        "/run/secrets/kubernetes.io/serviceaccount".into(),
+    ];
+    stand
+}
+
+fn sees_the_pod(who: As) {
+    let mut stand = stand();
+    let guest = stand.spawn(who, &["/bin/true"]).unwrap();
+    println!("set-up took {:?}; skipped: {}", guest.setup, guest.skipped);
+    assert!(guest.child.wait_with_output().unwrap().status.success());
+    let said = stand.sh(
+        who,
+        "cat /app/main.txt /app/absolute /app/relative/file /current/main.txt /etc/hosts /etc/resolv.conf
+         cat /etc/app/config.toml /run/secrets/kubernetes.io/serviceaccount/token; echo
+         cat /var/run/secrets/kubernetes.io/serviceaccount/token; echo
+         cat /var/lib/db/data /var/www/index.html
+         ls /app; readlink /app/absolute; realpath /app/relative/file /current/main.txt
+         cd /app/relative; pwd -P; cat file ../../main.txt
+         cd /app; ./run.sh; /app/run.sh
+         test -e /usr/bin/env; test ! -e /usr/bin/pods-own; test -d /proc/self/fd; test -e /dev/null; test -d /sys/kernel
+         test -e /etc/passwd; test -d /var/lib/dpkg; test -d /root -o ! -e /root; test -d /tmp
+         stat -c '%F %s' /app/main.txt",
+    );
+    let expect = "the pod's app
+the pod's app
+deep
+the pod's app
+10.0.0.7 pod
+nameserver 10.96.0.10
+from = 'the pod'
+secret
+secret
+rows
+<html>
+absolute
+deep
+main.txt
+relative
+run.sh
+/app/main.txt
+/app/deep/er/file
+/app/main.txt
+/app/deep/er
+deep
+the pod's app
+ran ./run.sh in /app
+ran /app/run.sh in /app
+regular file 14
+";
+    assert_eq!(said, expect);
+    stand.served_to_the_end();
+}
+
+#[test]
+fn root_sees_the_pod() {
+    sees_the_pod(As::Root);
+}
+
+#[test]
+fn an_unprivileged_user_sees_the_pod() {
+    sees_the_pod(As::Nobody);
+}
+
+/// One line of what a program says.
+fn line(child: &mut Child) -> String {
+    let mut line = String::new();
+    BufReader::with_capacity(1, child.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    line
+}
+
+fn go_on(child: &mut Child) {
+    child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+}
+
+fn mounts() -> String {
+    std::fs::read_to_string("/proc/self/mountinfo").unwrap()
+}
+
+#[test]
+fn nothing_is_mounted_outside_and_nothing_stays() {
+    let before = mounts();
+    let mut stand = stand();
+    let mut guest = stand
+        .spawn(
+            As::Root,
+            &[
+                "/bin/sh",
+                "-c",
+                "cat /app/main.txt; read x; grep -c fuse.inpod /proc/self/mountinfo",
+            ],
+        )
+        .unwrap();
+    assert_eq!(line(&mut guest.child), "the pod's app\n");
+    assert_eq!(mounts(), before);
+    assert!(!Path::new("/app").exists());
+    go_on(&mut guest.child);
+    let seen: usize = line(&mut guest.child).trim().parse().unwrap();
+    assert!(seen >= 5, "{seen} mounts");
+    guest.child.wait().unwrap();
+    stand.served_to_the_end();
+    assert_eq!(mounts(), before);
+}
+
+#[test]
+fn the_working_directory_and_the_machines_files_stay() {
+    let here = tempfile::Builder::new().prefix("here").tempdir_in("/work").unwrap();
+    write(here.path(), "mine.txt", "mine\n");
+    let mut stand = stand();
+    // The pod has a /work of its own.
+    write(stand.root.path(), "/work/pods.txt", "the pod's\n");
+    stand.rules.kept = vec![here.path().to_owned(), "/root".into()];
+    stand.cwd = here.path().to_owned();
+    let said = stand.sh(
+        As::Root,
+        "cat mine.txt; test \"$(pwd -P)\" = \"$PWD\"; cat $PWD/mine.txt /work/pods.txt; ls /work; touch new; echo $PWD",
+    );
+    let name = here.path().file_name().unwrap().to_str().unwrap();
+    let mut listed = ["pods.txt", name];
+    listed.sort_unstable();
+    let path = here.path().display();
+    assert_eq!(
+        said,
+        format!("mine\nmine\nthe pod's\n{}\n{}\n{path}\n", listed[0], listed[1])
+    );
+    assert!(here.path().join("new").exists());
+}
+
+#[test]
+fn what_the_pod_lacks_is_not_there_and_hidden_is_hidden() {
+    let mut stand = stand();
+    stand.rules.hidden = vec![
+        PathPattern::Prefix("/app/deep".into()),
+        PathPattern::Prefix("/etc/passwd".into()),
+    ];
+    let said = stand.sh(
+        As::Root,
+        "test ! -e /srv; test ! -e /app/deep; ls /app; test ! -s /etc/passwd; cat /app/none 2>&1 || true",
+    );
+    assert_eq!(
+        said,
+        "absolute\nmain.txt\nrelative\nrun.sh\ncat: /app/none: No such file or directory\n"
+    );
+}
+
+#[test]
+fn prefixes_are_mapped() {
+    let mut stand = stand();
+    stand.rules.map = vec![
+        ("/models".into(), "/var/lib/db".into()),
+        ("/app/static".into(), "/var/www".into()),
+    ];
+    let said = stand.sh(As::Root, "cat /models/data /app/static/index.html; cd /models; pwd -P");
+    assert_eq!(said, "rows\n<html>\n/models\n");
+}
+
+#[test]
+fn links_of_the_pod_to_where_the_machine_rules() {
+    let mut stand = Stand::new(|root| {
+        shop(root);
+        write(root, "/usr/share/site/page", "the pod's page\n");
+        symlink("/usr/share/site", root.join("site")).unwrap();
+        write(root, "/run/systemd/stub.conf", "nameserver 10.1.1.1\n");
+        std::fs::remove_file(root.join("etc/resolv.conf")).unwrap();
+        symlink("../run/systemd/stub.conf", root.join("etc/resolv.conf")).unwrap();
+        symlink("/nowhere", root.join("dangling")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+    });
+    let said = stand.sh(
+        As::Root,
+        "cat /site/page /etc/resolv.conf; ls /site; readlink /dangling; cat /loop 2>&1 || true",
+    );
+    assert_eq!(
+        said,
+        "the pod's page\nnameserver 10.1.1.1\npage\n/nowhere\ncat: /loop: Too many levels of symbolic links\n"
+    );
+}
+
+#[test]
+fn links_of_the_machine_are_no_obstacle() {
+    // A machine whose resolv.conf is a dangling link and whose /run is empty, made in a namespace of its own.
+    let mut stand = stand();
+    stand.nsswitch = b"hosts: files dns\n".to_vec();
+    stand.prepare = Some(|| {
+        use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+        // SAFETY: no other thread is there after fork.
+        #[allow(unsafe_code)]
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?;
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+        mount("inpod-test", "/etc", "tmpfs", MountFlags::empty(), c"mode=0755")?;
+        std::fs::write("/etc/passwd", "root:x:0:0::/root:/bin/sh\n")?;
+        std::fs::write("/etc/hosts", "127.0.0.1 machine\n")?;
+        symlink("../run/systemd/resolve/stub-resolv.conf", "/etc/resolv.conf")
+    });
+    let said = stand.sh(
+        As::Root,
+        "cat /etc/resolv.conf /etc/hosts /etc/nsswitch.conf /etc/app/config.toml /etc/passwd; realpath /etc/resolv.conf",
+    );
+    assert_eq!(
+        said,
+        "nameserver 10.96.0.10\n10.0.0.7 pod\nhosts: files dns\nfrom = 'the pod'\nroot:x:0:0::/root:/bin/sh\n/etc/resolv.conf\n"
+    );
+}
+
+#[test]
+fn nothing_can_be_written() {
+    let mut stand = stand();
+    for (script, why) in [
+        ("echo x > /app/new", "Read-only file system"),
+        ("echo x >> /app/main.txt", "Read-only file system"),
+        ("rm /app/main.txt", "Read-only file system"),
+        ("mkdir /app/d", "Read-only file system"),
+        ("chmod 600 /app/main.txt", "Read-only file system"),
+        ("mv /app/main.txt /app/x", "Read-only file system"),
+        ("ln -s x /app/l", "Read-only file system"),
+        (
+            "test -w /app/main.txt || echo Read-only file system >&2; false",
+            "Read-only file system",
+        ),
+    ] {
+        let output = stand.output(As::Root, &["/bin/sh", "-c", script]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(why), "{script}: {said}");
+    }
+}
+
+#[test]
+fn the_pods_refusals_are_passed_on() {
+    let mut stand = Stand::new(|root| {
+        shop(root);
+        write(root, "/app/denied", "x");
+    });
+    let output = stand.output(As::Root, &["/bin/sh", "-c", "cat /app/denied"]);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "cat: /app/denied: Permission denied\n"
+    );
+}
+
+#[test]
+fn a_file_without_rights_is_not_executed() {
+    let mut stand = stand();
+    let output = stand.output(As::Root, &["/bin/sh", "-c", "/app/main.txt"]);
+    assert_eq!(output.status.code(), Some(126));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Permission denied"));
+}
+
+#[test]
+fn names_that_are_no_text() {
+    let name = OsStr::from_bytes(b"caf\xe9 \n\xff");
+    let mut stand = Stand::new(|root| {
+        shop(root);
+        std::fs::write(root.join("app").join(name), "odd\n").unwrap();
+    });
+    let said = stand.sh(
+        As::Root,
+        "cd /app; cat caf*; find . -name 'caf*' -print0 | xargs -0 cat; ls | wc -c",
+    );
+    assert!(said.starts_with("odd\nodd\n"), "{said}");
+}
+
+#[test]
+fn big_files_are_read_whole_however_they_are_read() {
+    let content: Vec<u8> = (0..20_000_000_u32)
+        .flat_map(|n| (n.wrapping_mul(2_654_435_761)).to_le_bytes())
+        .take(30 << 20)
+        .collect();
+    let mut stand = Stand::new(|root| {
+        write(root, "/data/big", &content);
+        write(root, "/data/edge", &content[..128 << 10]);
+        write(root, "/data/small", &content[..7000]);
+        write(root, "/data/empty", "");
+    });
+    let here = stand.root.path().join("data");
+    let sums = stand.sh(As::Root, "cd /data; sha256sum big edge small empty; dd if=big bs=1000 2>/dev/null | sha256sum; tail -c 5000 big | sha256sum");
+    let expect = std::process::Command::new("/bin/sh")
+        .args([
+            "-c",
+            "sha256sum big edge small empty; sha256sum < big; tail -c 5000 big | sha256sum",
+        ])
+        .current_dir(&here)
+        .output()
+        .unwrap();
+    assert_eq!(sums, String::from_utf8_lossy(&expect.stdout));
+    let script = "
+import mmap, hashlib, os
+f = open('/data/big', 'rb'); m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)
+print(hashlib.sha256(m).hexdigest(), hashlib.sha256(open('/data/big', 'rb').read()).hexdigest())
+d = os.open('/data', os.O_RDONLY | os.O_DIRECTORY)
+g = os.open('small', os.O_RDONLY, dir_fd=d); print(len(os.read(g, 100000)), sorted(os.listdir(d)))
+big = os.open('/data/big', os.O_RDONLY)
+import random; random.seed(1); local = open('/proc/self/fd/%d' % big, 'rb')
+for _ in range(200):
+    at = random.randrange(0, 30 << 20); n = random.randrange(1, 300000)
+    assert os.pread(big, n, at) == m[at:at+n]
+";
+    let said = stand.run(As::Root, &["/usr/bin/python3", "-c", script]);
+    let sum = sums.split_whitespace().next().unwrap();
+    assert_eq!(said, format!("{sum} {sum}\n7000 ['big', 'edge', 'empty', 'small']\n"));
+    stand.served_to_the_end();
+    wait_for("the agent's handles to be closed", || {
+        (stand.pod.open_handles() == 0).then_some(())
+    });
+}
+
+#[test]
+fn reads_one_after_the_other_are_read_ahead() {
+    let mut stand = Stand::new(|root| {
+        write(root, "/data/big", vec![7; 32 << 20]);
+    });
+    *stand.pod.delay.lock().unwrap() = Duration::from_millis(20);
+    let begun = Instant::now();
+    assert_eq!(
+        stand.sh(As::Root, "wc -c < /data/big; cat /data/big | wc -c"),
+        format!("{0}\n{0}\n", 32 << 20)
+    );
+    let took = begun.elapsed();
+    // One chunk of 512 KiB a round trip would take 64 of them, one page-cache read-ahead 256.
+    println!("32 MiB at 20 ms: {took:?}");
+    assert!(took < Duration::from_millis(64 * 20), "{took:?}");
+}
+
+#[test]
+fn a_directory_of_a_hundred_thousand() {
+    let mut stand = Stand::new(|root| {
+        std::fs::create_dir(root.join("many")).unwrap();
+        for number in 0..100_000 {
+            std::fs::File::create(root.join(format!("many/entry-{number:06}"))).unwrap();
+        }
+    });
+    let begun = Instant::now();
+    let said = stand.sh(
+        As::Root,
+        "ls -f /many | wc -l; find /many -type f | wc -l; ls /many | sort -u | md5sum",
+    );
+    println!("100000 entries three times: {:?}", begun.elapsed());
+    let expect = std::process::Command::new("/bin/sh")
+        .args(["-c", "ls | sort -u | md5sum"])
+        .current_dir(stand.root.path().join("many"))
+        .output()
+        .unwrap();
+    assert_eq!(
+        said,
+        format!("100002\n100000\n{}", String::from_utf8_lossy(&expect.stdout))
+    );
+}
+
+#[test]
+fn a_long_listing_costs_few_round_trips() {
+    let mut stand = Stand::new(|root| {
+        for number in 0..1000 {
+            write(root, &format!("/many/entry-{number:04}"), "x");
+        }
+    });
+    assert_eq!(
+        stand.sh(As::Root, "ls -l /many | wc -l; cat /many/entry-0500"),
+        "1001\nx"
+    );
+    let calls = stand.pod.take_calls();
+    assert!(calls.len() <= 6, "{} calls: {calls:#?}", calls.len());
+}
+
+#[test]
+fn a_config_map_is_seen_changed_within_two_seconds() {
+    let mut stand = Stand::new(|root| {
+        write(root, "/conf/..v1/key", "one\n");
+        write(root, "/conf/..v2/key", "two\n");
+        symlink("..v1", root.join("conf/..data")).unwrap();
+        symlink("..data/key", root.join("conf/key")).unwrap();
+    });
+    let script = "cat /conf/key; read x; n=0; while test $(cat /conf/key) != two; do n=$((n+1)); done; echo seen";
+    let mut guest = stand.spawn(As::Root, &["/bin/sh", "-c", script]).unwrap();
+    assert_eq!(line(&mut guest.child), "one\n");
+    let conf = stand.root.path().join("conf");
+    symlink("..v2", conf.join("..new")).unwrap();
+    std::fs::rename(conf.join("..new"), conf.join("..data")).unwrap();
+    let begun = Instant::now();
+    go_on(&mut guest.child);
+    assert_eq!(line(&mut guest.child), "seen\n");
+    println!("a swapped ConfigMap is seen after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    guest.child.wait().unwrap();
+}
+
+#[test]
+fn a_file_that_grows_is_read_on_and_a_replaced_one_is_new() {
+    let mut stand = Stand::new(|root| {
+        write(root, "/data/log", "first\n");
+        write(root, "/etc/hosts", "1.1.1.1 old\n");
+    });
+    let script = "exec 3< /data/log; cat <&3; cat /etc/hosts; read x
+        until cat <&3 | grep second; do :; done
+        until grep new /etc/hosts; do :; done";
+    let mut guest = stand.spawn(As::Root, &["/bin/sh", "-c", script]).unwrap();
+    assert_eq!(line(&mut guest.child), "first\n");
+    assert_eq!(line(&mut guest.child), "1.1.1.1 old\n");
+    let mut log = std::fs::OpenOptions::new()
+        .append(true)
+        .open(stand.root.path().join("data/log"))
+        .unwrap();
+    log.write_all(b"second\n").unwrap();
+    // As an editor does: another inode at the place of a mounted file.
+    write(stand.root.path(), "/etc/hosts.new", "1.1.1.1 new\n");
+    std::fs::rename(
+        stand.root.path().join("etc/hosts.new"),
+        stand.root.path().join("etc/hosts"),
+    )
+    .unwrap();
+    go_on(&mut guest.child);
+    assert_eq!(line(&mut guest.child), "second\n");
+    assert_eq!(line(&mut guest.child), "1.1.1.1 new\n");
+    guest.child.wait().unwrap();
+}
+
+#[test]
+fn inode_numbers_are_the_pods_and_stay() {
+    let mut stand = Stand::new(|root| {
+        write(root, "/data/a", "x");
+        std::fs::hard_link(root.join("data/a"), root.join("data/b")).unwrap();
+    });
+    let inode = std::fs::metadata(stand.root.path().join("data/a")).unwrap().ino();
+    let said = stand.sh(As::Root, "stat -c '%i %h' /data/a /data/b; ls -i /data");
+    assert_eq!(said, format!("{inode} 2\n{inode} 2\n{inode} a\n{inode} b\n"));
+}
+
+/// A reader that hangs in the pod and is killed must not stay in uninterruptible sleep.
+#[test]
+fn a_killed_reader_goes_at_once() {
+    for (who, script) in [
+        (As::Root, "cat /data/hung"),
+        (As::Root, "ls /data/hung-directory"),
+        (As::Nobody, "stat /data/hung-stat"),
+    ] {
+        let mut stand = Stand::new(|root| {
+            write(root, "/data/hung", "x");
+            write(root, "/data/hung-directory/x", "x");
+            write(root, "/data/hung-stat", "x");
+        });
+        let mut guest = stand.spawn(who, &["/bin/sh", "-c", &format!("exec {script}")]).unwrap();
+        wait_for("the reader to hang", || {
+            (stand.pod.hung.load(Ordering::SeqCst) > 0).then_some(())
+        });
+        let begun = Instant::now();
+        guest.child.kill().unwrap();
+        wait_for("the killed reader to end", || guest.child.try_wait().unwrap());
+        println!("{script}: killed reader gone after {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(2));
+        stand.served_to_the_end();
+    }
+}
+
+#[test]
+fn a_signal_interrupts_a_hung_read() {
+    let mut stand = Stand::new(|root| {
+        write(root, "/data/hung", "x");
+    });
+    let script = "
+import signal, sys
+class Stop(Exception): pass
+def stop(*_): raise Stop()
+signal.signal(signal.SIGALRM, stop); signal.setitimer(signal.ITIMER_REAL, 0.2)
+try: open('/data/hung')
+except Stop: print('interrupted')
+";
+    let begun = Instant::now();
+    assert_eq!(
+        stand.run(As::Root, &["/usr/bin/python3", "-c", script]),
+        "interrupted\n"
+    );
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_killed_server_and_a_lost_link_are_errors_and_no_hang() {
+    for (kill, expect) in [
+        (true, "Transport endpoint is not connected"),
+        (false, "Input/output error"),
+    ] {
+        let mut stand = Stand::new(|root| {
+            write(root, "/data/one", "one\n");
+            write(root, "/data/two", "two\n");
+            write(root, "/data/hung", "x");
+        });
+        let script = "cat /data/one; cat /data/hung & read x; cat /data/two 2>&1; ls /data 2>&1; wait; echo end";
+        let mut guest = stand.spawn(As::Root, &["/bin/sh", "-c", script]).unwrap();
+        assert_eq!(line(&mut guest.child), "one\n");
+        wait_for("the reader to hang", || {
+            (stand.pod.hung.load(Ordering::SeqCst) > 0).then_some(())
+        });
+        let begun = Instant::now();
+        if kill {
+            stand.kill_server();
+        } else {
+            // What hangs is the link's to fail; here only new operations are.
+            stand.pod.lost.store(true, Ordering::SeqCst);
+        }
+        go_on(&mut guest.child);
+        let said = line(&mut guest.child);
+        assert!(said.contains(expect), "{said}");
+        println!("kill {kill}: {} after {:?}", said.trim(), begun.elapsed());
+        if !kill {
+            stand.kill_server();
+        }
+        let output = wait_for("the program to end", || guest.child.try_wait().unwrap());
+        assert!(output.success() && begun.elapsed() < Duration::from_secs(5));
+    }
+}
+
+#[test]
+fn a_set_up_that_fails_says_where() {
+    let mut stand = stand();
+    stand.prepare = Some(|| {
+        use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+        // SAFETY: no other thread is there after fork.
+        #[allow(unsafe_code)]
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?;
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+        Ok(mount("inpod-test", "/dev", "tmpfs", MountFlags::empty(), c"mode=0755")?)
+    });
+    let error = stand.spawn(As::Root, &["/bin/true"]).map(drop).unwrap_err().to_string();
+    assert!(
+        error.contains("cannot open /dev/fuse: No such file or directory"),
+        "{error}"
+    );
+}
+
+#[test]
+fn crossing_a_slow_link_the_set_up_takes_few_round_trips() {
+    let mut stand = stand();
+    *stand.pod.delay.lock().unwrap() = Duration::from_millis(100);
+    let guest = stand.spawn(As::Root, &["/bin/true"]).unwrap();
+    println!("set-up with 100 ms to the pod: {:?}", guest.setup);
+    println!("{:#?}", stand.pod.take_calls());
+    assert!(guest.setup < Duration::from_millis(350), "{:?}", guest.setup);
+    assert!(guest.child.wait_with_output().unwrap().status.success());
+}
+
+#[test]
+fn warm_and_cold_costs() {
+    let mut stand = Stand::new(|root| {
+        write(root, "/data/a/b/c/file", vec![1; 7000]);
+    });
+    let script = "
+import os, time
+def timed(what, n, f):
+    t = time.perf_counter()
+    for _ in range(n): f()
+    print('%s: %.1f us' % (what, (time.perf_counter() - t) / n * 1e6))
+p = '/data/a/b/c/file'
+timed('cold stat', 1, lambda: os.stat(p))
+timed('warm stat', 2000, lambda: os.stat(p))
+def whole():
+    fd = os.open(p, os.O_RDONLY); os.read(fd, 8192); os.close(fd)
+timed('cold open+read+close', 1, whole)
+timed('warm open+read+close', 2000, whole)
+fd = os.open(p, os.O_RDONLY)
+timed('warm pread', 20000, lambda: os.pread(fd, 4096, 0))
+";
+    print!("{}", stand.run(As::Root, &["/usr/bin/python3", "-c", script]));
+}
