@@ -102,8 +102,6 @@ fn rules(world: &World) -> String {
 
 async fn steal(world: &World, claim: Claim, older: u32) -> (common::Session, ClaimState) {
     let mut session = common::direct(world.pod.pid).await;
-    let (_, unused) = tokio::io::duplex(1);
-    drop(unused);
     let states = claims(&session, vec![claim]).await;
     assert_eq!(states, [ClaimState::Active { older }]);
     let acceptor = std::mem::replace(&mut session.acceptor, nobody().await);

@@ -7,8 +7,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -64,7 +64,9 @@ impl Channel {
     /// # Errors
     /// As `fcntl(2)` with `F_DUPFD_CLOEXEC`.
     pub fn try_clone(&self) -> std::io::Result<Self> {
-        Ok(Self { socket: self.socket.try_clone()? })
+        Ok(Self {
+            socket: self.socket.try_clone()?,
+        })
     }
 
     /// Sends one message with its descriptors (at most three).
@@ -87,7 +89,9 @@ impl Channel {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !all.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&all)) {
-            return Err(ChannelError::Io(std::io::Error::other("too many descriptors in one message")));
+            return Err(ChannelError::Io(std::io::Error::other(
+                "too many descriptors in one message",
+            )));
         }
         loop {
             match rustix::net::sendmsg(

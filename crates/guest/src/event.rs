@@ -15,7 +15,11 @@ pub enum Event {
     /// The app is about to start.
     Started { target: String, summary: String },
     /// A port of the pod is now mirrored or stolen.
-    Claimed { port: u16, mode: String, older_connections: u32 },
+    Claimed {
+        port: u16,
+        mode: String,
+        older_connections: u32,
+    },
     /// A claim is not in force, and why.
     ClaimRefused { port: u16, reason: String },
     /// The app's port had to be another one on this machine.
@@ -23,7 +27,11 @@ pub enum Event {
     /// A process of the app's tree and how it is intercepted.
     Process { pid: u32, executable: String, mode: String },
     /// A program that cannot be served, and why.
-    ProgramRefused { pid: u32, executable: String, reason: String },
+    ProgramRefused {
+        pid: u32,
+        executable: String,
+        reason: String,
+    },
     /// One decision, for `-vv`.
     Decision { what: String, place: String, why: String },
     /// Something a person should know.
@@ -37,20 +45,41 @@ pub enum Event {
 impl fmt::Display for Event {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Phase { name, milliseconds: Some(took) } => write!(out, "{name} ({took} ms)"),
-            Self::Phase { name, milliseconds: None } => write!(out, "{name} ..."),
+            Self::Phase {
+                name,
+                milliseconds: Some(took),
+            } => write!(out, "{name} ({took} ms)"),
+            Self::Phase {
+                name,
+                milliseconds: None,
+            } => write!(out, "{name} ..."),
             Self::Started { target, summary } => write!(out, "{target}: {summary}"),
-            Self::Claimed { port, mode, older_connections: 0 } => write!(out, "port {port}: {mode}"),
-            Self::Claimed { port, mode, older_connections } => write!(
+            Self::Claimed {
+                port,
+                mode,
+                older_connections: 0,
+            } => write!(out, "port {port}: {mode}"),
+            Self::Claimed {
+                port,
+                mode,
+                older_connections,
+            } => write!(
                 out,
                 "port {port}: {mode}; {older_connections} connections that were open before stay with the real app until they close"
             ),
             Self::ClaimRefused { port, reason } => write!(out, "port {port} receives nothing: {reason}"),
             Self::PortMoved { asked, actual } => {
-                write!(out, "port {asked} is taken or not allowed on this machine: the app listens at {actual} instead")
+                write!(
+                    out,
+                    "port {asked} is taken or not allowed on this machine: the app listens at {actual} instead"
+                )
             }
             Self::Process { pid, executable, mode } => write!(out, "process {pid} {executable}: {mode}"),
-            Self::ProgramRefused { pid, executable, reason } => {
+            Self::ProgramRefused {
+                pid,
+                executable,
+                reason,
+            } => {
                 write!(out, "process {pid} {executable} was refused: {reason}")
             }
             Self::Decision { what, place, why } => write!(out, "{what}: {place} ({why})"),

@@ -65,7 +65,11 @@ pub enum Notice {
     /// The app gave the flow up.
     Abandon { flow: FlowId },
     /// The app listens: `asked` is the port it bound, `actual` where it really listens on this machine.
-    Listen { socket: SocketCookie, asked: u16, actual: SocketAddr },
+    Listen {
+        socket: SocketCookie,
+        asked: u16,
+        actual: SocketAddr,
+    },
     /// The listening socket is gone.
     Unlisten { socket: SocketCookie },
     /// A process of the app's tree (thread group id); the server ends it when the supervisor is gone.
@@ -81,7 +85,10 @@ pub enum Notice {
 /// From the server.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromServer {
-    Answer { id: u32, answer: Answer },
+    Answer {
+        id: u32,
+        answer: Answer,
+    },
     Event(Event),
     /// Start-up is done: the app can be launched.
     Ready(Box<Ready>),

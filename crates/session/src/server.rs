@@ -187,7 +187,7 @@ impl Server {
         let files = Arc::new(view::Files::new(
             Arc::new(router.primary().files.clone()),
             rules,
-            view::Identity { uid: facts.uid, gid: facts.gid },
+            view::Identity { uid: facts.uid },
             view::ns::PodRoot {
                 names: facts.root.iter().map(|(name, directory)| (name.0.clone(), *directory)).collect(),
             },

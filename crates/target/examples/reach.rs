@@ -14,7 +14,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         options.namespace = Some(arguments.remove(1));
         arguments.remove(0);
     }
-    let [agent, target, rest @ ..] = arguments.as_slice() else { return Err("reach AGENT TARGET [TIMES]".into()) };
+    let [agent, target, rest @ ..] = arguments.as_slice() else {
+        return Err("reach AGENT TARGET [TIMES]".into());
+    };
     let times: usize = rest.first().map_or(Ok(1), |times| times.parse())?;
     for _ in 0..times {
         let mut settings = AgentSettings::new(AgentBinary::Path(agent.into()));
@@ -36,11 +38,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-async fn reach(
-    target: &str,
-    options: &KubeOptions,
-    settings: AgentSettings,
-) -> Result<(), Box<dyn std::error::Error>> {
+async fn reach(target: &str, options: &KubeOptions, settings: AgentSettings) -> Result<(), Box<dyn std::error::Error>> {
     let since = Instant::now();
     let connector = Connector::resolve(&target.parse()?, options, settings).await?;
     println!("{}", connector.describe());

@@ -24,7 +24,10 @@ impl AgentBinary {
             Self::Embedded(bytes) => Ok(bytes::Bytes::from_static(bytes)),
             Self::Path(path) => {
                 let read = tokio::fs::read(path).await.map(bytes::Bytes::from);
-                read.map_err(|source| TargetError::AgentProgram { path: path.clone(), source })
+                read.map_err(|source| TargetError::AgentProgram {
+                    path: path.clone(),
+                    source,
+                })
             }
         }
     }
@@ -33,8 +36,14 @@ impl AgentBinary {
     pub(crate) fn runnable(&self) -> Result<Runnable, TargetError> {
         match self {
             Self::Path(path) => match rustix::fs::access(path, rustix::fs::Access::EXEC_OK) {
-                Ok(()) => Ok(Runnable { path: path.clone(), _memory: None }),
-                Err(errno) => Err(TargetError::AgentProgram { path: path.clone(), source: errno.into() }),
+                Ok(()) => Ok(Runnable {
+                    path: path.clone(),
+                    _memory: None,
+                }),
+                Err(errno) => Err(TargetError::AgentProgram {
+                    path: path.clone(),
+                    source: errno.into(),
+                }),
             },
             Self::Embedded(bytes) => in_memory(bytes).map_err(TargetError::Start),
         }
@@ -48,7 +57,10 @@ fn in_memory(bytes: &[u8]) -> std::io::Result<Runnable> {
     let mut memory = File::from(memory);
     memory.write_all(bytes)?;
     let path = PathBuf::from(format!("/proc/self/fd/{}", memory.as_raw_fd()));
-    Ok(Runnable { path, _memory: Some(memory) })
+    Ok(Runnable {
+        path,
+        _memory: Some(memory),
+    })
 }
 
 /// The bytes are read from disk once for each connector.
@@ -60,7 +72,10 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn new(binary: AgentBinary) -> Self {
-        Self { binary, read: Arc::default() }
+        Self {
+            binary,
+            read: Arc::default(),
+        }
     }
 
     pub(crate) async fn bytes(&self) -> Result<bytes::Bytes, TargetError> {

@@ -58,8 +58,17 @@ impl Description {
 impl fmt::Display for Description {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pod { namespace, pod, container, node, .. } => {
-                write!(formatter, "pod {namespace}/{pod}, container {container}, on node {node}")
+            Self::Pod {
+                namespace,
+                pod,
+                container,
+                node,
+                ..
+            } => {
+                write!(
+                    formatter,
+                    "pod {namespace}/{pod}, container {container}, on node {node}"
+                )
             }
             Self::Process { pid, command } => write!(formatter, "process {pid} ({command})"),
         }
@@ -88,7 +97,10 @@ impl Connector {
                 Place::Pod(Box::new(PodTarget::find(spec, options, settings).await?))
             }
         };
-        Ok(Self { place, resolved: since.elapsed() })
+        Ok(Self {
+            place,
+            resolved: since.elapsed(),
+        })
     }
 
     /// One transport to the target's agent, which is started where none runs.
@@ -108,7 +120,10 @@ impl Connector {
     pub fn describe(&self) -> Description {
         match &self.place {
             Place::Pod(pod) => pod.describe(),
-            Place::Process(process) => Description::Process { pid: process.pid, command: process.command.clone() },
+            Place::Process(process) => Description::Process {
+                pid: process.pid,
+                command: process.command.clone(),
+            },
         }
     }
 

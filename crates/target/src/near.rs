@@ -2,6 +2,8 @@
 
 /// How many are worth showing.
 const MOST: usize = 3;
+/// How like a name must be (Jaro-Winkler, 1 is equal): one wrong letter of three is.
+const LIKE: f64 = 0.78;
 
 /// Of `known`, those most like `wanted`, best first; empty when none is like it.
 pub(crate) fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
@@ -12,7 +14,7 @@ pub(crate) fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>
             let score = strsim::jaro_winkler(wanted, name).max(if within { 0.9 } else { 0.0 });
             (score, name)
         })
-        .filter(|(score, _)| *score >= 0.8)
+        .filter(|(score, _)| *score >= LIKE)
         .collect();
     scored.sort_by(|one, other| other.0.total_cmp(&one.0).then_with(|| one.1.cmp(other.1)));
     scored.into_iter().map(|(_, name)| name.to_owned()).take(MOST).collect()
@@ -28,6 +30,7 @@ mod tests {
         assert_eq!(nearest("chekout", known), ["checkout", "checkout-worker"]);
         assert_eq!(nearest("payment", known), ["payments"]);
         assert_eq!(nearest("worker", known), ["checkout-worker"]);
+        assert_eq!(nearest("wob", known), ["web"]);
         assert!(nearest("zzz", known).is_empty());
     }
 }

@@ -37,7 +37,12 @@ impl ProcessTarget {
         let command = match std::fs::read_to_string(format!("{directory}/comm")) {
             Ok(command) => command.trim_end().to_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(TargetError::NoProcess { pid }),
-            Err(error) => return Err(TargetError::ProcessDenied { pid, reason: error.to_string() }),
+            Err(error) => {
+                return Err(TargetError::ProcessDenied {
+                    pid,
+                    reason: error.to_string(),
+                });
+            }
         };
         if state(&directory) == Some('Z') {
             let reason = format!("it ({command}) has ended and waits for its parent");
@@ -50,7 +55,12 @@ impl ProcessTarget {
                 return Err(TargetError::ProcessDenied { pid, reason });
             }
         }
-        Ok(Self { pid, command, program, log })
+        Ok(Self {
+            pid,
+            command,
+            program,
+            log,
+        })
     }
 
     pub(crate) fn connect(&self, report: &(dyn Fn(Progress) + Send + Sync)) -> Result<BoxTransport, TargetError> {
@@ -78,7 +88,12 @@ impl ProcessTarget {
         };
         let said = tokio::spawn(listen(stderr));
         clock.end();
-        Ok(Box::new(ChildIo { stdin: Some(stdin), stdout, end: Box::pin(end(child, said)), ended: false }))
+        Ok(Box::new(ChildIo {
+            stdin: Some(stdin),
+            stdout,
+            end: Box::pin(end(child, said)),
+            ended: false,
+        }))
     }
 }
 
@@ -121,7 +136,11 @@ async fn end(mut child: Child, said: JoinHandle<String>) -> io::Result<()> {
     if status.success() {
         return Ok(());
     }
-    let said = tokio::time::timeout(FAREWELL, said).await.ok().and_then(Result::ok).unwrap_or_default();
+    let said = tokio::time::timeout(FAREWELL, said)
+        .await
+        .ok()
+        .and_then(Result::ok)
+        .unwrap_or_default();
     Err(io::Error::other(format!("the agent ended ({status}): {said}")))
 }
 
@@ -143,7 +162,9 @@ impl AsyncRead for ChildIo {
 
 impl AsyncWrite for ChildIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Some(stdin) = &mut self.stdin else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
+        let Some(stdin) = &mut self.stdin else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
         match ready!(Pin::new(stdin).poll_write(cx, bytes)) {
             // Who only writes learns the reason too.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe && !self.ended => {
@@ -247,22 +268,32 @@ mod tests {
         let busybox = std::fs::read("/bin/busybox").expect("busybox is needed: apt-get install busybox-static");
         let target = this_process(Program::new(AgentBinary::Embedded(busybox.leak())));
         let mut transport = target.connect(&|_| ()).expect("started");
-        let error = transport.read_to_end(&mut Vec::new()).await.expect_err("busybox is no agent");
+        let error = transport
+            .read_to_end(&mut Vec::new())
+            .await
+            .expect_err("busybox is no agent");
         assert!(error.to_string().contains("applet not found"), "it ran: {error}");
     }
 
     #[test]
     fn what_cannot_be_entered() {
         let (_directory, program) = script("");
-        let error = ProcessTarget::find(4_194_304, program.clone(), None).err().expect("no such process");
+        let error = ProcessTarget::find(4_194_304, program.clone(), None)
+            .err()
+            .expect("no such process");
         assert_eq!(error.to_string(), "there is no process 4194304 on this machine");
         let mut ended = std::process::Command::new("true").spawn().expect("started");
         let directory = format!("/proc/{}", ended.id());
         while state(&directory) != Some('Z') {
             std::thread::yield_now();
         }
-        let error = ProcessTarget::find(ended.id(), program, None).err().expect("it has ended");
-        assert!(error.to_string().contains("has ended and waits for its parent"), "{error}");
+        let error = ProcessTarget::find(ended.id(), program, None)
+            .err()
+            .expect("it has ended");
+        assert!(
+            error.to_string().contains("has ended and waits for its parent"),
+            "{error}"
+        );
         ended.wait().expect("reaped");
     }
 
@@ -270,7 +301,12 @@ mod tests {
     async fn an_agent_that_is_not_there() {
         let program = Program::new(AgentBinary::Path(PathBuf::from("/nowhere/agent")));
         let error = this_process(program).connect(&|_| ()).err().expect("there is no agent");
-        assert!(error.to_string().starts_with("the agent's program /nowhere/agent cannot be used: No such file"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("the agent's program /nowhere/agent cannot be used: No such file"),
+            "{error}"
+        );
         assert!(!error.hints().is_empty());
     }
 }

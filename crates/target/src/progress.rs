@@ -54,7 +54,11 @@ pub(crate) struct Clock<'a> {
 impl<'a> Clock<'a> {
     pub(crate) fn begin(report: &'a (dyn Fn(Progress) + Send + Sync), phase: Phase) -> Self {
         report(Progress::Began(phase));
-        Self { report, phase, since: Instant::now() }
+        Self {
+            report,
+            phase,
+            since: Instant::now(),
+        }
     }
 
     pub(crate) fn end(self) {

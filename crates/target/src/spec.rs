@@ -9,7 +9,11 @@ pub enum TargetSpec {
     /// `pod/NAME[/container/C]`
     Pod { name: String, container: Option<String> },
     /// `deploy/NAME[/container/C]` and its likes: one ready pod of it.
-    Workload { kind: WorkloadKind, name: String, container: Option<String> },
+    Workload {
+        kind: WorkloadKind,
+        name: String,
+        container: Option<String>,
+    },
     /// `process/PID` on this machine.
     Process(u32),
 }
@@ -38,9 +42,14 @@ const PROCESS: &str = "process";
 pub enum SpecError {
     #[error("`{0}` is not a target: write KIND/NAME, for example deploy/checkout, pod/checkout-7d4b or process/4711")]
     Form(String),
-    #[error("`{kind}` is not a kind of target{}: pod, deploy, statefulset, daemonset, replicaset and process are", hint(near))]
+    #[error(
+        "`{kind}` is not a kind of target{}: pod, deploy, statefulset, daemonset, replicaset and process are",
+        hint(near)
+    )]
     Kind { kind: String, near: Option<String> },
-    #[error("`{0}` is not the name of a Kubernetes object: lower-case letters, digits, `-` and `.`, at most 253 characters")]
+    #[error(
+        "`{0}` is not the name of a Kubernetes object: lower-case letters, digits, `-` and `.`, at most 253 characters"
+    )]
     Name(String),
     #[error("`{0}` is not a process id: a decimal number from 1 to 4194304")]
     Pid(String),
@@ -51,14 +60,18 @@ pub enum SpecError {
 }
 
 fn hint(near: &Option<String>) -> String {
-    near.as_ref().map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"))
+    near.as_ref()
+        .map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"))
 }
 
 impl WorkloadKind {
     /// The short form, as it is written in a target.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        WORKLOADS.iter().find(|(kind, _)| *kind == self).map_or("workload", |(_, names)| names[0])
+        WORKLOADS
+            .iter()
+            .find(|(kind, _)| *kind == self)
+            .map_or("workload", |(_, names)| names[0])
     }
 
     /// The resource as RBAC rules name it.
@@ -108,14 +121,27 @@ impl FromStr for TargetSpec {
             _ => return Err(SpecError::Tail(tail.join("/"))),
         };
         if PODS.contains(&kind) {
-            return Ok(Self::Pod { name: object_name(name)?, container });
+            return Ok(Self::Pod {
+                name: object_name(name)?,
+                container,
+            });
         }
         let Some((kind, _)) = WORKLOADS.iter().find(|(_, names)| names.contains(&kind)) else {
-            let known = PODS.iter().chain(WORKLOADS.iter().flat_map(|(_, names)| names.iter())).chain([&PROCESS]);
+            let known = PODS
+                .iter()
+                .chain(WORKLOADS.iter().flat_map(|(_, names)| names.iter()))
+                .chain([&PROCESS]);
             let near = crate::near::nearest(kind, known.copied()).into_iter().next();
-            return Err(SpecError::Kind { kind: kind.to_owned(), near });
+            return Err(SpecError::Kind {
+                kind: kind.to_owned(),
+                near,
+            });
         };
-        Ok(Self::Workload { kind: *kind, name: object_name(name)?, container })
+        Ok(Self::Workload {
+            kind: *kind,
+            name: object_name(name)?,
+            container,
+        })
     }
 }
 
@@ -148,7 +174,9 @@ fn pid(text: &str) -> Result<u32, SpecError> {
 pub(crate) fn object_name(text: &str) -> Result<String, SpecError> {
     let label = |label: &str| {
         !label.is_empty()
-            && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
@@ -164,11 +192,18 @@ mod tests {
     use super::*;
 
     fn pod(name: &str, container: Option<&str>) -> TargetSpec {
-        TargetSpec::Pod { name: name.to_owned(), container: container.map(str::to_owned) }
+        TargetSpec::Pod {
+            name: name.to_owned(),
+            container: container.map(str::to_owned),
+        }
     }
 
     fn workload(kind: WorkloadKind, name: &str, container: Option<&str>) -> TargetSpec {
-        TargetSpec::Workload { kind, name: name.to_owned(), container: container.map(str::to_owned) }
+        TargetSpec::Workload {
+            kind,
+            name: name.to_owned(),
+            container: container.map(str::to_owned),
+        }
     }
 
     #[test]
@@ -176,10 +211,22 @@ mod tests {
         use WorkloadKind::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
         let cases = [
             ("pod/web-0", pod("web-0", None), "pod/web-0"),
-            ("po/web-0/container/app", pod("web-0", Some("app")), "pod/web-0/container/app"),
+            (
+                "po/web-0/container/app",
+                pod("web-0", Some("app")),
+                "pod/web-0/container/app",
+            ),
             ("pods/a.b", pod("a.b", None), "pod/a.b"),
-            ("deploy/checkout", workload(Deployment, "checkout", None), "deploy/checkout"),
-            ("deployment/c/container/x", workload(Deployment, "c", Some("x")), "deploy/c/container/x"),
+            (
+                "deploy/checkout",
+                workload(Deployment, "checkout", None),
+                "deploy/checkout",
+            ),
+            (
+                "deployment/c/container/x",
+                workload(Deployment, "c", Some("x")),
+                "deploy/c/container/x",
+            ),
             ("sts/db", workload(StatefulSet, "db", None), "statefulset/db"),
             ("ds/log", workload(DaemonSet, "log", None), "daemonset/log"),
             ("rs/web-1", workload(ReplicaSet, "web-1", None), "replicaset/web-1"),
@@ -189,7 +236,11 @@ mod tests {
             let parsed: TargetSpec = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(parsed, expected, "{text}");
             assert_eq!(parsed.to_string(), shown);
-            assert_eq!(shown.parse::<TargetSpec>(), Ok(expected), "what is printed is understood again");
+            assert_eq!(
+                shown.parse::<TargetSpec>(),
+                Ok(expected),
+                "what is printed is understood again"
+            );
         }
     }
 

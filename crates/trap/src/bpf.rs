@@ -27,24 +27,49 @@ const fn high(argument: usize) -> u32 {
 }
 
 const fn load(offset: u32) -> Instruction {
-    Instruction { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: offset }
+    Instruction {
+        code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16,
+        jt: 0,
+        jf: 0,
+        k: offset,
+    }
 }
 
 const fn give(value: u32) -> Instruction {
-    Instruction { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: value }
+    Instruction {
+        code: (libc::BPF_RET | libc::BPF_K) as u16,
+        jt: 0,
+        jf: 0,
+        k: value,
+    }
 }
 
 /// Skips `yes` or `no` instructions.
 const fn equal(value: u32, yes: u8, no: u8) -> Instruction {
-    Instruction { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt: yes, jf: no, k: value }
+    Instruction {
+        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+        jt: yes,
+        jf: no,
+        k: value,
+    }
 }
 
 const fn at_least(value: u32, yes: u8, no: u8) -> Instruction {
-    Instruction { code: (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16, jt: yes, jf: no, k: value }
+    Instruction {
+        code: (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16,
+        jt: yes,
+        jf: no,
+        k: value,
+    }
 }
 
 const fn skip(count: u32) -> Instruction {
-    Instruction { code: (libc::BPF_JMP | libc::BPF_JA) as u16, jt: 0, jf: 0, k: count }
+    Instruction {
+        code: (libc::BPF_JMP | libc::BPF_JA) as u16,
+        jt: 0,
+        jf: 0,
+        k: count,
+    }
 }
 
 /// The whole program.
@@ -93,7 +118,13 @@ fn block(call: &Trapped, marker: Marker) -> Vec<Instruction> {
     }
     if call.may_be_marked {
         let (upper, lower) = ((marker.0 >> 32) as u32, marker.0 as u32);
-        block.extend([load(high(5)), equal(upper, 0, 3), load(low(5)), equal(lower, 0, 1), give(ALLOW)]);
+        block.extend([
+            load(high(5)),
+            equal(upper, 0, 3),
+            load(low(5)),
+            equal(lower, 0, 1),
+            give(ALLOW),
+        ]);
     }
     block.push(give(NOTIFY));
     block
@@ -139,12 +170,27 @@ mod tests {
                     arguments[*argument] = u64::from(*value);
                 }
             }
-            assert_eq!(run(&program, ARCH_X86_64, call.number, arguments), NOTIFY, "{}", call.name);
+            assert_eq!(
+                run(&program, ARCH_X86_64, call.number, arguments),
+                NOTIFY,
+                "{}",
+                call.name
+            );
             if let Condition::NotNull(argument) = call.condition {
                 arguments[argument] = 0;
-                assert_eq!(run(&program, ARCH_X86_64, call.number, arguments), ALLOW, "{}", call.name);
+                assert_eq!(
+                    run(&program, ARCH_X86_64, call.number, arguments),
+                    ALLOW,
+                    "{}",
+                    call.name
+                );
                 arguments[argument] = 1 << 32;
-                assert_eq!(run(&program, ARCH_X86_64, call.number, arguments), NOTIFY, "{}", call.name);
+                assert_eq!(
+                    run(&program, ARCH_X86_64, call.number, arguments),
+                    NOTIFY,
+                    "{}",
+                    call.name
+                );
             }
             if call.may_be_marked {
                 assert_eq!(run(&program, ARCH_X86_64, call.number, marked), ALLOW, "{}", call.name);
@@ -154,7 +200,13 @@ mod tests {
                 }
             }
         }
-        for number in [libc::SYS_read, libc::SYS_write, libc::SYS_epoll_wait, libc::SYS_close, 9999] {
+        for number in [
+            libc::SYS_read,
+            libc::SYS_write,
+            libc::SYS_epoll_wait,
+            libc::SYS_close,
+            9999,
+        ] {
             assert_eq!(run(&program, ARCH_X86_64, number, [0; 6]), ALLOW, "{number}");
         }
     }
@@ -163,8 +215,14 @@ mod tests {
     fn foreign_architectures_and_rings_do_not_exist() {
         let program = assemble(CALLS.iter().filter(|call| call.scope == Scope::Always), MARKER);
         assert_eq!(run(&program, 0x4000_0003, libc::SYS_connect, [0; 6]), NO_SUCH_CALL);
-        assert_eq!(run(&program, ARCH_X86_64, i64::from(X32) | libc::SYS_connect, [0; 6]), NO_SUCH_CALL);
-        assert_eq!(run(&program, ARCH_X86_64, libc::SYS_io_uring_setup, [0; 6]), NO_SUCH_CALL);
+        assert_eq!(
+            run(&program, ARCH_X86_64, i64::from(X32) | libc::SYS_connect, [0; 6]),
+            NO_SUCH_CALL
+        );
+        assert_eq!(
+            run(&program, ARCH_X86_64, libc::SYS_io_uring_setup, [0; 6]),
+            NO_SUCH_CALL
+        );
         assert_eq!(run(&program, ARCH_X86_64, libc::SYS_openat, [0; 6]), ALLOW);
     }
 }

@@ -65,28 +65,72 @@ pub(crate) struct PathCall {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PathAction {
-    Open { flags: usize },
-    OpenHow { how: usize, size: usize },
+    Open {
+        flags: usize,
+    },
+    OpenHow {
+        how: usize,
+        size: usize,
+    },
     Create,
-    Stat { buffer: usize, follow: bool },
-    StatAt { buffer: usize, flags: usize },
-    Statx { flags: usize, mask: usize, buffer: usize },
-    Access { mode: usize, flags: Option<usize> },
-    ReadLink { buffer: usize, size: usize },
-    StatFs { buffer: usize },
-    Xattr { name: Option<usize>, buffer: usize, size: usize, follow: bool },
+    Stat {
+        buffer: usize,
+        follow: bool,
+    },
+    StatAt {
+        buffer: usize,
+        flags: usize,
+    },
+    Statx {
+        flags: usize,
+        mask: usize,
+        buffer: usize,
+    },
+    Access {
+        mode: usize,
+        flags: Option<usize>,
+    },
+    ReadLink {
+        buffer: usize,
+        size: usize,
+    },
+    StatFs {
+        buffer: usize,
+    },
+    Xattr {
+        name: Option<usize>,
+        buffer: usize,
+        size: usize,
+        follow: bool,
+    },
     ChangeDirectory,
     /// Changes what the path names: the pod's files are read-only. `second` is another path (directory, path).
-    Write { second: Option<(Option<usize>, usize)> },
+    Write {
+        second: Option<(Option<usize>, usize)>,
+    },
 }
 
 const fn socket_call(number: i64, name: &'static str, action: Action) -> Trapped {
-    Trapped { number, name, condition: Condition::Always, scope: Scope::Always, may_be_marked: true, action }
+    Trapped {
+        number,
+        name,
+        condition: Condition::Always,
+        scope: Scope::Always,
+        may_be_marked: true,
+        action,
+    }
 }
 
 const fn with_address(number: i64, name: &'static str, argument: usize, sixth: bool, action: Action) -> Trapped {
     let condition = Condition::NotNull(argument);
-    Trapped { number, name, condition, scope: Scope::Always, may_be_marked: !sixth, action }
+    Trapped {
+        number,
+        name,
+        condition,
+        scope: Scope::Always,
+        may_be_marked: !sixth,
+        action,
+    }
 }
 
 const fn path(number: i64, name: &'static str, directory: Option<usize>, path: usize, action: PathAction) -> Trapped {
@@ -96,7 +140,11 @@ const fn path(number: i64, name: &'static str, directory: Option<usize>, path: u
         condition: Condition::Always,
         scope: Scope::Paths,
         may_be_marked: true,
-        action: Action::Path(PathCall { directory, path, action }),
+        action: Action::Path(PathCall {
+            directory,
+            path,
+            action,
+        }),
     }
 }
 
@@ -104,8 +152,19 @@ const fn write(number: i64, name: &'static str, directory: Option<usize>, at: us
     path(number, name, directory, at, PathAction::Write { second: None })
 }
 
-const fn write_two(number: i64, name: &'static str, first: (Option<usize>, usize), second: (Option<usize>, usize)) -> Trapped {
-    path(number, name, first.0, first.1, PathAction::Write { second: Some(second) })
+const fn write_two(
+    number: i64,
+    name: &'static str,
+    first: (Option<usize>, usize),
+    second: (Option<usize>, usize),
+) -> Trapped {
+    path(
+        number,
+        name,
+        first.0,
+        first.1,
+        PathAction::Write { second: Some(second) },
+    )
 }
 
 /// `getsockopt(fd, SOL_SOCKET, SO_ERROR, ...)`.
@@ -139,22 +198,139 @@ pub(crate) static CALLS: &[Trapped] = &[
     socket_call(SYS_execveat, "execveat", Action::ExecuteAt),
     path(SYS_open, "open", None, 0, PathAction::Open { flags: 1 }),
     path(SYS_openat, "openat", Some(0), 1, PathAction::Open { flags: 2 }),
-    path(SYS_openat2, "openat2", Some(0), 1, PathAction::OpenHow { how: 2, size: 3 }),
+    path(
+        SYS_openat2,
+        "openat2",
+        Some(0),
+        1,
+        PathAction::OpenHow { how: 2, size: 3 },
+    ),
     path(SYS_creat, "creat", None, 0, PathAction::Create),
-    path(SYS_stat, "stat", None, 0, PathAction::Stat { buffer: 1, follow: true }),
-    path(SYS_lstat, "lstat", None, 0, PathAction::Stat { buffer: 1, follow: false }),
-    path(SYS_newfstatat, "newfstatat", Some(0), 1, PathAction::StatAt { buffer: 2, flags: 3 }),
-    path(SYS_statx, "statx", Some(0), 1, PathAction::Statx { flags: 2, mask: 3, buffer: 4 }),
-    path(SYS_access, "access", None, 0, PathAction::Access { mode: 1, flags: None }),
-    path(SYS_faccessat, "faccessat", Some(0), 1, PathAction::Access { mode: 2, flags: None }),
-    path(SYS_faccessat2, "faccessat2", Some(0), 1, PathAction::Access { mode: 2, flags: Some(3) }),
-    path(SYS_readlink, "readlink", None, 0, PathAction::ReadLink { buffer: 1, size: 2 }),
-    path(SYS_readlinkat, "readlinkat", Some(0), 1, PathAction::ReadLink { buffer: 2, size: 3 }),
+    path(
+        SYS_stat,
+        "stat",
+        None,
+        0,
+        PathAction::Stat {
+            buffer: 1,
+            follow: true,
+        },
+    ),
+    path(
+        SYS_lstat,
+        "lstat",
+        None,
+        0,
+        PathAction::Stat {
+            buffer: 1,
+            follow: false,
+        },
+    ),
+    path(
+        SYS_newfstatat,
+        "newfstatat",
+        Some(0),
+        1,
+        PathAction::StatAt { buffer: 2, flags: 3 },
+    ),
+    path(
+        SYS_statx,
+        "statx",
+        Some(0),
+        1,
+        PathAction::Statx {
+            flags: 2,
+            mask: 3,
+            buffer: 4,
+        },
+    ),
+    path(
+        SYS_access,
+        "access",
+        None,
+        0,
+        PathAction::Access { mode: 1, flags: None },
+    ),
+    path(
+        SYS_faccessat,
+        "faccessat",
+        Some(0),
+        1,
+        PathAction::Access { mode: 2, flags: None },
+    ),
+    path(
+        SYS_faccessat2,
+        "faccessat2",
+        Some(0),
+        1,
+        PathAction::Access {
+            mode: 2,
+            flags: Some(3),
+        },
+    ),
+    path(
+        SYS_readlink,
+        "readlink",
+        None,
+        0,
+        PathAction::ReadLink { buffer: 1, size: 2 },
+    ),
+    path(
+        SYS_readlinkat,
+        "readlinkat",
+        Some(0),
+        1,
+        PathAction::ReadLink { buffer: 2, size: 3 },
+    ),
     path(SYS_statfs, "statfs", None, 0, PathAction::StatFs { buffer: 1 }),
-    path(SYS_getxattr, "getxattr", None, 0, PathAction::Xattr { name: Some(1), buffer: 2, size: 3, follow: true }),
-    path(SYS_lgetxattr, "lgetxattr", None, 0, PathAction::Xattr { name: Some(1), buffer: 2, size: 3, follow: false }),
-    path(SYS_listxattr, "listxattr", None, 0, PathAction::Xattr { name: None, buffer: 1, size: 2, follow: true }),
-    path(SYS_llistxattr, "llistxattr", None, 0, PathAction::Xattr { name: None, buffer: 1, size: 2, follow: false }),
+    path(
+        SYS_getxattr,
+        "getxattr",
+        None,
+        0,
+        PathAction::Xattr {
+            name: Some(1),
+            buffer: 2,
+            size: 3,
+            follow: true,
+        },
+    ),
+    path(
+        SYS_lgetxattr,
+        "lgetxattr",
+        None,
+        0,
+        PathAction::Xattr {
+            name: Some(1),
+            buffer: 2,
+            size: 3,
+            follow: false,
+        },
+    ),
+    path(
+        SYS_listxattr,
+        "listxattr",
+        None,
+        0,
+        PathAction::Xattr {
+            name: None,
+            buffer: 1,
+            size: 2,
+            follow: true,
+        },
+    ),
+    path(
+        SYS_llistxattr,
+        "llistxattr",
+        None,
+        0,
+        PathAction::Xattr {
+            name: None,
+            buffer: 1,
+            size: 2,
+            follow: false,
+        },
+    ),
     path(SYS_chdir, "chdir", None, 0, PathAction::ChangeDirectory),
     write(SYS_truncate, "truncate", None, 0),
     write(SYS_mkdir, "mkdir", None, 0),

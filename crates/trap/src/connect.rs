@@ -50,11 +50,15 @@ pub(crate) fn address(context: &Context, pending: Pending, at: usize) -> Option<
 
 /// `connect(fd, address, length)`.
 pub(crate) fn connect(context: &Arc<Context>, pending: Pending) {
-    let Some((pending, address)) = address(context, pending, 1) else { return };
+    let Some((pending, address)) = address(context, pending, 1) else {
+        return;
+    };
     if address == Address::Other {
         return pending.proceed();
     }
-    let Some((pending, socket)) = context.socket(pending, 0) else { return };
+    let Some((pending, socket)) = context.socket(pending, 0) else {
+        return;
+    };
     match address {
         Address::UnixPath(path) => unix::connect(context, pending, socket, path),
         Address::Unspecified => {
@@ -75,7 +79,12 @@ fn dissolve(context: &Context, socket: &Socket) {
     let Some(shared) = context.tracked(socket) else { return };
     let mut tracked = lock(&shared);
     tracked.datagram_peer = None;
-    if let Some(Outgoing { flow, state: OutgoingState::Connecting { .. }, .. }) = tracked.outgoing.take() {
+    if let Some(Outgoing {
+        flow,
+        state: OutgoingState::Connecting { .. },
+        ..
+    }) = tracked.outgoing.take()
+    {
         context.server.notice(Notice::Abandon { flow }, &[]);
     }
 }
@@ -84,7 +93,10 @@ fn tcp(context: &Arc<Context>, pending: Pending, socket: Socket, destination: So
     if let Some(shared) = context.tracked(&socket) {
         let mut tracked = lock(&shared);
         match &tracked.outgoing {
-            Some(Outgoing { state: OutgoingState::Failed(errno), .. }) => {
+            Some(Outgoing {
+                state: OutgoingState::Failed(errno),
+                ..
+            }) => {
                 let errno = *errno;
                 tracked.outgoing = None;
                 socket.take_error();
@@ -108,7 +120,9 @@ fn tcp(context: &Arc<Context>, pending: Pending, socket: Socket, destination: So
 fn moved(context: &Arc<Context>, pending: Pending, socket: Socket, to: SocketAddr) {
     match socket.without_blocking(|| socket.connect(to)) {
         Err(Errno::INPROGRESS) if !socket.is_nonblocking() => {
-            let Ok(duplicate) = socket.duplicate() else { return pending.fail(Errno::NOBUFS) };
+            let Ok(duplicate) = socket.duplicate() else {
+                return pending.fail(Errno::NOBUFS);
+            };
             context.reactor.wait(Waiting {
                 pending,
                 deadline: socket.send_timeout().map(|timeout| Instant::now() + timeout),
@@ -135,7 +149,9 @@ fn relay(context: &Context, socket: &Socket, destination: SocketAddr) -> Option<
 }
 
 fn begin(context: &Arc<Context>, pending: Pending, socket: Socket, destination: SocketAddr) {
-    let Some(relay) = relay(context, &socket, destination) else { return pending.fail(Errno::NETUNREACH) };
+    let Some(relay) = relay(context, &socket, destination) else {
+        return pending.fail(Errno::NETUNREACH);
+    };
     if message::option(socket.as_fd(), libc::IPPROTO_TCP, TCP_FASTOPEN_CONNECT) == Ok(1) {
         let _ = message::set_option(socket.as_fd(), libc::IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 0);
     }
@@ -160,8 +176,15 @@ fn begin(context: &Arc<Context>, pending: Pending, socket: Socket, destination: 
             Ok(source) => plain(source),
             Err(errno) => return pending.fail(errno),
         };
-        let state = OutgoingState::Connecting { socket: duplicate, told: true };
-        tracked.outgoing = Some(Outgoing { flow, destination, state });
+        let state = OutgoingState::Connecting {
+            socket: duplicate,
+            told: true,
+        };
+        tracked.outgoing = Some(Outgoing {
+            flow,
+            destination,
+            state,
+        });
         source
     };
     context.server.notice(Notice::Attach { flow, source }, &[]);
@@ -172,7 +195,10 @@ fn begin(context: &Arc<Context>, pending: Pending, socket: Socket, destination: 
     if !nonblocking {
         wait(context, pending, socket, shared);
     } else if pending.deliver(Err(Errno::INPROGRESS)).is_err()
-        && let Some(Outgoing { state: OutgoingState::Connecting { told, .. }, .. }) = &mut lock(&shared).outgoing
+        && let Some(Outgoing {
+            state: OutgoingState::Connecting { told, .. },
+            ..
+        }) = &mut lock(&shared).outgoing
     {
         *told = false;
     }
@@ -232,11 +258,17 @@ fn again(context: &Arc<Context>, pending: Pending, socket: Socket, shared: Share
 fn progress(context: &Context, socket: &Socket, shared: &Shared) -> Result<(), Errno> {
     let mut tracked = lock(shared);
     let (flow, connecting) = match &mut tracked.outgoing {
-        Some(Outgoing { state: OutgoingState::Connecting { told, .. }, .. }) if !*told => {
+        Some(Outgoing {
+            state: OutgoingState::Connecting { told, .. },
+            ..
+        }) if !*told => {
             *told = true;
             return Err(Errno::INPROGRESS);
         }
-        Some(Outgoing { state: OutgoingState::Failed(errno), .. }) => {
+        Some(Outgoing {
+            state: OutgoingState::Failed(errno),
+            ..
+        }) => {
             let errno = *errno;
             tracked.outgoing = None;
             socket.take_error();
@@ -258,7 +290,9 @@ fn progress(context: &Context, socket: &Socket, shared: &Shared) -> Result<(), E
 
 /// Blocks the app's thread until the connection is there, as long as SO_SNDTIMEO allows.
 fn wait(context: &Arc<Context>, pending: Pending, socket: Socket, shared: Shared) {
-    let Ok(duplicate) = socket.duplicate() else { return pending.fail(Errno::NOBUFS) };
+    let Ok(duplicate) = socket.duplicate() else {
+        return pending.fail(Errno::NOBUFS);
+    };
     let context_then = context.clone();
     context.reactor.wait(Waiting {
         pending,
@@ -282,11 +316,18 @@ pub(crate) fn pending_error(context: &Arc<Context>, pending: Pending) {
     if context.table.is_empty() {
         return pending.proceed();
     }
-    let Some((pending, socket)) = context.socket(pending, 0) else { return };
-    let Some(shared) = context.tracked(&socket) else { return pending.proceed() };
+    let Some((pending, socket)) = context.socket(pending, 0) else {
+        return;
+    };
+    let Some(shared) = context.tracked(&socket) else {
+        return pending.proceed();
+    };
     let mut tracked = lock(&shared);
     let errno = match &tracked.outgoing {
-        Some(Outgoing { state: OutgoingState::Failed(errno), .. }) => *errno,
+        Some(Outgoing {
+            state: OutgoingState::Failed(errno),
+            ..
+        }) => *errno,
         _ => return pending.proceed(),
     };
     tracked.outgoing = None;

@@ -44,12 +44,22 @@ pub(crate) struct Relays(Mutex<(HashMap<SocketAddr, SocketAddr>, HashMap<SocketA
 
 impl Relays {
     pub(crate) fn of(&self, destination: SocketAddr) -> Option<SocketAddr> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.get(&destination).copied()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+            .get(&destination)
+            .copied()
     }
 
     /// Whose datagrams come from this relay.
     pub(crate) fn destination(&self, relay: SocketAddr) -> Option<SocketAddr> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.get(&plain(relay)).copied()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .1
+            .get(&plain(relay))
+            .copied()
     }
 
     pub(crate) fn add(&self, destination: SocketAddr, relay: SocketAddr) {
@@ -130,32 +140,52 @@ impl Context {
             return then(self, route);
         }
         let context = self.clone();
-        self.server.call(Call::Names { address: plain(destination).ip() }, move |answer| {
-            let names = match answer {
-                Some(Answer::Names(names)) => names,
-                _ => Vec::new(),
-            };
-            let route = context.decide(protocol, destination, &names);
-            then(&context, route);
-        });
+        self.server.call(
+            Call::Names {
+                address: plain(destination).ip(),
+            },
+            move |answer| {
+                let names = match answer {
+                    Some(Answer::Names(names)) => names,
+                    _ => Vec::new(),
+                };
+                let route = context.decide(protocol, destination, &names);
+                then(&context, route);
+            },
+        );
     }
 
     fn decide(&self, protocol: Protocol, destination: SocketAddr, names: &[String]) -> Route {
         let ip = plain(destination).ip();
         let here = ip.is_loopback() || ip.is_unspecified() || self.ready.addresses.contains(&ip);
-        let own = if here { self.table.own_port(protocol, destination.port()) } else { None };
+        let own = if here {
+            self.table.own_port(protocol, destination.port())
+        } else {
+            None
+        };
         let asked = match own {
             // The pod's own address, where the app's own tree listens in its place.
             Some(_) if !ip.is_loopback() => SocketAddr::new(loopback(destination.is_ipv4()), destination.port()),
             _ => destination,
         };
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let verdict = self.plan.outgoing.decide(protocol, asked, AddressContext { names: &names, own_listener: own.is_some() });
+        let verdict = self.plan.outgoing.decide(
+            protocol,
+            asked,
+            AddressContext {
+                names: &names,
+                own_listener: own.is_some(),
+            },
+        );
         self.decided(|| format!("{protocol:?} {destination}"), &verdict);
         match (verdict.place, own) {
             (Place::Remote, _) => Route::Remote(plain(destination)),
             (_, Some(own)) if own.port() != destination.port() || self.ready.addresses.contains(&ip) => {
-                let ip = if own.ip().is_unspecified() { loopback(plain(own).is_ipv4() || destination.is_ipv4()) } else { own.ip() };
+                let ip = if own.ip().is_unspecified() {
+                    loopback(plain(own).is_ipv4() || destination.is_ipv4())
+                } else {
+                    own.ip()
+                };
                 Route::Moved(SocketAddr::new(ip, own.port()))
             }
             _ => Route::Untouched,
@@ -165,7 +195,11 @@ impl Context {
     pub(crate) fn decided(&self, what: impl FnOnce() -> String, verdict: &Verdict) {
         if self.say_decisions {
             let place = format!("{:?}", verdict.place).to_lowercase();
-            self.event(Event::Decision { what: what(), place, why: verdict.why.to_string() });
+            self.event(Event::Decision {
+                what: what(),
+                place,
+                why: verdict.why.to_string(),
+            });
         }
     }
 }
@@ -173,10 +207,18 @@ impl Context {
 /// Whether some outgoing rule is by name.
 pub(crate) fn has_names(plan: &Plan) -> bool {
     let outgoing = &plan.outgoing;
-    outgoing.local.iter().chain(&outgoing.remote).any(|rule| matches!(rule.endpoints, Endpoints::Name(_)))
+    outgoing
+        .local
+        .iter()
+        .chain(&outgoing.remote)
+        .any(|rule| matches!(rule.endpoints, Endpoints::Name(_)))
 }
 
 /// This machine's loopback address of a family.
 pub(crate) fn loopback(v4: bool) -> std::net::IpAddr {
-    if v4 { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() }
+    if v4 {
+        std::net::Ipv4Addr::LOCALHOST.into()
+    } else {
+        std::net::Ipv6Addr::LOCALHOST.into()
+    }
 }

@@ -96,7 +96,11 @@ fn remember_source(context: &Context, socket: &Socket, destination: SocketAddr) 
     if !plain(destination).ip().is_loopback() || socket.local().map_or(true, |local| local.port() != 0) {
         return;
     }
-    let any = if socket.is_v6() { SocketAddr::from(([0_u16; 8], 0)) } else { SocketAddr::from(([0_u8; 4], 0)) };
+    let any = if socket.is_v6() {
+        SocketAddr::from(([0_u16; 8], 0))
+    } else {
+        SocketAddr::from(([0_u8; 4], 0))
+    };
     if socket.bind(any).is_ok()
         && let (Ok(cookie), Ok(actual)) = (socket.cookie(), socket.local())
     {
@@ -126,17 +130,36 @@ struct Sending {
 
 /// `sendto(fd, data, length, flags, address, address length)`.
 pub(crate) fn send_to(context: &Arc<Context>, pending: Pending) {
-    let Some((pending, Address::Inet(destination))) = inet_or_proceed(context, pending, 4) else { return };
+    let Some((pending, Address::Inet(destination))) = inet_or_proceed(context, pending, 4) else {
+        return;
+    };
     let flags = pending.int(3);
-    let Some((pending, socket)) = udp(context, pending, flags) else { return };
+    let Some((pending, socket)) = udp(context, pending, flags) else {
+        return;
+    };
     let length = pending.argument(2) as usize;
     if length > MAX_DATAGRAM {
         return pending.fail(Errno::MSGSIZE);
     }
     match pending.memory().read_vec(pending.pointer(1), length) {
         Ok(data) => {
-            let left = VecDeque::from([Outbound { destination: Some(destination), data, control: Vec::new() }]);
-            send_next(context, Sending { pending, socket, left, flags, sent: Vec::new(), batch: false }, None);
+            let left = VecDeque::from([Outbound {
+                destination: Some(destination),
+                data,
+                control: Vec::new(),
+            }]);
+            send_next(
+                context,
+                Sending {
+                    pending,
+                    socket,
+                    left,
+                    flags,
+                    sent: Vec::new(),
+                    batch: false,
+                },
+                None,
+            );
         }
         Err(errno) => pending.fail(errno),
     }
@@ -166,45 +189,77 @@ fn udp(context: &Context, pending: Pending, flags: i32) -> Option<(Pending, Sock
 
 /// `sendmsg(fd, header, flags)` and `sendmmsg(fd, headers, count, flags)`.
 pub(crate) fn send_message(context: &Arc<Context>, pending: Pending, batch: bool) {
-    let (count, flags) = if batch { (pending.argument(2) as usize, pending.int(3)) } else { (1, pending.int(2)) };
+    let (count, flags) = if batch {
+        (pending.argument(2) as usize, pending.int(3))
+    } else {
+        (1, pending.int(2))
+    };
     let headers = match Header::read(&pending, 1, count.min(MAX_BATCH), batch) {
         Ok(headers) => headers,
         Err(Errno::FAULT) => return pending.fail(Errno::FAULT),
         Err(errno) => return context.refuse(pending, errno),
     };
     let memory = pending.memory();
-    let named: Vec<Option<SocketAddr>> =
-        headers.iter().map(|header| Address::inet(&header.name(memory).unwrap_or_default())).collect();
+    let named: Vec<Option<SocketAddr>> = headers
+        .iter()
+        .map(|header| Address::inet(&header.name(memory).unwrap_or_default()))
+        .collect();
     if named.iter().all(Option::is_none) {
         return pending.proceed();
     }
-    let Some((pending, socket)) = udp(context, pending, flags) else { return };
+    let Some((pending, socket)) = udp(context, pending, flags) else {
+        return;
+    };
     let mut left = VecDeque::new();
     for (header, destination) in headers.iter().zip(named) {
         match header.gather(memory, MAX_DATAGRAM) {
-            Ok((data, control)) => left.push_back(Outbound { destination, data, control }),
+            Ok((data, control)) => left.push_back(Outbound {
+                destination,
+                data,
+                control,
+            }),
             Err(errno) => return pending.fail(errno),
         }
     }
-    send_next(context, Sending { pending, socket, left, flags, sent: Vec::new(), batch }, None);
+    send_next(
+        context,
+        Sending {
+            pending,
+            socket,
+            left,
+            flags,
+            sent: Vec::new(),
+            batch,
+        },
+        None,
+    );
 }
 
 /// Sends the next of the call's datagrams; `resolved` says where to, once that is known.
 fn send_next(context: &Arc<Context>, sending: Sending, resolved: Option<Option<SocketAddr>>) {
-    let Some(next) = sending.left.front() else { return sending.end(Ok(())) };
+    let Some(next) = sending.left.front() else {
+        return sending.end(Ok(()));
+    };
     let Some(destination) = next.destination else {
         return transmit(context, sending, None);
     };
     match resolved {
         Some(to) => transmit(context, sending, Some(to.unwrap_or(destination))),
         None => {
-            let Ok(duplicate) = sending.socket.duplicate() else { return sending.pending.fail(Errno::NOBUFS) };
-            target(context, Socket::new(duplicate), destination, move |context, _, target| match target {
-                // The kernel does it best where nothing has been sent and nothing else is to be.
-                Ok(None) if sending.left.len() == 1 && sending.sent.is_empty() => sending.pending.proceed(),
-                Ok(to) => send_next(context, sending, Some(to)),
-                Err(errno) => sending.end(Err(errno)),
-            });
+            let Ok(duplicate) = sending.socket.duplicate() else {
+                return sending.pending.fail(Errno::NOBUFS);
+            };
+            target(
+                context,
+                Socket::new(duplicate),
+                destination,
+                move |context, _, target| match target {
+                    // The kernel does it best where nothing has been sent and nothing else is to be.
+                    Ok(None) if sending.left.len() == 1 && sending.sent.is_empty() => sending.pending.proceed(),
+                    Ok(to) => send_next(context, sending, Some(to)),
+                    Err(errno) => sending.end(Err(errno)),
+                },
+            );
         }
     }
 }
@@ -213,10 +268,19 @@ fn transmit(context: &Arc<Context>, mut sending: Sending, to: Option<SocketAddr>
     match sending.try_one(to) {
         Ok(()) => send_next(context, sending, None),
         Err(Errno::AGAIN) if sending.sent.is_empty() && !sending.may_not_wait() => {
-            let Ok(socket) = sending.socket.duplicate() else { return sending.pending.fail(Errno::NOBUFS) };
+            let Ok(socket) = sending.socket.duplicate() else {
+                return sending.pending.fail(Errno::NOBUFS);
+            };
             let deadline = sending.socket.send_timeout().map(|timeout| Instant::now() + timeout);
             let then = context.clone();
-            let Sending { pending, socket: own, left, flags, sent, batch } = sending;
+            let Sending {
+                pending,
+                socket: own,
+                left,
+                flags,
+                sent,
+                batch,
+            } = sending;
             let mut parts = Some((own, left, sent));
             context.reactor.wait(Waiting {
                 pending,
@@ -225,7 +289,14 @@ fn transmit(context: &Arc<Context>, mut sending: Sending, to: Option<SocketAddr>
                 deadline,
                 attempt: Box::new(move |pending, wake| {
                     let (socket, left, sent) = parts.take()?;
-                    let mut sending = Sending { pending, socket, left, flags, sent, batch };
+                    let mut sending = Sending {
+                        pending,
+                        socket,
+                        left,
+                        flags,
+                        sent,
+                        batch,
+                    };
                     match sending.try_one(to) {
                         Err(Errno::AGAIN) if wake == Wake::Ready => {
                             parts = Some((sending.socket, sending.left, sending.sent));
@@ -260,7 +331,9 @@ impl Sending {
     fn end(self, result: Result<(), Errno>) {
         let value = match (result, self.sent.first()) {
             (Err(errno), None) => Err(errno),
-            (_, _) if self.batch => Header::write_lengths(&self.pending, 1, &self.sent).map(|()| self.sent.len() as i64),
+            (_, _) if self.batch => {
+                Header::write_lengths(&self.pending, 1, &self.sent).map(|()| self.sent.len() as i64)
+            }
             (_, Some(sent)) => Ok(*sent as i64),
             (Ok(()), None) => Ok(0),
         };
@@ -285,7 +358,11 @@ pub(crate) fn receive_from(context: &Arc<Context>, pending: Pending) {
 
 /// `recvmsg(fd, header, flags)` and `recvmmsg(fd, headers, count, flags, timeout)`.
 pub(crate) fn receive_message(context: &Arc<Context>, pending: Pending, batch: bool) {
-    let (count, flags) = if batch { (pending.argument(2) as usize, pending.int(3)) } else { (1, pending.int(2)) };
+    let (count, flags) = if batch {
+        (pending.argument(2) as usize, pending.int(3))
+    } else {
+        (1, pending.int(2))
+    };
     let headers = match Header::read(&pending, 1, count.min(MAX_BATCH), batch) {
         Ok(headers) => headers,
         Err(Errno::FAULT) => return pending.fail(Errno::FAULT),
@@ -294,7 +371,11 @@ pub(crate) fn receive_message(context: &Arc<Context>, pending: Pending, batch: b
     if headers.iter().all(|header| !header.wants_name()) {
         return pending.proceed();
     }
-    let timeout = if batch && !pending.pointer(4).is_null() { read_timeout(&pending) } else { None };
+    let timeout = if batch && !pending.pointer(4).is_null() {
+        read_timeout(&pending)
+    } else {
+        None
+    };
     receive(context, pending, flags, timeout, Target::Headers { headers, batch });
 }
 
@@ -306,31 +387,52 @@ fn read_timeout(pending: &Pending) -> Option<Duration> {
     let nanoseconds = i64::from_ne_bytes(nanoseconds.try_into().ok()?);
     // Beyond a year is for ever, and keeps the deadline's arithmetic safe.
     let seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds < 32_000_000)?;
-    Some(Duration::new(seconds, u32::try_from(nanoseconds).ok().filter(|it| *it < 1_000_000_000)?))
+    Some(Duration::new(
+        seconds,
+        u32::try_from(nanoseconds).ok().filter(|it| *it < 1_000_000_000)?,
+    ))
 }
 
 fn receive(context: &Arc<Context>, pending: Pending, flags: i32, timeout: Option<Duration>, target: Target) {
     if flags & libc::MSG_ERRQUEUE != 0 {
         return pending.proceed();
     }
-    let Some((pending, socket)) = udp(context, pending, 0) else { return };
-    let Ok(cookie) = socket.cookie() else { return pending.proceed() };
+    let Some((pending, socket)) = udp(context, pending, 0) else {
+        return;
+    };
+    let Ok(cookie) = socket.cookie() else {
+        return pending.proceed();
+    };
     let may_wait = flags & libc::MSG_DONTWAIT == 0 && !socket.is_nonblocking();
-    let remote = context.table.get(cookie).is_some_and(|shared| lock(&shared).remote_datagrams);
+    let remote = context
+        .table
+        .get(cookie)
+        .is_some_and(|shared| lock(&shared).remote_datagrams);
     // A socket that may still send to the pod while this call waits is served from here; others need no help.
     if !remote && !may_wait {
         return pending.proceed();
     }
     let shared = context.table.get_or_new(cookie);
-    let receiving = Receiving { socket, shared, flags, target };
-    let Some(pending) = receiving.attempt(context, pending, Wake::Ready, may_wait) else { return };
-    let Ok(duplicate) = receiving.socket.duplicate() else { return pending.fail(Errno::NOBUFS) };
+    let receiving = Receiving {
+        socket,
+        shared,
+        flags,
+        target,
+    };
+    let Some(pending) = receiving.attempt(context, pending, Wake::Ready, may_wait) else {
+        return;
+    };
+    let Ok(duplicate) = receiving.socket.duplicate() else {
+        return pending.fail(Errno::NOBUFS);
+    };
     let then = context.clone();
     context.reactor.wait(Waiting {
         pending,
         socket: duplicate,
         interest: EventFlags::IN,
-        deadline: timeout.or(receiving.socket.receive_timeout()).map(|timeout| Instant::now() + timeout),
+        deadline: timeout
+            .or(receiving.socket.receive_timeout())
+            .map(|timeout| Instant::now() + timeout),
         attempt: Box::new(move |pending, wake| receiving.attempt(&then, pending, wake, true)),
     });
 }
@@ -380,26 +482,43 @@ impl Receiving {
     fn one(&self, room: usize, control_room: usize) -> Result<Datagram, Errno> {
         let kept = {
             let mut tracked = lock(&self.shared);
-            if self.flags & libc::MSG_PEEK != 0 { tracked.received.front().cloned() } else { tracked.received.pop_front() }
+            if self.flags & libc::MSG_PEEK != 0 {
+                tracked.received.front().cloned()
+            } else {
+                tracked.received.pop_front()
+            }
         };
         match kept {
             Some(mut kept) => {
                 if kept.data.len() > room {
                     kept.data.truncate(room);
                     kept.flags |= libc::MSG_TRUNC;
-                    kept.length = if self.flags & libc::MSG_TRUNC == 0 { room } else { kept.length };
+                    kept.length = if self.flags & libc::MSG_TRUNC == 0 {
+                        room
+                    } else {
+                        kept.length
+                    };
                 }
                 kept.control.truncate(control_room);
                 Ok(kept)
             }
-            None => message::receive(self.socket.as_fd(), room, control_room, self.flags & !libc::MSG_WAITFORONE),
+            None => message::receive(
+                self.socket.as_fd(),
+                room,
+                control_room,
+                self.flags & !libc::MSG_WAITFORONE,
+            ),
         }
     }
 
     /// Writes everything back and ends the call; what could not be delivered is kept for the next one.
     fn deliver(&self, context: &Arc<Context>, pending: Pending, datagrams: Vec<Datagram>) {
         let v6 = self.socket.is_v6();
-        let written = if pending.is_alive() { self.write(context, &pending, &datagrams, v6) } else { Ok(0) };
+        let written = if pending.is_alive() {
+            self.write(context, &pending, &datagrams, v6)
+        } else {
+            Ok(0)
+        };
         let lost = pending.deliver(written).is_err();
         if lost && self.flags & libc::MSG_PEEK == 0 {
             let mut tracked = lock(&self.shared);
@@ -414,12 +533,16 @@ impl Receiving {
     fn write(&self, context: &Context, pending: &Pending, datagrams: &[Datagram], v6: bool) -> Result<i64, Errno> {
         let memory = pending.memory();
         let shown = |datagram: &Datagram| match Address::inet(&datagram.address) {
-            Some(from) => Encoded::inet(context.relays.destination(from).unwrap_or(from), v6).bytes().to_vec(),
+            Some(from) => Encoded::inet(context.relays.destination(from).unwrap_or(from), v6)
+                .bytes()
+                .to_vec(),
             None => datagram.address.clone(),
         };
         match &self.target {
             Target::Plain { .. } => {
-                let Some(datagram) = datagrams.first() else { return Ok(0) };
+                let Some(datagram) = datagrams.first() else {
+                    return Ok(0);
+                };
                 memory.write(pending.pointer(1), &datagram.data)?;
                 if !pending.pointer(5).is_null() {
                     memory.write_address(pending.pointer(4), pending.pointer(5), &shown(datagram))?;

@@ -30,7 +30,9 @@ pub(crate) fn execute(context: &Arc<Context>, pending: Pending, directory: Optio
         Err(PathError::Errno(Errno::PERM | Errno::ACCESS)) => return context.refuse(pending, Errno::PERM),
         Err(PathError::Errno(_)) => return pending.proceed(),
     };
-    let Ok(group) = Task::of(tid).group() else { return pending.proceed() };
+    let Ok(group) = Task::of(tid).group() else {
+        return pending.proceed();
+    };
     if context.files.is_remote(&whole) {
         let reason = "it is a file of the pod, and the pod's programs cannot be run on this machine".to_owned();
         refused(context, group, &whole, reason);
@@ -40,7 +42,12 @@ pub(crate) fn execute(context: &Arc<Context>, pending: Pending, directory: Optio
         // The kernel says why it cannot be run; nothing changes.
         None => return pending.proceed(),
         Some(Executable::Foreign) => {
-            refused(context, group, &whole, "it is not a 64-bit x86 program, so its calls cannot be seen".to_owned());
+            refused(
+                context,
+                group,
+                &whole,
+                "it is not a 64-bit x86 program, so its calls cannot be seen".to_owned(),
+            );
             return pending.fail(Errno::PERM);
         }
         Some(_) => {}
@@ -70,7 +77,11 @@ pub(crate) fn enter(context: &Context, group: u32, executable: &Path) {
 }
 
 fn refused(context: &Context, pid: u32, executable: &Path, reason: String) {
-    context.event(Event::ProgramRefused { pid, executable: executable.display().to_string(), reason });
+    context.event(Event::ProgramRefused {
+        pid,
+        executable: executable.display().to_string(),
+        reason,
+    });
 }
 
 /// What kind of executable it is; `None` where it cannot be executed at all.
@@ -96,7 +107,9 @@ fn gains_rights(path: &Path) -> Option<&'static str> {
         return None;
     }
     let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).ok()?;
-    structs::xattr(&path, Some(c"security.capability"), true, &mut []).is_ok().then_some("a program with file capabilities")
+    structs::xattr(&path, Some(c"security.capability"), true, &mut [])
+        .is_ok()
+        .then_some("a program with file capabilities")
 }
 
 /// The executable a `PATH` search finds, as `execvp(3)` does it.
@@ -107,6 +120,12 @@ pub(crate) fn search(program: &Path, path: Option<&std::ffi::OsStr>) -> Vec<Path
         return vec![program.to_owned()];
     }
     std::env::split_paths(path.unwrap_or(std::ffi::OsStr::new(DEFAULT)))
-        .map(|directory| if directory.as_os_str().is_empty() { Path::new(".").join(program) } else { directory.join(program) })
+        .map(|directory| {
+            if directory.as_os_str().is_empty() {
+                Path::new(".").join(program)
+            } else {
+                directory.join(program)
+            }
+        })
         .collect()
 }

@@ -34,7 +34,24 @@ pub(crate) struct Files {
     pub(crate) root: Option<OwnedFd>,
     /// The copy view's answers: local path to remote path.
     copies: Mutex<HashMap<PathBuf, PathBuf>>,
+    /// What was decided about absolute paths as they were written: a program opens the same ones over and over, and a
+    /// decision costs microseconds. The rules do not change, so neither does an entry.
+    decided: Mutex<HashMap<Vec<u8>, Shortcut>>,
 }
+
+/// A decision that needs no further look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shortcut {
+    /// Local, and below no symlink that could lead to the pod.
+    Local,
+    /// Local unless this machine's symlinks lead elsewhere.
+    LocalUnlessLinked,
+    /// Whatever needs the whole procedure.
+    Full,
+}
+
+/// Most remembered decisions; then they are forgotten all at once.
+const MOST_DECIDED: usize = 16_384;
 
 /// Why there is no path to decide about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +68,9 @@ impl From<Errno> for PathError {
 }
 
 /// Kernel interfaces and programs: always local by the rules, and `/proc/self` means the caller.
-const NEVER_FOLLOWED: &[&str] = &["/proc", "/sys", "/dev", "/usr", "/lib", "/lib64", "/bin", "/sbin", "/opt"];
+const NEVER_FOLLOWED: &[&str] = &[
+    "/proc", "/sys", "/dev", "/usr", "/lib", "/lib64", "/bin", "/sbin", "/opt",
+];
 /// `MAXSYMLINKS`.
 pub(crate) const MOST_LINKS: usize = 40;
 
@@ -66,7 +85,53 @@ impl Files {
             }
             PathView::Native | PathView::Copy => None,
         };
-        Ok(Self { view, plan, root, copies: Mutex::default() })
+        Ok(Self {
+            view,
+            plan,
+            root,
+            copies: Mutex::default(),
+            decided: Mutex::default(),
+        })
+    }
+
+    /// Whether an absolute path, as it was written, is plainly this machine's. `follow`: its last component may be a link.
+    pub(crate) fn is_plainly_local(&self, written: &[u8], follow: bool) -> bool {
+        if written.first() != Some(&b'/') {
+            return false;
+        }
+        let known = self
+            .decided
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(written)
+            .copied();
+        let shortcut = known.unwrap_or_else(|| {
+            let shortcut = self.shortcut(written);
+            let mut decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+            if decided.len() >= MOST_DECIDED {
+                decided.clear();
+            }
+            decided.insert(written.to_vec(), shortcut);
+            shortcut
+        });
+        match shortcut {
+            Shortcut::Local => true,
+            Shortcut::LocalUnlessLinked => !has_links(Path::new(OsStr::from_bytes(written)), follow),
+            Shortcut::Full => false,
+        }
+    }
+
+    fn shortcut(&self, written: &[u8]) -> Shortcut {
+        let path = normal(Path::new(OsStr::from_bytes(written)));
+        // With `..` a link on the way would change the meaning; a view's own path means the pod's.
+        if written.windows(3).any(|part| part == b"/..") || self.as_app_says(path.clone()) != path {
+            return Shortcut::Full;
+        }
+        match self.plan.files.decide(&path).place {
+            Place::Local if is_never_followed(&path) => Shortcut::Local,
+            Place::Local => Shortcut::LocalUnlessLinked,
+            Place::Remote | Place::Hidden => Shortcut::Full,
+        }
     }
 
     /// A place on this machine as the app calls it: inside of the view it is the pod's path.
@@ -78,7 +143,9 @@ impl Files {
             },
             PathView::Copy => {
                 let copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
-                let known = path.ancestors().find_map(|above| copies.get(above).map(|remote| (above, remote)));
+                let known = path
+                    .ancestors()
+                    .find_map(|above| copies.get(above).map(|remote| (above, remote)));
                 match known {
                     Some((above, remote)) => normal(&remote.join(path.strip_prefix(above).unwrap_or(Path::new("")))),
                     None => path,
@@ -90,7 +157,10 @@ impl Files {
 
     /// The copy view answered.
     pub(crate) fn remember_copy(&self, local: PathBuf, remote: PathBuf) {
-        self.copies.lock().unwrap_or_else(PoisonError::into_inner).insert(local, remote);
+        self.copies
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(local, remote);
     }
 
     /// Whether a normal path is the pod's, symlinks aside. In the native view the kernel knows.
@@ -101,14 +171,8 @@ impl Files {
     /// Decides a normal path, and follows this machine's symlinks where they lead elsewhere. Returns the path decided on.
     pub(crate) fn locate(&self, path: PathBuf, follow: bool) -> Result<(PathBuf, rules::Verdict), Errno> {
         let verdict = self.plan.files.decide(&path);
-        if verdict.place != Place::Local || NEVER_FOLLOWED.iter().any(|prefix| path.starts_with(prefix)) {
+        if verdict.place != Place::Local || is_never_followed(&path) || !has_links(&path, follow) {
             return Ok((path, verdict));
-        }
-        let flags = OFlags::PATH | OFlags::CLOEXEC | if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
-        match openat2(CWD, &path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-            Err(Errno::LOOP) => {}
-            // There is no symlink on the way, as far as it exists.
-            _ => return Ok((path, verdict)),
         }
         let real = self.follow(&path, follow)?;
         let verdict = self.plan.files.decide(&real);
@@ -131,7 +195,9 @@ impl Files {
             if (left.is_empty() && !last) || self.plan.files.decide(&done).place == Place::Remote {
                 continue;
             }
-            let Ok(link) = rustix::fs::readlink(&done, Vec::new()) else { continue };
+            let Ok(link) = rustix::fs::readlink(&done, Vec::new()) else {
+                continue;
+            };
             links += 1;
             if links > MOST_LINKS {
                 return Err(Errno::LOOP);
@@ -141,7 +207,9 @@ impl Files {
             if link.is_absolute() {
                 done = PathBuf::from("/");
             }
-            let parts = link.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+            let parts = link
+                .components()
+                .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
             let parts: Vec<_> = parts.map(|part| part.as_os_str().to_owned()).collect();
             left.extend(parts.into_iter().rev());
         }
@@ -149,13 +217,41 @@ impl Files {
     }
 }
 
+fn is_never_followed(path: &Path) -> bool {
+    NEVER_FOLLOWED.iter().any(|prefix| path.starts_with(prefix))
+}
+
+/// Whether a symlink is on the way, as far as the path exists; as the last component only when that is followed.
+fn has_links(path: &Path, follow: bool) -> bool {
+    let flags = OFlags::PATH | OFlags::CLOEXEC | if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
+    matches!(
+        openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS),
+        Err(Errno::LOOP)
+    )
+}
+
 /// The path of a call as the app means it: whole, without `.` and `..`.
-pub(crate) fn absolute(files: &Files, pending: &Pending, directory: Option<usize>, path: usize) -> Result<PathBuf, PathError> {
+pub(crate) fn absolute(
+    files: &Files,
+    pending: &Pending,
+    directory: Option<usize>,
+    path: usize,
+) -> Result<PathBuf, PathError> {
     let bytes = pending.memory().read_path(pending.pointer(path))?;
-    if bytes.is_empty() {
+    whole(files, pending, directory, &bytes)
+}
+
+/// The same for a path that was read already.
+pub(crate) fn whole(
+    files: &Files,
+    pending: &Pending,
+    directory: Option<usize>,
+    written: &[u8],
+) -> Result<PathBuf, PathError> {
+    if written.is_empty() {
         return Err(PathError::Empty);
     }
-    let path = Path::new(OsStr::from_bytes(&bytes));
+    let path = Path::new(OsStr::from_bytes(written));
     if path.is_absolute() {
         // A view's own path, which the app may have from /proc or getcwd, means the pod's.
         return Ok(files.as_app_says(normal(path)));
@@ -192,9 +288,14 @@ mod tests {
 
     #[test]
     fn paths_are_normal() {
-        for (path, expected) in
-            [("/a/./b//c", "/a/b/c"), ("/a/../../b", "/b"), ("/", "/"), ("/a/b/..", "/a"), ("//x", "/x"), ("/a/", "/a")]
-        {
+        for (path, expected) in [
+            ("/a/./b//c", "/a/b/c"),
+            ("/a/../../b", "/b"),
+            ("/", "/"),
+            ("/a/b/..", "/a"),
+            ("//x", "/x"),
+            ("/a/", "/a"),
+        ] {
             assert_eq!(normal(Path::new(path)), Path::new(expected));
         }
     }
@@ -211,9 +312,15 @@ mod tests {
         std::os::unix::fs::symlink("link", directory.path().join("second")).unwrap();
         std::os::unix::fs::symlink("loop", directory.path().join("loop")).unwrap();
         let (path, verdict) = files.locate(directory.path().join("second/x"), true).unwrap();
-        assert_eq!((path.as_path(), verdict.place), (Path::new("/data/models/x"), Place::Remote));
+        assert_eq!(
+            (path.as_path(), verdict.place),
+            (Path::new("/data/models/x"), Place::Remote)
+        );
         let (path, verdict) = files.locate(link.clone(), false).unwrap();
         assert_eq!((path, verdict.place), (link, Place::Local));
-        assert_eq!(files.locate(directory.path().join("loop"), true).err(), Some(Errno::LOOP));
+        assert_eq!(
+            files.locate(directory.path().join("loop"), true).err(),
+            Some(Errno::LOOP)
+        );
     }
 }

@@ -7,7 +7,7 @@ use crate::notification::Pending;
 use crate::sys::structs;
 
 pub(crate) fn uname(context: &Arc<Context>, pending: Pending) {
-    let written = structs::utsname(&context.ready.hostname)
-        .and_then(|bytes| pending.memory().write(pending.pointer(0), &bytes));
+    let written =
+        structs::utsname(&context.ready.hostname).and_then(|bytes| pending.memory().write(pending.pointer(0), &bytes));
     pending.finish(written.map(|()| 0));
 }

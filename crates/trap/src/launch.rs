@@ -107,12 +107,27 @@ enum Stage {
 /// # Errors
 /// [`LaunchError`]; then no process is left.
 pub fn launch(launch: Launch) -> Result<Launched, LaunchError> {
-    let Launch { program, arguments, environment, directory, prepare, paths, marker } = launch;
+    let Launch {
+        program,
+        arguments,
+        environment,
+        directory,
+        prepare,
+        paths,
+        marker,
+    } = launch;
     let program = PathBuf::from(program);
-    let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.clone());
+    let path = environment
+        .iter()
+        .find(|(name, _)| name == "PATH")
+        .map(|(_, value)| value.clone());
     let candidates = exec::search(&program, path.as_deref());
     let image = Image::new(
-        [program.clone().into_os_string()].into_iter().chain(arguments).map(c_string).collect::<Result<_, _>>()?,
+        [program.clone().into_os_string()]
+            .into_iter()
+            .chain(arguments)
+            .map(c_string)
+            .collect::<Result<_, _>>()?,
         environment.into_iter().map(variable).collect::<Result<_, _>>()?,
     );
     let candidates: Vec<(PathBuf, CString)> = candidates
@@ -124,20 +139,25 @@ pub fn launch(launch: Launch) -> Result<Launched, LaunchError> {
     let filter = bpf::assemble(CALLS.iter().filter(|call| scopes.contains(&call.scope)), marker);
 
     process::become_subreaper()?;
-    let (ours, theirs) =
-        rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(io::Error::from)?;
+    let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(io::Error::from)?;
     let pid = match process::fork()? {
         Forked::Parent(pid) => pid,
         Forked::Child => {
             drop(ours);
-            let child = Child { channel: &theirs, image: &image, candidates: &candidates, marker };
+            let child = Child {
+                channel: &theirs,
+                image: &image,
+                candidates: &candidates,
+                marker,
+            };
             child.become_app(directory.as_deref(), prepare, &filter)
         }
     };
     drop(theirs);
     let raw = Pid::from_raw(pid as i32).ok_or_else(|| io::Error::other("fork returned no pid"))?;
     let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty()).map_err(io::Error::from)?;
-    let started = listen_to_child(ours);
+    let started = listen_to_child(&ours);
     let (listener, index) = match started {
         Ok(started) => started,
         Err((stage, errno)) => {
@@ -145,8 +165,16 @@ pub fn launch(launch: Launch) -> Result<Launched, LaunchError> {
             return Err(failure(stage, errno, program, directory));
         }
     };
-    let executable = candidates.get(index).map_or(program, |(candidate, _)| candidate.clone());
-    Ok(Launched { pid, pidfd, listener, executable, paths })
+    let executable = candidates
+        .get(index)
+        .map_or(program, |(candidate, _)| candidate.clone());
+    Ok(Launched {
+        pid,
+        pidfd,
+        listener,
+        executable,
+        paths,
+    })
 }
 
 fn c_string(string: OsString) -> Result<CString, LaunchError> {
@@ -163,13 +191,18 @@ fn variable((name, value): (OsString, OsString)) -> Result<CString, LaunchError>
 fn failure(stage: Option<Stage>, errno: i32, program: PathBuf, directory: Option<PathBuf>) -> LaunchError {
     let source = io::Error::from_raw_os_error(errno);
     match stage {
-        Some(Stage::Directory) => LaunchError::Directory { directory: directory.unwrap_or_default(), source },
+        Some(Stage::Directory) => LaunchError::Directory {
+            directory: directory.unwrap_or_default(),
+            source,
+        },
         Some(Stage::Prepare) => LaunchError::Prepare { source },
         Some(Stage::Filter) => LaunchError::Filter { errno, source },
         Some(Stage::Execute) if errno == FOREIGN => LaunchError::Foreign { program },
         Some(Stage::Execute) if matches!(errno, libc::ENOENT | libc::ENOTDIR) => LaunchError::NotFound { program },
         Some(Stage::Execute) => LaunchError::NotExecutable { program, source },
-        None => LaunchError::Process(io::Error::other("the app's process ended before it could start the program")),
+        None => LaunchError::Process(io::Error::other(
+            "the app's process ended before it could start the program",
+        )),
     }
 }
 
@@ -177,7 +210,7 @@ fn failure(stage: Option<Stage>, errno: i32, program: PathBuf, directory: Option
 const FOREIGN: i32 = 4095;
 
 /// The listener, and which candidate was executed; or where it failed.
-fn listen_to_child(channel: OwnedFd) -> Result<(OwnedFd, usize), (Option<Stage>, i32)> {
+fn listen_to_child(channel: &OwnedFd) -> Result<(OwnedFd, usize), (Option<Stage>, i32)> {
     use rustix::cmsg_space;
     let mut listener = None;
     let mut bytes = Vec::new();
@@ -186,7 +219,7 @@ fn listen_to_child(channel: OwnedFd) -> Result<(OwnedFd, usize), (Option<Stage>,
         let mut space = [std::mem::MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = rustix::net::recvmsg(
-            &channel,
+            channel,
             &mut [io::IoSliceMut::new(&mut part)],
             &mut control,
             RecvFlags::CMSG_CLOEXEC,

@@ -13,6 +13,7 @@
 //!
 //! Invariant: no thread that answers waits for anything but the next call.
 
+mod answer;
 mod bpf;
 mod calls;
 mod connect;
@@ -48,7 +49,9 @@ pub use supervise::{DEFAULT_THREADS, Ended, Supervision, supervise};
 
 /// The names of all trapped calls, for the documentation: each with whether it is trapped only where paths are translated.
 pub fn trapped_calls() -> impl Iterator<Item = (&'static str, bool)> {
-    calls::CALLS.iter().map(|call| (call.name, call.scope == calls::Scope::Paths))
+    calls::CALLS
+        .iter()
+        .map(|call| (call.name, call.scope == calls::Scope::Paths))
 }
 
 /// Entry for fuzzing: every decoder of foreign bytes here. Must not panic.

@@ -20,7 +20,10 @@ pub(crate) fn cookies(mut bytes: &[u8]) -> Vec<SocketCookie> {
         if length < HEADER || length > bytes.len() {
             break;
         }
-        if let Some(cookie) = bytes[..length].get(COOKIE..COOKIE + 8).and_then(|it| it.try_into().ok()) {
+        if let Some(cookie) = bytes[..length]
+            .get(COOKIE..COOKIE + 8)
+            .and_then(|it| it.try_into().ok())
+        {
             cookies.push(SocketCookie(u64::from_ne_bytes(cookie)));
         }
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or(&[]);

@@ -14,19 +14,25 @@ use rustix::io::Errno;
 
 use crate::connect::address;
 use crate::context::{Context, loopback};
+use crate::names;
 use crate::notification::{Gone, Pending};
 use crate::reactor::{Waiting, Wake};
 use crate::sockaddr::{Address, Encoded, dressed, plain};
 use crate::socket::{Kind, Socket};
 use crate::sys::message;
 use crate::table::{Shared, lock};
-use crate::names;
 
 /// `bind(fd, address, length)`.
 pub(crate) fn bind(context: &Arc<Context>, pending: Pending) {
-    let Some((pending, address)) = address(context, pending, 1) else { return };
-    let Address::Inet(asked) = address else { return pending.proceed() };
-    let Some((pending, socket)) = context.socket(pending, 0) else { return };
+    let Some((pending, address)) = address(context, pending, 1) else {
+        return;
+    };
+    let Address::Inet(asked) = address else {
+        return pending.proceed();
+    };
+    let Some((pending, socket)) = context.socket(pending, 0) else {
+        return;
+    };
     let protocol = match socket.kind() {
         Some(Kind::Tcp) => Protocol::Tcp,
         Some(Kind::Udp) => Protocol::Udp,
@@ -39,7 +45,10 @@ fn bind_here(context: &Context, socket: &Socket, protocol: Protocol, asked: Sock
     let cookie = socket.cookie()?;
     // The pod's own address does not exist here.
     let here = if context.ready.addresses.contains(&plain(asked).ip()) {
-        dressed(SocketAddr::new(loopback(plain(asked).is_ipv4()), asked.port()), socket.is_v6())
+        dressed(
+            SocketAddr::new(loopback(plain(asked).is_ipv4()), asked.port()),
+            socket.is_v6(),
+        )
     } else {
         asked
     };
@@ -62,17 +71,27 @@ fn bind_here(context: &Context, socket: &Socket, protocol: Protocol, asked: Sock
         tracked.asked = (moved || here != asked).then_some(asked);
     }
     if protocol == Protocol::Udp {
-        context.table.add_port(protocol, cookie, if moved { asked.port() } else { actual.port() }, actual);
+        context.table.add_port(
+            protocol,
+            cookie,
+            if moved { asked.port() } else { actual.port() },
+            actual,
+        );
     }
     if moved {
-        context.event(Event::PortMoved { asked: asked.port(), actual: plain(actual) });
+        context.event(Event::PortMoved {
+            asked: asked.port(),
+            actual: plain(actual),
+        });
     }
     Ok(())
 }
 
 /// `listen(fd, backlog)`.
 pub(crate) fn listen(context: &Arc<Context>, pending: Pending) {
-    let Some((pending, socket)) = context.socket(pending, 0) else { return };
+    let Some((pending, socket)) = context.socket(pending, 0) else {
+        return;
+    };
     if socket.kind() != Some(Kind::Tcp) {
         return pending.proceed();
     }
@@ -88,13 +107,22 @@ fn listen_here(context: &Context, socket: &Socket, backlog: i32) -> Result<(), E
     if std::mem::replace(&mut tracked.listening, true) {
         return Ok(());
     }
-    let asked = tracked.asked.map_or(actual.port(), |asked| if asked.port() == 0 { actual.port() } else { asked.port() });
+    let asked = tracked.asked.map_or(actual.port(), |asked| {
+        if asked.port() == 0 { actual.port() } else { asked.port() }
+    });
     let named = tracked.named_port;
     drop(tracked);
     context.table.add_port(Protocol::Tcp, cookie, asked, actual);
     // A port that the kernel chose is nobody's in the pod.
     if named {
-        context.server.notice(Notice::Listen { socket: cookie, asked, actual: plain(actual) }, &[]);
+        context.server.notice(
+            Notice::Listen {
+                socket: cookie,
+                asked,
+                actual: plain(actual),
+            },
+            &[],
+        );
     }
     Ok(())
 }
@@ -104,10 +132,18 @@ pub(crate) fn accept(context: &Arc<Context>, pending: Pending) {
     if context.plan.incoming.mode == IncomingMode::Off || context.table.is_empty() {
         return pending.proceed();
     }
-    let Some((pending, socket)) = context.socket(pending, 0) else { return };
-    let Some(shared) = context.tracked(&socket).filter(|shared| lock(shared).listening) else { return pending.proceed() };
-    let Some(pending) = attempt(context, &socket, &shared, pending, Wake::Ready) else { return };
-    let Ok(duplicate) = socket.duplicate() else { return pending.fail(Errno::NOBUFS) };
+    let Some((pending, socket)) = context.socket(pending, 0) else {
+        return;
+    };
+    let Some(shared) = context.tracked(&socket).filter(|shared| lock(shared).listening) else {
+        return pending.proceed();
+    };
+    let Some(pending) = attempt(context, &socket, &shared, pending, Wake::Ready) else {
+        return;
+    };
+    let Ok(duplicate) = socket.duplicate() else {
+        return pending.fail(Errno::NOBUFS);
+    };
     let then = context.clone();
     context.reactor.wait(Waiting {
         pending,
@@ -167,7 +203,11 @@ fn complete(
 ) {
     const ACCEPT4: i64 = libc::SYS_accept4;
     let flags = if pending.number() == ACCEPT4 { pending.int(3) } else { 0 };
-    let file_flags = if flags & libc::SOCK_NONBLOCK != 0 { OFlags::NONBLOCK } else { OFlags::empty() };
+    let file_flags = if flags & libc::SOCK_NONBLOCK != 0 {
+        OFlags::NONBLOCK
+    } else {
+        OFlags::empty()
+    };
     let v6 = connection.is_v6();
     if let Ok(cookie) = connection.cookie() {
         lock(&context.table.get_or_new(cookie)).peer = Some(peer);
@@ -176,7 +216,13 @@ fn complete(
     let prepared = rustix::fs::fcntl_setfl(&connection, file_flags);
     let connection = connection.into_inner();
     let alive = pending.is_alive();
-    let delivered = match prepared.and_then(|()| if alive { names::write(&pending, 1, 2, &shown) } else { Ok(()) }) {
+    let delivered = match prepared.and_then(|()| {
+        if alive {
+            names::write(&pending, 1, 2, &shown)
+        } else {
+            Ok(())
+        }
+    }) {
         Ok(()) => pending.descriptor(&connection, flags & libc::SOCK_CLOEXEC != 0),
         Err(errno) => {
             pending.fail(errno);

@@ -41,7 +41,11 @@ impl Memory {
         if into.is_empty() {
             return Ok(());
         }
-        if memory::read(self.tid, from.0, into)? == into.len() { Ok(()) } else { Err(Errno::FAULT) }
+        if memory::read(self.tid, from.0, into)? == into.len() {
+            Ok(())
+        } else {
+            Err(Errno::FAULT)
+        }
     }
 
     /// # Errors
@@ -71,14 +75,22 @@ impl Memory {
         while path.len() < MAX_PATH {
             let at = from.plus(path.len() as u64);
             let to_page_end = PAGE - at.0 % PAGE;
-            let want = if path.is_empty() { to_page_end.min(FIRST) } else { to_page_end };
+            let want = if path.is_empty() {
+                to_page_end.min(FIRST)
+            } else {
+                to_page_end
+            };
             let start = path.len();
             path.resize(start + want as usize, 0);
             let got = memory::read(self.tid, at.0, &mut path[start..])?;
             path.truncate(start + got);
             if let Some(end) = path[start..].iter().position(|byte| *byte == 0) {
                 path.truncate(start + end);
-                return if path.len() < MAX_PATH { Ok(path) } else { Err(Errno::NAMETOOLONG) };
+                return if path.len() < MAX_PATH {
+                    Ok(path)
+                } else {
+                    Err(Errno::NAMETOOLONG)
+                };
             }
             if got == 0 {
                 return Err(Errno::FAULT);
@@ -93,7 +105,11 @@ impl Memory {
         if bytes.is_empty() {
             return Ok(());
         }
-        if memory::write(self.tid, to.0, bytes)? == bytes.len() { Ok(()) } else { Err(Errno::FAULT) }
+        if memory::write(self.tid, to.0, bytes)? == bytes.len() {
+            Ok(())
+        } else {
+            Err(Errno::FAULT)
+        }
     }
 
     /// An address the way `accept(2)` returns it: as much as `*length` allows, and the true length there.

@@ -28,7 +28,10 @@ pub(crate) struct Header {
 }
 
 fn word(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_ne_bytes)
+    bytes
+        .get(at..at + 8)
+        .and_then(|word| word.try_into().ok())
+        .map_or(0, u64::from_ne_bytes)
 }
 
 impl Header {
@@ -79,7 +82,10 @@ impl Header {
             return Err(Errno::MSGSIZE);
         }
         let bytes = memory.read_vec(self.parts, self.part_count as usize * 16)?;
-        Ok(bytes.chunks_exact(16).map(|part| (Pointer(word(part, 0)), word(part, 8) as usize)).collect())
+        Ok(bytes
+            .chunks_exact(16)
+            .map(|part| (Pointer(word(part, 0)), word(part, 8) as usize))
+            .collect())
     }
 
     /// Data and control of a message to send, of at most `most` bytes.
@@ -91,7 +97,11 @@ impl Header {
             }
             data.extend(memory.read_vec(at, length)?);
         }
-        let length = if self.control.is_null() { 0 } else { self.control_length.min(MAX_CONTROL as u64) as usize };
+        let length = if self.control.is_null() {
+            0
+        } else {
+            self.control_length.min(MAX_CONTROL as u64) as usize
+        };
         let control = memory.read_vec(self.control, length)?;
         // A source address of the pod's (IP_PKTINFO) would not exist here.
         Ok((data, if names_source(&control) { Vec::new() } else { control }))
@@ -99,8 +109,15 @@ impl Header {
 
     /// How much data (at most `most`) and control it has room for.
     pub(crate) fn room(&self, memory: Memory, most: usize) -> Result<(usize, usize), Errno> {
-        let room = self.parts(memory)?.iter().fold(0_usize, |sum, (_, length)| sum.saturating_add(*length));
-        let control = if self.control.is_null() { 0 } else { self.control_length.min(MAX_CONTROL as u64) as usize };
+        let room = self
+            .parts(memory)?
+            .iter()
+            .fold(0_usize, |sum, (_, length)| sum.saturating_add(*length));
+        let control = if self.control.is_null() {
+            0
+        } else {
+            self.control_length.min(MAX_CONTROL as u64) as usize
+        };
         Ok((room.min(most), control))
     }
 
@@ -118,7 +135,10 @@ impl Header {
         }
         memory.write(self.control, &datagram.control)?;
         memory.write(self.at.plus(40), &(datagram.control.len() as u64).to_ne_bytes())?;
-        memory.write(self.at.plus(48), &(datagram.flags & !libc::MSG_CMSG_CLOEXEC).to_ne_bytes())
+        memory.write(
+            self.at.plus(48),
+            &(datagram.flags & !libc::MSG_CMSG_CLOEXEC).to_ne_bytes(),
+        )
     }
 }
 
@@ -131,7 +151,10 @@ pub(crate) fn names_source(control: &[u8]) -> bool {
         let length = word(rest, 0);
         let kind = word(rest, 8);
         let (level, kind) = (kind as u32 as i32, (kind >> 32) as i32);
-        if matches!((level, kind), (libc::IPPROTO_IP, libc::IP_PKTINFO) | (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)) {
+        if matches!(
+            (level, kind),
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) | (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)
+        ) {
             return true;
         }
         if length < CMSG as u64 || length > rest.len() as u64 {

@@ -26,7 +26,9 @@ pub(crate) fn name(context: &Arc<Context>, pending: Pending, end: End) {
     if context.table.is_empty() {
         return pending.proceed();
     }
-    let Some((pending, socket)) = context.socket(pending, 0) else { return };
+    let Some((pending, socket)) = context.socket(pending, 0) else {
+        return;
+    };
     match known(context, &socket, end) {
         Known::Address(address) => answer(pending, &address),
         Known::Accepted(from) => {
@@ -73,7 +75,12 @@ fn known(context: &Context, socket: &Socket, end: End) -> Known {
                 if let Some(path) = &tracked.unix_peer {
                     return Encoded::unix(path).map_or(Known::Nothing, Known::Address);
                 }
-                if let Some(peer) = tracked.outgoing.as_ref().map(|outgoing| outgoing.destination).or(tracked.datagram_peer) {
+                if let Some(peer) = tracked
+                    .outgoing
+                    .as_ref()
+                    .map(|outgoing| outgoing.destination)
+                    .or(tracked.datagram_peer)
+                {
                     return dressed(peer);
                 }
             }
@@ -129,11 +136,18 @@ fn pod_address(context: &Context, v6: bool, destination: SocketAddr, port: u16) 
         return Some(SocketAddr::new(plain(destination).ip(), port));
     }
     let same_family = |ip: &&std::net::IpAddr| ip.is_ipv4() == destination.is_ipv4() && (v6 || ip.is_ipv4());
-    context.ready.addresses.iter().find(same_family).map(|ip| SocketAddr::new(*ip, port))
+    context
+        .ready
+        .addresses
+        .iter()
+        .find(same_family)
+        .map(|ip| SocketAddr::new(*ip, port))
 }
 
 fn answer(pending: Pending, address: &Encoded) {
-    let written = pending.memory().write_address(pending.pointer(1), pending.pointer(2), address.bytes());
+    let written = pending
+        .memory()
+        .write_address(pending.pointer(1), pending.pointer(2), address.bytes());
     pending.finish(written.map(|()| 0));
 }
 
@@ -142,5 +156,7 @@ pub(crate) fn write(pending: &Pending, address: usize, length: usize, value: &En
     if pending.pointer(address).is_null() {
         return Ok(());
     }
-    pending.memory().write_address(pending.pointer(address), pending.pointer(length), value.bytes())
+    pending
+        .memory()
+        .write_address(pending.pointer(address), pending.pointer(length), value.bytes())
 }

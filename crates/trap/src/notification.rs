@@ -27,7 +27,13 @@ impl Listener {
     pub(crate) fn next(self: &Arc<Self>) -> Option<Pending> {
         loop {
             match seccomp::receive(self.descriptor.as_fd()) {
-                Ok(received) => return Some(Pending { received, listener: self.clone(), answered: false }),
+                Ok(received) => {
+                    return Some(Pending {
+                        received,
+                        listener: self.clone(),
+                        answered: false,
+                    });
+                }
                 Err(_) if seccomp::is_orphaned(self.descriptor.as_fd()) => return None,
                 // The caller died before it was read, or a signal came.
                 Err(Errno::NOENT | Errno::INTR) => {}

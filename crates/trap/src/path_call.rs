@@ -15,20 +15,32 @@ use rustix::io::Errno;
 
 use crate::calls::{PathAction, PathCall};
 use crate::context::Context;
-use crate::files::{MOST_LINKS, PathError, PathView, absolute, normal};
+use crate::files::{MOST_LINKS, PathError, PathView, absolute, normal, whole};
 use crate::notification::Pending;
 use crate::sys::structs;
 use crate::task::Task;
 
 /// Any call of the table's path part.
 pub(crate) fn path_call(context: &Arc<Context>, pending: Pending, call: PathCall) {
-    let path = match absolute(&context.files, &pending, call.directory, call.path) {
+    let request = Request::of(&pending, call.action);
+    let written = match pending.memory().read_path(pending.pointer(call.path)) {
+        Ok(written) => written,
+        Err(errno @ (Errno::PERM | Errno::ACCESS)) => return context.refuse(pending, errno),
+        Err(_) => return pending.proceed(),
+    };
+    let plain = !matches!(
+        call.action,
+        PathAction::ReadLink { .. } | PathAction::Write { second: Some(_) }
+    );
+    if plain && !context.say_decisions && context.files.is_plainly_local(&written, request.follow) {
+        return pending.proceed();
+    }
+    let path = match whole(&context.files, &pending, call.directory, &written) {
         Ok(path) => path,
         Err(PathError::Errno(errno @ (Errno::PERM | Errno::ACCESS))) => return context.refuse(pending, errno),
         // The call means its descriptor, or fails: both the kernel does.
         Err(PathError::Empty | PathError::Errno(_)) => return pending.proceed(),
     };
-    let request = Request::of(&pending, call.action);
     if let PathAction::ReadLink { buffer, size } = call.action
         && let Some(shown) = own_link(context, &pending, &path)
     {
@@ -52,7 +64,12 @@ pub(crate) fn path_call(context: &Arc<Context>, pending: Pending, call: PathCall
 
 /// The second path of rename and link: from here into the pod would be a write there.
 fn second(context: &Context, pending: Pending, action: PathAction) {
-    let PathAction::Write { second: Some((directory, path)) } = action else { return pending.proceed() };
+    let PathAction::Write {
+        second: Some((directory, path)),
+    } = action
+    else {
+        return pending.proceed();
+    };
     let second = absolute(&context.files, &pending, directory, path).map(|path| context.files.locate(path, false));
     match second {
         Ok(Ok((_, verdict))) if verdict.place == Place::Remote => pending.fail(Errno::XDEV),
@@ -65,7 +82,11 @@ fn own_link(context: &Context, pending: &Pending, path: &Path) -> Option<PathBuf
     let rest = path.strip_prefix("/proc").ok()?;
     let mut parts = rest.iter();
     let who = parts.next()?.to_str()?;
-    let task = Task::of(if matches!(who, "self" | "thread-self") { pending.tid() } else { who.parse().ok()? });
+    let task = Task::of(if matches!(who, "self" | "thread-self") {
+        pending.tid()
+    } else {
+        who.parse().ok()?
+    });
     let parts: Vec<_> = parts.filter_map(|part| part.to_str()).collect();
     let real = match parts[..] {
         ["fd", number] => task.path_of(number.parse().ok()?).ok()?,
@@ -106,8 +127,12 @@ impl Request {
                 true
             }
             PathAction::Stat { follow, .. } | PathAction::Xattr { follow, .. } => follow,
-            PathAction::StatAt { flags, .. } | PathAction::Statx { flags, .. } => !at(flags).contains(AtFlags::SYMLINK_NOFOLLOW),
-            PathAction::Access { flags, .. } => !flags.is_some_and(|flags| at(flags).contains(AtFlags::SYMLINK_NOFOLLOW)),
+            PathAction::StatAt { flags, .. } | PathAction::Statx { flags, .. } => {
+                !at(flags).contains(AtFlags::SYMLINK_NOFOLLOW)
+            }
+            PathAction::Access { flags, .. } => {
+                !flags.is_some_and(|flags| at(flags).contains(AtFlags::SYMLINK_NOFOLLOW))
+            }
             PathAction::ReadLink { .. } | PathAction::Write { .. } => false,
             PathAction::StatFs { .. } | PathAction::ChangeDirectory => true,
         };
@@ -115,7 +140,10 @@ impl Request {
     }
 
     fn opens(&self) -> bool {
-        matches!(self.action, PathAction::Open { .. } | PathAction::OpenHow { .. } | PathAction::Create)
+        matches!(
+            self.action,
+            PathAction::Open { .. } | PathAction::OpenHow { .. } | PathAction::Create
+        )
     }
 
     /// Whether it would change the pod's files.
@@ -137,9 +165,19 @@ fn remote(context: &Arc<Context>, pending: Pending, request: Request, path: Path
     match &context.files.view {
         PathView::Translated { .. } => context.workers.run(move || {
             let below = path.strip_prefix("/").unwrap_or(&path).to_owned();
-            let below = if below.as_os_str().is_empty() { PathBuf::from(".") } else { below };
+            let below = if below.as_os_str().is_empty() {
+                PathBuf::from(".")
+            } else {
+                below
+            };
             let open = |flags| match &then.files.root {
-                Some(root) => openat2(root, &below, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT),
+                Some(root) => openat2(
+                    root,
+                    &below,
+                    flags | OFlags::CLOEXEC,
+                    Mode::empty(),
+                    ResolveFlags::IN_ROOT,
+                ),
                 None => Err(Errno::NOENT),
             };
             act(&then, pending, request, &path, &open);
@@ -158,6 +196,9 @@ fn remote(context: &Arc<Context>, pending: Pending, request: Request, path: Path
     }
 }
 
+/// What goes on with the path that was decided on, and where it lies on this machine.
+type Fetched = Box<dyn FnOnce(&Arc<Context>, PathBuf, Result<PathBuf, Errno>) + Send>;
+
 /// Brings a path into the cache, its symlinks followed as the call wants.
 fn fetch(
     context: &Arc<Context>,
@@ -166,8 +207,15 @@ fn fetch(
     links: usize,
     then: impl FnOnce(&Arc<Context>, PathBuf, Result<PathBuf, Errno>) + Send + 'static,
 ) {
-    let what = if request.opens() && !request.open.contains(OFlags::PATH) { Fetch::Content } else { Fetch::Attributes };
-    let call = Call::Fetch { path: path.as_os_str().as_bytes().to_vec(), what };
+    let what = if request.opens() && !request.open.contains(OFlags::PATH) {
+        Fetch::Content
+    } else {
+        Fetch::Attributes
+    };
+    let call = Call::Fetch {
+        path: path.as_os_str().as_bytes().to_vec(),
+        what,
+    };
     let context_then = context.clone();
     context.server.call(call, move |answer| {
         let local = match answer {
@@ -185,7 +233,7 @@ fn fetch(
                 let link = PathBuf::from(std::ffi::OsStr::from_bytes(link.as_bytes()));
                 let next = normal(&path.parent().unwrap_or(Path::new("/")).join(link));
                 // One more turn; boxed, or the type would contain itself.
-                let then: Box<dyn FnOnce(&Arc<Context>, PathBuf, Result<PathBuf, Errno>) + Send> = Box::new(then);
+                let then: Fetched = Box::new(then);
                 fetch(&context_then, next, request, links + 1, then);
             }
             Err(_) => then(&context_then, path, Ok(local)),
@@ -201,7 +249,16 @@ fn act(
     path: &Path,
     open: &dyn Fn(OFlags) -> Result<OwnedFd, Errno>,
 ) {
-    let handle = || open(OFlags::PATH | if request.follow { OFlags::empty() } else { OFlags::NOFOLLOW });
+    let handle = || {
+        open(
+            OFlags::PATH
+                | if request.follow {
+                    OFlags::empty()
+                } else {
+                    OFlags::NOFOLLOW
+                },
+        )
+    };
     let memory = pending.memory();
     let result = match request.action {
         PathAction::Open { .. } | PathAction::OpenHow { .. } | PathAction::Create => {
@@ -228,7 +285,11 @@ fn act(
             handle().and_then(|file| {
                 // Reading and running are the pod's word; writing is never there.
                 structs::access(file.as_fd(), mode & !(libc::W_OK as u32), effective)?;
-                if mode & libc::W_OK as u32 != 0 { Err(Errno::ROFS) } else { Ok(0) }
+                if mode & libc::W_OK as u32 != 0 {
+                    Err(Errno::ROFS)
+                } else {
+                    Ok(0)
+                }
             })
         }
         PathAction::ReadLink { buffer, size } => handle()
@@ -238,7 +299,10 @@ fn act(
                 other => other,
             })
             .and_then(|link| {
-                let room = usize::try_from(pending.int(size)).ok().filter(|room| *room > 0).ok_or(Errno::INVAL)?;
+                let room = usize::try_from(pending.int(size))
+                    .ok()
+                    .filter(|room| *room > 0)
+                    .ok_or(Errno::INVAL)?;
                 let bytes = &link.as_bytes()[..link.as_bytes().len().min(room)];
                 memory.write(pending.pointer(buffer), bytes)?;
                 Ok(bytes.len() as i64)
@@ -270,7 +334,10 @@ fn act(
             context.event(Event::ProgramRefused {
                 pid: task.group().unwrap_or(pending.tid()),
                 executable: task.executable().display().to_string(),
-                reason: format!("it cannot be moved into {}, a directory of the pod, from outside", path.display()),
+                reason: format!(
+                    "it cannot be moved into {}, a directory of the pod, from outside",
+                    path.display()
+                ),
             });
             Err(Errno::ACCESS)
         }),
@@ -282,7 +349,7 @@ fn act(
 fn open_for(request: Request, open: &dyn Fn(OFlags) -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
     let create = request.open.contains(OFlags::CREATE);
     let exclusive = create && request.open.contains(OFlags::EXCL);
-    match open(request.open - OFlags::CREATE - OFlags::EXCL - OFlags::NOCTTY | OFlags::NOCTTY) {
+    match open((request.open - OFlags::CREATE - OFlags::EXCL) | OFlags::NOCTTY) {
         Ok(_) if exclusive => Err(Errno::EXIST),
         Err(Errno::NOENT) if create => Err(Errno::ROFS),
         other => other,

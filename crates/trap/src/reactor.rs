@@ -95,7 +95,12 @@ impl Reactor {
             return waiting.pending.fail(Errno::NOMEM);
         }
         if let Some(thread) = &thread {
-            let _ = epoll::add(&self.epoll, thread, epoll::EventData::new_u64(token | 1), epoll::EventFlags::IN);
+            let _ = epoll::add(
+                &self.epoll,
+                thread,
+                epoll::EventData::new_u64(token | 1),
+                epoll::EventFlags::IN,
+            );
         }
         entries.by_token.insert(token, Entry { waiting, thread });
         let older = entries.by_thread.insert(tid, token);
@@ -181,7 +186,11 @@ impl Reactor {
     fn timeout(&self) -> Option<Duration> {
         let entries = self.entries();
         let now = Instant::now();
-        let nearest = entries.by_token.values().filter_map(|entry| entry.waiting.deadline).min();
+        let nearest = entries
+            .by_token
+            .values()
+            .filter_map(|entry| entry.waiting.deadline)
+            .min();
         let nearest = nearest.map(|deadline| deadline.saturating_duration_since(now));
         (!entries.by_token.is_empty()).then(|| nearest.map_or(SWEEP, |nearest| nearest.min(SWEEP)))
     }
@@ -206,7 +215,9 @@ impl Reactor {
     }
 
     fn attempt(&self, token: u64, wake: Wake) {
-        let Some(mut waiting) = self.take(&mut self.entries(), token) else { return };
+        let Some(mut waiting) = self.take(&mut self.entries(), token) else {
+            return;
+        };
         if !waiting.pending.is_alive() {
             return;
         }

@@ -24,8 +24,14 @@ impl Skipped {
             return false;
         }
         let mut processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
-        let group = if processes.contains_key(&tid) { tid } else { Task::of(tid).group().unwrap_or(tid) };
-        let Some(pidfd) = processes.get(&group) else { return false };
+        let group = if processes.contains_key(&tid) {
+            tid
+        } else {
+            Task::of(tid).group().unwrap_or(tid)
+        };
+        let Some(pidfd) = processes.get(&group) else {
+            return false;
+        };
         if is_running(pidfd) {
             return true;
         }

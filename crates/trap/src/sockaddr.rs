@@ -20,7 +20,9 @@ pub(crate) enum Address {
 impl Address {
     /// Reads `struct sockaddr` bytes of any origin.
     pub(crate) fn parse(bytes: &[u8]) -> Self {
-        let Some((family, rest)) = bytes.split_first_chunk::<2>() else { return Self::Other };
+        let Some((family, rest)) = bytes.split_first_chunk::<2>() else {
+            return Self::Other;
+        };
         match i32::from(u16::from_ne_bytes(*family)) {
             libc::AF_UNSPEC => Self::Unspecified,
             libc::AF_INET => inet(rest, false).map_or(Self::Other, Self::Inet),
@@ -52,7 +54,10 @@ fn inet(rest: &[u8], v6: bool) -> Option<SocketAddr> {
     let flow = u32::from_be_bytes(rest.get(2..6)?.try_into().ok()?);
     let ip: [u8; 16] = rest.get(6..22)?.try_into().ok()?;
     // SIN6_LEN_RFC2133: the scope may be missing.
-    let scope = rest.get(22..26).and_then(|scope| scope.try_into().ok()).map_or(0, u32::from_ne_bytes);
+    let scope = rest
+        .get(22..26)
+        .and_then(|scope| scope.try_into().ok())
+        .map_or(0, u32::from_ne_bytes);
     Some(SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::from(ip), port, flow, scope)))
 }
 
@@ -135,8 +140,14 @@ mod tests {
     #[test]
     fn ipv4_is_dressed_for_ipv6_sockets() {
         let encoded = Encoded::inet("127.0.0.1:1".parse().unwrap(), true);
-        assert_eq!(Address::inet(encoded.bytes()).map(|it| it.to_string()).as_deref(), Some("[::ffff:127.0.0.1]:1"));
-        assert_eq!(plain(Address::inet(encoded.bytes()).unwrap()).to_string(), "127.0.0.1:1");
+        assert_eq!(
+            Address::inet(encoded.bytes()).map(|it| it.to_string()).as_deref(),
+            Some("[::ffff:127.0.0.1]:1")
+        );
+        assert_eq!(
+            plain(Address::inet(encoded.bytes()).unwrap()).to_string(),
+            "127.0.0.1:1"
+        );
     }
 
     #[test]
@@ -144,7 +155,10 @@ mod tests {
         assert_eq!(Address::parse(&[]), Address::Other);
         assert_eq!(Address::parse(&[2, 0, 0, 80, 1, 2, 3, 4]), Address::Other);
         assert_eq!(Address::parse(&[0, 0]), Address::Unspecified);
-        assert_eq!(Address::parse(b"\x01\x00/run/x\0junk"), Address::UnixPath(b"/run/x".to_vec()));
+        assert_eq!(
+            Address::parse(b"\x01\x00/run/x\0junk"),
+            Address::UnixPath(b"/run/x".to_vec())
+        );
         assert_eq!(Address::parse(b"\x01\x00\0abstract"), Address::Other);
     }
 }

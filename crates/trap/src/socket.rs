@@ -69,7 +69,9 @@ impl Socket {
     /// Runs `action` with O_NONBLOCK set. The flag is the app's too, so this is for moments when no other call can be on
     /// its way on this socket, or none that could mind.
     pub(crate) fn without_blocking<T>(&self, action: impl FnOnce() -> T) -> T {
-        let before = rustix::fs::fcntl_getfl(&self.descriptor).ok().filter(|flags| !flags.contains(OFlags::NONBLOCK));
+        let before = rustix::fs::fcntl_getfl(&self.descriptor)
+            .ok()
+            .filter(|flags| !flags.contains(OFlags::NONBLOCK));
         if let Some(before) = before {
             let _ = rustix::fs::fcntl_setfl(&self.descriptor, before | OFlags::NONBLOCK);
         }

@@ -12,22 +12,20 @@ use rules::Plan;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 
-use crate::calls::Action;
 use crate::context::{Context, Relays, has_names};
 use crate::files::Files;
 use crate::launch::Launched;
-use crate::names::End;
-use crate::notification::{Listener, Pending};
+use crate::notification::Listener;
 use crate::reactor::Reactor;
 use crate::server::Server;
 use crate::skip::Skipped;
 use crate::sys::{message, signal};
 use crate::table::Table;
 use crate::workers::Workers;
-use crate::{connect, datagram, exec, hostname, lifetime, listen, names, path_call, tree};
+use crate::{answer, exec, lifetime, tree};
 
-/// How many threads answer trapped calls.
-pub const DEFAULT_THREADS: usize = 2;
+/// How many threads answer trapped calls while none of them stalls. One is fastest: see `answer`.
+pub const DEFAULT_THREADS: usize = 1;
 
 /// What the supervisor works with.
 pub struct Supervision {
@@ -56,8 +54,18 @@ pub struct Ended {
 
 /// Signals that mean the app rather than us.
 const FORWARDED: &[i32] = &[
-    libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH, libc::SIGCONT,
-    libc::SIGTSTP, libc::SIGALRM, libc::SIGURG, libc::SIGIO,
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGWINCH,
+    libc::SIGCONT,
+    libc::SIGTSTP,
+    libc::SIGALRM,
+    libc::SIGURG,
+    libc::SIGIO,
 ];
 
 /// Serves the app until it and everything it started have ended. Call it on the thread that launched, with no other
@@ -82,7 +90,11 @@ pub fn supervise(launched: Launched, supervision: Supervision) -> io::Result<End
 fn pid_of(pidfd: &OwnedFd) -> Option<u32> {
     use std::os::fd::AsRawFd;
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
-    info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()
+    info.lines()
+        .find_map(|line| line.strip_prefix("Pid:"))?
+        .trim()
+        .parse()
+        .ok()
 }
 
 struct Running {
@@ -95,7 +107,15 @@ struct Running {
 }
 
 fn start(launched: Launched, supervision: Supervision) -> io::Result<Running> {
-    let Supervision { channel, server_pidfd, plan, ready, events, decisions, threads } = supervision;
+    let Supervision {
+        channel,
+        server_pidfd,
+        plan,
+        ready,
+        events,
+        decisions,
+        threads,
+    } = supervision;
     let all: Vec<i32> = FORWARDED.iter().copied().chain([libc::SIGCHLD]).collect();
     let signals = signal::descriptor(&all)?;
     let context = Arc::new(Context {
@@ -112,11 +132,15 @@ fn start(launched: Launched, supervision: Supervision) -> io::Result<Running> {
         events,
         say_decisions: decisions,
     });
-    context.server.notice(Notice::Launched { pid: launched.pid }, &[launched.listener.as_fd()]);
+    context
+        .server
+        .notice(Notice::Launched { pid: launched.pid }, &[launched.listener.as_fd()]);
     exec::enter(&context, launched.pid, &launched.executable);
 
     let destroyed = message::destroy_groups()?;
-    spawn("inpod-sockets", &context, move |context| lifetime::watch(context, destroyed))?;
+    spawn("inpod-sockets", &context, move |context| {
+        lifetime::watch(context, destroyed);
+    })?;
     spawn("inpod-reactor", &context, |context| context.reactor.run())?;
     let (say_lost, why_lost) = mpsc::channel();
     let lost = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
@@ -130,53 +154,28 @@ fn start(launched: Launched, supervision: Supervision) -> io::Result<Running> {
     if !listener.synchronous_wake_up() {
         tracing::debug!("no synchronous wake-up before Linux 6.6: trapped calls cost about 40 us instead of 4");
     }
-    for _ in 0..threads.max(1) {
-        let listener = listener.clone();
-        spawn("inpod-trap", &context, move |context| {
-            while let Some(pending) = listener.next() {
-                // A panic drops the call, which then fails with EIO; the next one is served.
-                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dispatch(context, pending)));
-            }
-        })?;
-    }
-    Ok(Running { context, signals, server_pidfd, lost, why_lost })
+    answer::start(&context, &listener, threads)?;
+    Ok(Running {
+        context,
+        signals,
+        server_pidfd,
+        lost,
+        why_lost,
+    })
 }
 
-fn spawn(name: &str, context: &Arc<Context>, run: impl FnOnce(&Arc<Context>) + Send + 'static) -> io::Result<()> {
+/// A helper thread that no signal reaches.
+pub(crate) fn spawn(
+    name: &str,
+    context: &Arc<Context>,
+    run: impl FnOnce(&Arc<Context>) + Send + 'static,
+) -> io::Result<()> {
     let context = context.clone();
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         signal::block_all();
         run(&context);
     })?;
     Ok(())
-}
-
-fn dispatch(context: &Arc<Context>, pending: Pending) {
-    context.reactor.displace(pending.tid());
-    let Some(call) = crate::calls::of(pending.number()) else { return pending.proceed() };
-    let executes = matches!(call.action, Action::Execute | Action::ExecuteAt);
-    if !executes && context.skipped.contains(pending.tid()) {
-        return pending.proceed();
-    }
-    match call.action {
-        Action::Connect => connect::connect(context, pending),
-        Action::Bind => listen::bind(context, pending),
-        Action::Listen => listen::listen(context, pending),
-        Action::Accept => listen::accept(context, pending),
-        Action::LocalName => names::name(context, pending, End::Local),
-        Action::PeerName => names::name(context, pending, End::Peer),
-        Action::PendingError => connect::pending_error(context, pending),
-        Action::SendTo => datagram::send_to(context, pending),
-        Action::ReceiveFrom => datagram::receive_from(context, pending),
-        Action::SendMessage => datagram::send_message(context, pending, false),
-        Action::SendMessages => datagram::send_message(context, pending, true),
-        Action::ReceiveMessage => datagram::receive_message(context, pending, false),
-        Action::ReceiveMessages => datagram::receive_message(context, pending, true),
-        Action::HostName => hostname::uname(context, pending),
-        Action::Execute => exec::execute(context, pending, None, 0),
-        Action::ExecuteAt => exec::execute(context, pending, Some(0), 1),
-        Action::Path(call) => path_call::path_call(context, pending, call),
-    }
 }
 
 impl Running {
@@ -247,5 +246,7 @@ impl Running {
 }
 
 fn exit_status(status: WaitStatus) -> Option<i32> {
-    status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal))
+    status
+        .exit_status()
+        .or_else(|| status.terminating_signal().map(|signal| 128 + signal))
 }

@@ -94,7 +94,9 @@ impl Table {
 
     /// Forgets a socket; whether it was listening.
     pub(crate) fn remove(&self, cookie: SocketCookie) -> bool {
-        let Some(gone) = self.sockets().remove(&cookie) else { return false };
+        let Some(gone) = self.sockets().remove(&cookie) else {
+            return false;
+        };
         self.ports().0.retain(|port| port.socket != cookie);
         lock(&gone).listening
     }
@@ -102,14 +104,23 @@ impl Table {
     pub(crate) fn add_port(&self, protocol: Protocol, socket: SocketCookie, asked: u16, actual: SocketAddr) {
         let mut ports = self.ports();
         ports.0.retain(|port| port.socket != socket);
-        ports.0.push(OwnPort { protocol, socket, asked, actual });
+        ports.0.push(OwnPort {
+            protocol,
+            socket,
+            asked,
+            actual,
+        });
     }
 
     /// Where the app's own tree has this port.
     pub(crate) fn own_port(&self, protocol: Protocol, port: u16) -> Option<SocketAddr> {
         let ports = self.ports();
         let of = |wanted: fn(&OwnPort) -> u16| {
-            ports.0.iter().find(|own| own.protocol == protocol && wanted(own) == port).map(|own| own.actual)
+            ports
+                .0
+                .iter()
+                .find(|own| own.protocol == protocol && wanted(own) == port)
+                .map(|own| own.actual)
         };
         of(|own| own.asked).or_else(|| of(|own| own.actual.port()))
     }

@@ -54,7 +54,10 @@ impl Task {
     /// ESRCH when it is gone.
     pub(crate) fn group(self) -> Result<u32, Errno> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.tid)).map_err(|_| Errno::SRCH)?;
-        let line = status.lines().find_map(|line| line.strip_prefix("Tgid:")).ok_or(Errno::SRCH)?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Tgid:"))
+            .ok_or(Errno::SRCH)?;
         line.trim().parse().map_err(|_| Errno::SRCH)
     }
 

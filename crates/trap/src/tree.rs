@@ -64,7 +64,10 @@ pub(crate) fn descendants(except: Option<u32>) -> Vec<u32> {
         }
         false
     };
-    all.iter().filter(|(pid, stat)| !stat.zombie && belongs(**pid)).map(|(pid, _)| *pid).collect()
+    all.iter()
+        .filter(|(pid, stat)| !stat.zombie && belongs(**pid))
+        .map(|(pid, _)| *pid)
+        .collect()
 }
 
 /// A pidfd of `pid`, sure to be a descendant still: the number may have gone to a stranger since it was read.
@@ -113,7 +116,10 @@ fn wait_for_any(pids: &[u32], most: Duration) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let pidfds: Vec<OwnedFd> = pids.iter().filter_map(|pid| hold(*pid)).collect();
     let mut polled: Vec<PollFd<'_>> = pidfds.iter().map(|pidfd| PollFd::new(pidfd, PollFlags::IN)).collect();
-    let timeout = Timespec { tv_sec: 0, tv_nsec: most.subsec_nanos().into() };
+    let timeout = Timespec {
+        tv_sec: 0,
+        tv_nsec: most.subsec_nanos().into(),
+    };
     let _ = poll(&mut polled, Some(&timeout));
 }
 
@@ -125,7 +131,14 @@ mod tests {
     fn names_with_parentheses_and_spaces() {
         let fields = "S 41 7 7 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 12345 999";
         let stat = parse(format!("7 (a) b) c) {fields}").as_bytes()).unwrap();
-        assert_eq!(stat, Stat { parent: 41, zombie: false, started: 12345 });
+        assert_eq!(
+            stat,
+            Stat {
+                parent: 41,
+                zombie: false,
+                started: 12345
+            }
+        );
         assert_eq!(parse(b"7 (sh"), None);
         assert_eq!(parse(b""), None);
     }

@@ -32,26 +32,32 @@ pub(crate) fn connect(context: &Arc<Context>, pending: Pending, socket: Socket, 
     let flow = context.server.new_flow();
     let then = context.clone();
     let remote = whole.as_os_str().as_bytes().to_vec();
-    context.server.call(Call::DialUnix { flow, path: remote }, move |answer| {
-        let relay = match answer {
-            Some(Answer::UnixRelay(Ok(relay))) => relay,
-            Some(Answer::UnixRelay(Err(errno))) => return pending.fail(Errno::from_raw_os_error(errno.0)),
-            _ => return pending.fail(Errno::CONNREFUSED),
-        };
-        let (Some(address), Ok(cookie)) = (Encoded::unix(&relay), socket.cookie()) else {
-            return pending.fail(Errno::NAMETOOLONG);
-        };
-        let connected = socket.without_blocking(|| message::connect(socket.as_fd(), &address));
-        if connected.is_ok() {
-            lock(&then.table.get_or_new(cookie)).unix_peer = Some(path);
-        }
-        pending.finish(connected.map(|()| 0));
-    });
+    context
+        .server
+        .call(Call::DialUnix { flow, path: remote }, move |answer| {
+            let relay = match answer {
+                Some(Answer::UnixRelay(Ok(relay))) => relay,
+                Some(Answer::UnixRelay(Err(errno))) => return pending.fail(Errno::from_raw_os_error(errno.0)),
+                _ => return pending.fail(Errno::CONNREFUSED),
+            };
+            let (Some(address), Ok(cookie)) = (Encoded::unix(&relay), socket.cookie()) else {
+                return pending.fail(Errno::NAMETOOLONG);
+            };
+            let connected = socket.without_blocking(|| message::connect(socket.as_fd(), &address));
+            if connected.is_ok() {
+                lock(&then.table.get_or_new(cookie)).unix_peer = Some(path);
+            }
+            pending.finish(connected.map(|()| 0));
+        });
 }
 
 /// A path as the app's thread means it, without `.` and `..`.
 fn absolute(tid: u32, path: &[u8]) -> Result<PathBuf, Errno> {
     let path = Path::new(OsStr::from_bytes(path));
-    let whole = if path.is_absolute() { path.to_owned() } else { Task::of(tid).directory()?.join(path) };
+    let whole = if path.is_absolute() {
+        path.to_owned()
+    } else {
+        Task::of(tid).directory()?.join(path)
+    };
     Ok(crate::files::normal(&whole))
 }

@@ -31,7 +31,9 @@ impl Workers {
         queue.jobs.push_back(Box::new(job));
         if queue.jobs.len() > queue.idle && queue.threads < MOST {
             let shared = self.0.clone();
-            let builder = std::thread::Builder::new().name("inpod-worker".to_owned()).stack_size(256 << 10);
+            let builder = std::thread::Builder::new()
+                .name("inpod-worker".to_owned())
+                .stack_size(256 << 10);
             if builder.spawn(move || shared.serve()).is_ok() {
                 queue.threads += 1;
             }

@@ -4,7 +4,12 @@
 //!     trap-stand --map 10.9.0.1:80=127.0.0.1:8000 --address 10.244.0.7 -- curl http://10.9.0.1/
 //!
 //! Exit status: the app's, or the launch error's.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a tool for tests: it may fail loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a tool for tests: it may fail loudly"
+)]
 
 mod options;
 mod relay;
@@ -42,8 +47,11 @@ fn run(arguments: &[OsString]) -> i32 {
         .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
         .spawn()
         .unwrap();
-    let server_pidfd = rustix::process::pidfd_open(Pid::from_raw(server.id() as i32).unwrap(), PidfdFlags::empty()).unwrap();
-    let (FromServer::Ready(ready), _) = ours.receive().unwrap() else { panic!("the server is not ready") };
+    let server_pidfd =
+        rustix::process::pidfd_open(Pid::from_raw(server.id() as i32).unwrap(), PidfdFlags::empty()).unwrap();
+    let (FromServer::Ready(ready), _) = ours.receive().unwrap() else {
+        panic!("the server is not ready")
+    };
     let (program, rest) = options.command.split_first().expect("a program after --");
     let launch = Launch {
         program: program.clone(),
@@ -62,7 +70,13 @@ fn run(arguments: &[OsString]) -> i32 {
         }
     };
     let log = options.events.as_ref().map(|path| {
-        Arc::new(Mutex::new(std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap()))
+        Arc::new(Mutex::new(
+            std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)
+                .unwrap(),
+        ))
     });
     let supervision = Supervision {
         channel: ours,

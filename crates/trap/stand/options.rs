@@ -71,7 +71,11 @@ impl Options {
                 options.server_dies = true;
                 continue;
             }
-            let value = rest.next().unwrap_or_else(|| panic!("{name} needs a value")).to_str().unwrap();
+            let value = rest
+                .next()
+                .unwrap_or_else(|| panic!("{name} needs a value"))
+                .to_str()
+                .unwrap();
             options.set(name, value);
         }
         options
@@ -80,10 +84,15 @@ impl Options {
     fn set(&mut self, name: &str, value: &str) {
         let pair = || value.split_once('=').unwrap_or_else(|| panic!("{name} needs A=B"));
         match name {
-            "--map" => self.fates.push((pair().0.parse().unwrap(), Fate::To(pair().1.parse().unwrap()))),
+            "--map" => self
+                .fates
+                .push((pair().0.parse().unwrap(), Fate::To(pair().1.parse().unwrap()))),
             "--fail" => {
                 let (errno, delay) = pair().1.split_once(',').unwrap_or((pair().1, "0"));
-                self.fates.push((pair().0.parse().unwrap(), Fate::Fails(errno.parse().unwrap(), delay.parse().unwrap())));
+                self.fates.push((
+                    pair().0.parse().unwrap(),
+                    Fate::Fails(errno.parse().unwrap(), delay.parse().unwrap()),
+                ));
             }
             "--unix" => self.unix.push((pair().0.into(), pair().1.into())),
             "--name" => self.names.push((pair().0.parse().unwrap(), pair().1.to_owned())),
@@ -120,10 +129,18 @@ impl Options {
         let mut plan = Plan::default();
         plan.files.mode = FileMode::Local;
         plan.files.remote = self.remote_paths.iter().cloned().map(PathPattern::Prefix).collect();
-        plan.outgoing.unix = self.unix.iter().map(|(path, _)| PathPattern::Prefix(path.clone())).collect();
+        plan.outgoing.unix = self
+            .unix
+            .iter()
+            .map(|(path, _)| PathPattern::Prefix(path.clone()))
+            .collect();
         plan.outgoing.local.clone_from(&self.local);
         plan.skip.programs.clone_from(&self.skip);
-        plan.incoming.mode = if self.incoming { IncomingMode::Steal } else { IncomingMode::Off };
+        plan.incoming.mode = if self.incoming {
+            IncomingMode::Steal
+        } else {
+            IncomingMode::Off
+        };
         plan
     }
 }

@@ -13,7 +13,11 @@ pub(crate) struct Relay {
 }
 
 fn reusable(address: SocketAddr) -> OwnedFd {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
     sockopt::set_socket_reuseport(&socket, true).unwrap();
     sockopt::set_socket_reuseaddr(&socket, true).unwrap();
@@ -27,7 +31,11 @@ impl Relay {
         listen(&listener, 0).unwrap();
         let address = SocketAddr::try_from(getsockname(&listener).unwrap()).unwrap();
         let filler = TcpStream::connect(address).unwrap();
-        Self { address, _listener: listener, _filler: filler }
+        Self {
+            address,
+            _listener: listener,
+            _filler: filler,
+        }
     }
 
     /// Connects to the app's waiting socket, and joins it with `remote` until both directions have ended.
@@ -37,9 +45,7 @@ impl Relay {
             return;
         }
         let app = TcpStream::from(socket);
-        for (mut from, mut to) in
-            [(app.try_clone().unwrap(), remote.try_clone().unwrap()), (remote, app)]
-        {
+        for (mut from, mut to) in [(app.try_clone().unwrap(), remote.try_clone().unwrap()), (remote, app)] {
             std::thread::spawn(move || {
                 let _ = std::io::copy(&mut from, &mut to);
                 let _ = to.shutdown(Shutdown::Write);

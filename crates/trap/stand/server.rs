@@ -37,7 +37,9 @@ struct State {
 /// Serves until the supervisor is gone.
 pub(crate) fn serve(options: &Options) {
     let channel = Channel::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
-    let v6 = std::net::TcpListener::bind("[::1]:0").is_ok().then(|| Relay::new("::1"));
+    let v6 = std::net::TcpListener::bind("[::1]:0")
+        .is_ok()
+        .then(|| Relay::new("::1"));
     let state = Arc::new(State {
         channel,
         v4: Relay::new("127.77.0.1"),
@@ -47,10 +49,15 @@ pub(crate) fn serve(options: &Options) {
         peers: Mutex::default(),
         fates: options.fates.iter().copied().collect(),
         addresses: options.addresses.clone(),
-        log: options
-            .events
-            .as_ref()
-            .map(|path| Mutex::new(std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap())),
+        log: options.events.as_ref().map(|path| {
+            Mutex::new(
+                std::fs::OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(path)
+                    .unwrap(),
+            )
+        }),
         delay: Duration::from_millis(options.delay_ms),
     });
     let ready = Ready {
@@ -97,7 +104,9 @@ impl State {
             Call::DialUnix { path, .. } => {
                 let path = Path::new(std::ffi::OsStr::from_bytes(&path));
                 let known = options.unix.iter().find(|(remote, _)| remote == path);
-                let answer = known.map(|(_, local)| local.as_os_str().as_bytes().to_vec()).ok_or(Errno(111));
+                let answer = known
+                    .map(|(_, local)| local.as_os_str().as_bytes().to_vec())
+                    .ok_or(Errno(111));
                 self.answer(id, Answer::UnixRelay(answer));
             }
             Call::UdpRelay { destination } => {
@@ -107,7 +116,12 @@ impl State {
                     Some(Fate::Fails(errno, _)) => return self.answer(id, Answer::Relay(Err(Errno(*errno)))),
                     None => destination,
                 };
-                let relay = *self.relays.lock().unwrap().entry(destination).or_insert_with(|| datagrams(to));
+                let relay = *self
+                    .relays
+                    .lock()
+                    .unwrap()
+                    .entry(destination)
+                    .or_insert_with(|| datagrams(to));
                 self.answer(id, Answer::Relay(Ok(relay)));
             }
             Call::Peer { address } => {
@@ -121,7 +135,10 @@ impl State {
             Call::Fetch { path, what } => {
                 let answer = fetch(Path::new(std::ffi::OsStr::from_bytes(&path)), what, options);
                 let answer = answer.map(|local| local.as_os_str().as_bytes().to_vec());
-                self.answer(id, Answer::Fetched(answer.map_err(|error| Errno(error.raw_os_error().unwrap_or(5)))));
+                self.answer(
+                    id,
+                    Answer::Fetched(answer.map_err(|error| Errno(error.raw_os_error().unwrap_or(5)))),
+                );
             }
         }
     }
@@ -154,10 +171,26 @@ impl State {
 
     fn join(&self, flow: FlowId) {
         let mut flows = self.flows.lock().unwrap();
-        let Some(Flow { source: Some(_), remote: Some(_) }) = flows.get(&flow) else { return };
-        let Some(Flow { source: Some(source), remote: Some(remote) }) = flows.remove(&flow) else { return };
+        let Some(Flow {
+            source: Some(_),
+            remote: Some(_),
+        }) = flows.get(&flow)
+        else {
+            return;
+        };
+        let Some(Flow {
+            source: Some(source),
+            remote: Some(remote),
+        }) = flows.remove(&flow)
+        else {
+            return;
+        };
         drop(flows);
-        let relay = if source.is_ipv4() { &self.v4 } else { self.v6.as_ref().unwrap() };
+        let relay = if source.is_ipv4() {
+            &self.v4
+        } else {
+            self.v6.as_ref().unwrap()
+        };
         relay.join(source, remote);
     }
 
@@ -182,7 +215,11 @@ impl State {
 
     /// One remote client: says its number and logs what the app answers.
     fn client(&self, number: usize, asked: u16, actual: SocketAddr) {
-        let ip = if actual.ip().is_unspecified() { "127.0.0.1".parse().unwrap() } else { actual.ip() };
+        let ip = if actual.ip().is_unspecified() {
+            "127.0.0.1".parse().unwrap()
+        } else {
+            actual.ip()
+        };
         let family = if actual.is_ipv4() || actual.ip().is_unspecified() {
             rustix::net::AddressFamily::INET
         } else {

@@ -53,7 +53,12 @@ s.setblocking(True); s.sendto(b"0123456789", ("10.9.0.1", 53)); print(*s.recvfro
             "b'0123' ('10.9.0.1', 53)",
         ]
     );
-    assert_eq!(ran.events.matches("server: udp relay 10.9.0.1:53").count(), 1, "{}", ran.events);
+    assert_eq!(
+        ran.events.matches("server: udp relay 10.9.0.1:53").count(),
+        1,
+        "{}",
+        ran.events
+    );
 }
 
 #[test]
@@ -62,10 +67,17 @@ fn batches_and_a_reader_that_was_there_before() {
     for flags in [&[][..], &["-static"]] {
         let program = c("datagrams", stand.directory.path(), flags);
         let ran = stand.run(program, &[]);
-        assert_eq!(ran.lines(), ["sent 3", "10.9.0.1 10.9.0.2 10.9.0.1", "reader 10.9.0.1", "batch 2"], "{flags:?}");
+        assert_eq!(
+            ran.lines(),
+            ["sent 3", "10.9.0.1 10.9.0.2 10.9.0.1", "reader 10.9.0.1", "batch 2"],
+            "{flags:?}"
+        );
     }
     let program = go("datagrams", stand.directory.path());
-    assert_eq!(stand.run(program, &[]).lines(), ["10.9.0.1:53 hello", "10.9.0.2:53 hello"]);
+    assert_eq!(
+        stand.run(program, &[]).lines(),
+        ["10.9.0.1:53 hello", "10.9.0.2:53 hello"]
+    );
 }
 
 #[test]

@@ -69,7 +69,11 @@ print(); print(open("/etc/hostname").read() != "", os.listdir("/proc/self/task")
             "True True",
         ];
         assert_eq!(ran.lines(), expected, "{view} {}", ran.all());
-        assert!(ran.events.contains("it cannot be moved into /data"), "{view} {}", ran.events);
+        assert!(
+            ran.events.contains("it cannot be moved into /data"),
+            "{view} {}",
+            ran.events
+        );
     }
 }
 
@@ -77,12 +81,30 @@ print(); print(open("/etc/hostname").read() != "", os.listdir("/proc/self/task")
 fn static_programs_and_other_runtimes() {
     for (view, stand) in views() {
         let program = c("paths", stand.directory.path(), &["-static"]);
-        assert_eq!(stand.run(program, &["/data/config"]).lines(), ["openat from the pod", "open 13", "openat2 13", "statx 13", "gone 2"], "{view}");
+        assert_eq!(
+            stand.run(program, &["/data/config"]).lines(),
+            ["openat from the pod", "open 13", "openat2 13", "statx 13", "gone 2"],
+            "{view}"
+        );
         let program = go("paths", stand.directory.path());
-        assert_eq!(stand.run(program, &["/data"]).lines(), ["absolute config deep escape relative", "from the pod"], "{view}");
+        assert_eq!(
+            stand.run(program, &["/data"]).lines(),
+            ["absolute config deep escape relative", "from the pod"],
+            "{view}"
+        );
         let node = "const fs=require('fs');console.log(fs.readFileSync('/data/config','utf8').trim(),fs.readdirSync('/data').length,fs.existsSync('/data/x'))";
-        assert_eq!(stand.run("node", &["-e", node]).lines(), ["from the pod 5 false"], "{view}");
-        let ran = stand.run("dash", &["-c", "cat /data/config; ls /data/deep; head -c 4 </data/relative; test -e /data/no || echo no"]);
+        assert_eq!(
+            stand.run("node", &["-e", node]).lines(),
+            ["from the pod 5 false"],
+            "{view}"
+        );
+        let ran = stand.run(
+            "dash",
+            &[
+                "-c",
+                "cat /data/config; ls /data/deep; head -c 4 </data/relative; test -e /data/no || echo no",
+            ],
+        );
         assert_eq!(ran.lines(), ["from the pod", "er", "deepno"], "{view}");
     }
 }
@@ -93,6 +115,10 @@ fn exclusive_creation_under_a_timer_happens_exactly_once() {
     for (view, stand) in views() {
         let program = c("exclusive", stand.directory.path(), &[]);
         let local = stand.directory.path().join("local");
-        assert_eq!(stand.run(program, &[local.to_str().unwrap()]).lines(), ["created 2000, existed 0"], "{view}");
+        assert_eq!(
+            stand.run(program, &[local.to_str().unwrap()]).lines(),
+            ["created 2000, existed 0"],
+            "{view}"
+        );
     }
 }

@@ -8,7 +8,9 @@ use std::process::Stdio;
 use common::{Stand, c, go, until};
 
 fn stand(clients: usize) -> Stand {
-    Stand::new().option("--address", "10.244.0.7").option("--clients", clients.to_string())
+    Stand::new()
+        .option("--address", "10.244.0.7")
+        .option("--clients", clients.to_string())
 }
 
 /// A port that nobody has at the moment.
@@ -36,9 +38,22 @@ except TimeoutError: print("timed out")
         &[&port],
     );
     let client = "('203.0.113.9', 20000)";
-    assert_eq!(ran.lines(), ["True", &format!("{client} {client} True"), "True", "would block", "timed out"]);
+    assert_eq!(
+        ran.lines(),
+        [
+            "True",
+            &format!("{client} {client} True"),
+            "True",
+            "would block",
+            "timed out"
+        ]
+    );
     until("the client's answer", || ran.events.contains("server: client 0 got 0"));
-    assert!(ran.events.contains(&format!("server: listen {port} 127.0.0.1:{port}")), "{}", ran.events);
+    assert!(
+        ran.events.contains(&format!("server: listen {port} 127.0.0.1:{port}")),
+        "{}",
+        ran.events
+    );
 }
 
 #[test]
@@ -52,14 +67,24 @@ s.listen(+process.argv[1], "0.0.0.0");
     let ran = stand_in.run("node", &["-e", node, &free_port().to_string()]);
     assert_eq!(ran.status, 0, "{}", ran.all());
     for number in 0..20 {
-        assert!(ran.events.contains(&format!("client {number} got 203.0.113.9:{number}")), "{}", ran.all());
+        assert!(
+            ran.events
+                .contains(&format!("client {number} got 203.0.113.9:{number}")),
+            "{}",
+            ran.all()
+        );
     }
     let stand_in = stand(20);
     let program = go("serve", stand_in.directory.path());
     let ran = stand_in.run(program, &[&free_port().to_string()]);
     assert_eq!(ran.status, 0, "{}", ran.all());
     for number in 0..20 {
-        assert!(ran.events.contains(&format!("got 203.0.113.9:{} {number}", 20_000 + number)), "{}", ran.all());
+        assert!(
+            ran.events
+                .contains(&format!("got 203.0.113.9:{} {number}", 20_000 + number)),
+            "{}",
+            ran.all()
+        );
     }
 }
 
@@ -92,8 +117,16 @@ l.close(); import time
         &[&port.to_string()],
     );
     assert_eq!(ran.lines(), ["True", "b'me' True", "b'pod'", "98"]);
-    assert!(ran.events.contains(&format!("port {port} is taken or not allowed")), "{}", ran.events);
-    assert!(ran.events.contains(&format!("server: listen {port} 127.0.0.1:")), "{}", ran.events);
+    assert!(
+        ran.events.contains(&format!("port {port} is taken or not allowed")),
+        "{}",
+        ran.events
+    );
+    assert!(
+        ran.events.contains(&format!("server: listen {port} 127.0.0.1:")),
+        "{}",
+        ran.events
+    );
     assert!(!ran.events.contains("server: dial"), "{}", ran.events);
 }
 
@@ -104,9 +137,16 @@ fn a_closed_listener_is_said_at_once() {
     let script = stand.directory.path().join("guest.py");
     std::fs::write(&script, code).unwrap();
     let mut command = stand.command(common::python(), &[script.to_str().unwrap(), &free_port().to_string()]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let events = stand.events_path();
-    until("unlisten", || std::fs::read_to_string(&events).is_ok_and(|events| events.contains("server: unlisten")));
+    until("unlisten", || {
+        std::fs::read_to_string(&events).is_ok_and(|events| events.contains("server: unlisten"))
+    });
     drop(child.stdin.take());
     stand.finish(child);
 }

@@ -106,7 +106,10 @@ async def main():
     print(*await asyncio.gather(bad("10.9.0.2"), bad("10.9.0.3"), bad("10.9.0.4")))
 asyncio.run(main())
 "#;
-    assert_eq!(stand().option("--delay-ms", "50").python(asyncio, &[]).lines(), ["50", "111 110 113"]);
+    assert_eq!(
+        stand().option("--delay-ms", "50").python(asyncio, &[]).lines(),
+        ["50", "111 110 113"]
+    );
 
     let node = r#"
 const net = require("net");
@@ -132,7 +135,11 @@ fn static_and_dynamic_programs() {
     let ran = stand.run(program, &[]);
     let lines = ran.lines();
     assert_eq!(lines[0], "50 10.9.0.1:80");
-    assert!(lines[1].ends_with("connection refused") && lines[2].ends_with("connection timed out"), "{}", ran.all());
+    assert!(
+        lines[1].ends_with("connection refused") && lines[2].ends_with("connection timed out"),
+        "{}",
+        ran.all()
+    );
 }
 
 #[test]
@@ -141,7 +148,10 @@ fn a_signal_during_a_blocking_connect() {
     let program = c("alarm", stand.directory.path(), &[]);
     // Restarted by the kernel: connects in the end. Interrupted: EINTR, and the connection goes on by itself.
     assert_eq!(stand.run(&program, &["restart"]).lines(), ["connected"]);
-    assert_eq!(stand.run(&program, &["interrupt"]).lines(), ["interrupted", "connected"]);
+    assert_eq!(
+        stand.run(&program, &["interrupt"]).lines(),
+        ["interrupted", "connected"]
+    );
     // SO_SNDTIMEO: EINPROGRESS (115).
     assert_eq!(stand.run(&program, &["timeout"]).lines(), ["115"]);
 }
@@ -162,14 +172,20 @@ except OSError as e: print(e.errno)
     );
     assert_eq!(ran.lines(), ["True", "True", "111"]);
     // Only what nobody of the app listens on went to the pod.
-    let dials: Vec<&str> = ran.events.lines().filter(|line| line.starts_with("server: dial")).collect();
+    let dials: Vec<&str> = ran
+        .events
+        .lines()
+        .filter(|line| line.starts_with("server: dial"))
+        .collect();
     assert_eq!(dials, ["server: dial 127.0.0.1:9"]);
 }
 
 #[test]
 fn rules_by_name_ask_for_the_names() {
     let local = echo();
-    let stand = Stand::new().option("--local-name", "*.corp").option("--name", format!("{}=git.corp", local.ip()));
+    let stand = Stand::new()
+        .option("--local-name", "*.corp")
+        .option("--name", format!("{}=git.corp", local.ip()));
     let code = "import socket,sys; s=socket.create_connection(('127.0.0.1', int(sys.argv[1]))); s.sendall(b'x'); print(s.recv(1))";
     let ran = stand.python(code, &[&local.port().to_string()]);
     assert_eq!(ran.lines(), ["b'x'"]);
@@ -206,8 +222,14 @@ fn children_however_started() {
     let stand = stand();
     let code = "import socket; s=socket.create_connection(('10.9.0.1',80)); s.sendall(b'x'); print(s.recv(1))";
     let child = format!("exec {} -c \"{code}\"", python());
-    for shell in [format!("env -i {child}"), format!("setsid {child}"), format!("({child}) & wait")] {
-        let shell = shell.replace("env -i exec", "env -i").replace("setsid exec", "setsid -w");
+    for shell in [
+        format!("env -i {child}"),
+        format!("setsid {child}"),
+        format!("({child}) & wait"),
+    ] {
+        let shell = shell
+            .replace("env -i exec", "env -i")
+            .replace("setsid exec", "setsid -w");
         assert_eq!(stand.run("dash", &["-c", &shell]).lines(), ["b'x'"], "{shell}");
     }
     let spawned = r#"

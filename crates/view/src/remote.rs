@@ -86,13 +86,14 @@ pub(crate) fn checked(attributes: Attributes) -> Result<Attributes, Errno> {
 /// A symlink's target.
 pub(crate) async fn read_link(pod: &Pod, path: &Path) -> Result<Box<[u8]>, Errno> {
     match ask(pod, FileOperation::ReadLink(to_bytes(path))).await? {
-        FileAnswer::ReadLink(link)
-            if !link.0.is_empty() && link.0.len() < wire::message::MAX_PATH && !link.0.contains(&0) =>
-        {
-            Ok(link.0.into())
-        }
+        FileAnswer::ReadLink(link) if is_link(&link.0) => Ok(link.0.into()),
         _ => Err(Errno::IO),
     }
+}
+
+/// Whether a symlink can have this target.
+pub(crate) fn is_link(target: &[u8]) -> bool {
+    !target.is_empty() && target.len() < wire::message::MAX_PATH && !target.contains(&0)
 }
 
 /// Without `.` and `..`; the root is the end of every way up.

@@ -18,6 +18,8 @@ pub const WEB: &str = "10.77.0.10";
 pub const STOCK: &str = "10.77.0.20";
 /// Where the steady client comes from.
 pub const CLIENT: &str = "10.77.0.30";
+/// The name server, which knows no name: those of the playground are in its hosts file.
+pub const NAMES: &str = "10.77.0.53";
 /// Resolvable inside only.
 pub const STOCK_NAME: &str = "stock.shop.internal";
 /// The service's port.

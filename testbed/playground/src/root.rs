@@ -14,7 +14,6 @@ const FILES: &[(&str, &str)] = &[
     ("data/catalog/..2026_11_01/items.json", "[{\"sku\": 7, \"name\": \"lamp\"}, {\"sku\": 8, \"name\": \"chair\"}]\n"),
     ("etc/passwd", "root:x:0:0:root:/:/bin/false\n"),
     ("etc/nsswitch.conf", "hosts: files dns\n"),
-    // Nothing listens there: every name of the playground is in its hosts file.
     ("etc/resolv.conf", "nameserver 10.77.0.53\nsearch shop.internal\noptions timeout:1 attempts:1\n"),
 ];
 

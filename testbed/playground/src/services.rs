@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::{CLIENT, HOSTNAME, PORT, STOCK, STOCK_NAME, WEB};
+use crate::{CLIENT, HOSTNAME, NAMES, PORT, STOCK, STOCK_NAME, WEB};
 
 /// A program of a login shell's path may lie in /sbin, which an ordinary user's path leaves out.
 const PATH: &str = "PATH=$PATH:/usr/sbin:/sbin";
@@ -14,11 +14,12 @@ pub(crate) fn script(root: &Path) -> String {
          {PATH}\n\
          echo {HOSTNAME} > /proc/sys/kernel/hostname\n\
          ip link set lo up\n\
-         for address in {WEB} {STOCK} {CLIENT}; do ip address add $address/32 dev lo; done\n\
+         for address in {WEB} {STOCK} {CLIENT} {NAMES}; do ip address add $address/32 dev lo; done\n\
          mount -t proc proc {root}/proc\n\
          touch {root}/dev/null && mount --bind /dev/null {root}/dev/null\n\
          for volume in etc/shop data/catalog; do mount --bind {root}/$volume {root}/$volume; done\n\
          chroot=$(command -v chroot)\n\
+         env -i \"$chroot\" {root} /bin/shop names {NAMES}:53 &\n\
          env -i SERVICE=stock \"$chroot\" {root} /bin/shop stock {STOCK}:80 &\n\
          (\n\
          until env -i \"$chroot\" {root} /bin/shop client http://{WEB}:{PORT}/ --count 1 > {root}/tmp/first 2>&1; do sleep 0.05; done\n\

@@ -48,6 +48,7 @@ impl Spawned {
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .expect("unshare (util-linux) and root are needed");
         let mut line = String::new();
@@ -116,6 +117,9 @@ impl Spawned {
 
 impl Drop for Spawned {
     fn drop(&mut self) {
+        // By itself: changing its user has cleared the signal that its parent's end would send.
+        let pid = rustix::process::Pid::from_raw(self.pid.cast_signed()).expect("a pid");
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         let _ = self.parent.kill();
         let _ = self.parent.wait();
     }

@@ -44,13 +44,21 @@ impl Cluster {
     /// When there is no kubeconfig, no such context, or its credentials cannot be had. Nothing is connected yet.
     pub(crate) async fn open(options: &KubeOptions) -> Result<Self, TargetError> {
         let (config, context) = configuration(options).await?;
-        let namespace = options.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let namespace = options
+            .namespace
+            .clone()
+            .unwrap_or_else(|| config.default_namespace.clone());
         let namespace = crate::spec::object_name(&namespace)?;
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         // Credentials may come from an exec plugin, which kube runs in place.
         let made = tokio::task::spawn_blocking(move || client(&config)).await;
         let client = made.map_err(|error| kubeconfig(&error))??;
-        Ok(Self { client, namespace, context, server })
+        Ok(Self {
+            client,
+            namespace,
+            context,
+            server,
+        })
     }
 
     /// Waits for one request, at most [`REQUEST`], and turns its failure into what a person can use.
@@ -67,23 +75,25 @@ impl Cluster {
     }
 
     pub(crate) fn unreachable(&self, reason: String) -> TargetError {
-        TargetError::Unreachable { server: self.server.clone(), reason }
+        TargetError::Unreachable {
+            server: self.server.clone(),
+            reason,
+        }
     }
 
     pub(crate) fn explain(&self, ask: Ask<'_>, error: kube::Error) -> TargetError {
         match error {
-            kube::Error::Api(status) if status.code == 401 => {
-                TargetError::Unauthorized { message: said(&status) }
-            }
+            kube::Error::Api(status) if status.code == 401 => TargetError::Unauthorized { message: said(&status) },
             kube::Error::Api(status) if status.code == 403 && rbac(&status.message) => TargetError::Forbidden {
                 verb: ask.verb,
                 resource: ask.resource,
                 namespace: ask.namespace.to_owned(),
                 message: said(&status),
             },
-            kube::Error::Api(status) => {
-                TargetError::Api { what: format!("{} {}", ask.verb, ask.resource), message: said(&status) }
-            }
+            kube::Error::Api(status) => TargetError::Api {
+                what: format!("{} {}", ask.verb, ask.resource),
+                message: said(&status),
+            },
             kube::Error::Auth(error) => TargetError::Unauthorized { message: chain(&error) },
             kube::Error::Service(error) => match error.downcast::<kube::Error>() {
                 Ok(error) => self.explain(ask, *error),
@@ -97,9 +107,10 @@ impl Cluster {
                 what: format!("{} {} over WebSocket", ask.verb, ask.resource),
                 message: chain(&error),
             },
-            other => {
-                TargetError::Api { what: format!("{} {}", ask.verb, ask.resource), message: chain(&other) }
-            }
+            other => TargetError::Api {
+                what: format!("{} {}", ask.verb, ask.resource),
+                message: chain(&other),
+            },
         }
     }
 }
@@ -110,7 +121,11 @@ pub(crate) fn rbac(message: &str) -> bool {
 }
 
 pub(crate) fn said(status: &kube::core::Status) -> String {
-    if status.message.is_empty() { format!("{} ({})", status.reason, status.code) } else { status.message.clone() }
+    if status.message.is_empty() {
+        format!("{} ({})", status.reason, status.code)
+    } else {
+        status.message.clone()
+    }
 }
 
 /// An error and its causes, without those that repeat what was said.
@@ -156,26 +171,49 @@ async fn configuration(options: &KubeOptions) -> Result<(Config, Option<String>)
         && !known.contains(name)
     {
         let near = crate::near::nearest(name, known.iter().map(String::as_str));
-        return Err(TargetError::NoContext { name: name.clone(), known, near });
+        return Err(TargetError::NoContext {
+            name: name.clone(),
+            known,
+            near,
+        });
     }
     let own_proxy = context.as_deref().and_then(|context| cluster_proxy(&file, context));
-    let chosen = KubeConfigOptions { context: context.clone(), cluster: None, user: None };
+    let chosen = KubeConfigOptions {
+        context: context.clone(),
+        cluster: None,
+        user: None,
+    };
     let mut config = match Config::from_custom_kubeconfig(file, &chosen).await {
         Ok(config) => config,
         Err(KubeconfigError::CurrentContextNotSet) => {
-            let reason = format!("it has no current context; choose one with --context: {}", known.join(", "));
+            let reason = format!(
+                "it has no current context; choose one with --context: {}",
+                known.join(", ")
+            );
             return Err(TargetError::Kubeconfig { reason });
         }
         Err(error) => return Err(kubeconfig(&error)),
     };
-    config.proxy_url = own_proxy.map(|url| url.parse().map_err(|error| kubeconfig(&error))).transpose()?;
+    config.proxy_url = own_proxy
+        .map(|url| url.parse().map_err(|error| kubeconfig(&error)))
+        .transpose()?;
     Ok((config, context))
 }
 
 /// The `proxy-url` of the context's cluster.
 fn cluster_proxy(file: &Kubeconfig, context: &str) -> Option<String> {
-    let context = file.contexts.iter().find(|named| named.name == context)?.context.as_ref()?;
-    let cluster = file.clusters.iter().find(|named| named.name == context.cluster)?.cluster.as_ref()?;
+    let context = file
+        .contexts
+        .iter()
+        .find(|named| named.name == context)?
+        .context
+        .as_ref()?;
+    let cluster = file
+        .clusters
+        .iter()
+        .find(|named| named.name == context.cluster)?
+        .cluster
+        .as_ref()?;
     cluster.proxy_url.clone().filter(|url| !url.is_empty())
 }
 
@@ -208,7 +246,10 @@ fn client(config: &Config) -> Result<Client, TargetError> {
 
     let (proxy, auth) = match config.proxy_url.clone() {
         Some(url) => {
-            let through = Matcher::builder().all(url.to_string()).build().intercept(&config.cluster_url);
+            let through = Matcher::builder()
+                .all(url.to_string())
+                .build()
+                .intercept(&config.cluster_url);
             (Some(url), through.and_then(|through| through.basic_auth().cloned()))
         }
         None if loopback(config.cluster_url.host()) => (None, None),
@@ -221,12 +262,16 @@ fn client(config: &Config) -> Result<Client, TargetError> {
         None => stack!(config, tcp),
         Some((Some("http"), proxy)) => stack!(config, authorized(Tunnel::new(proxy, tcp), auth)),
         Some((Some("https"), proxy)) => {
-            let tls = config.rustls_https_connector_with_connector(tcp).map_err(|error| kubeconfig(&error))?;
+            let tls = config
+                .rustls_https_connector_with_connector(tcp)
+                .map_err(|error| kubeconfig(&error))?;
             stack!(config, authorized(Tunnel::new(proxy, tls), auth))
         }
         Some((Some("socks5" | "socks5h"), proxy)) => stack!(config, SocksV5::new(proxy, tcp)),
         Some((_, proxy)) => {
-            return Err(TargetError::Kubeconfig { reason: format!("a proxy of this kind is not supported: {proxy}") });
+            return Err(TargetError::Kubeconfig {
+                reason: format!("a proxy of this kind is not supported: {proxy}"),
+            });
         }
     };
     made.map_err(|error| match error {
@@ -245,9 +290,11 @@ fn authorized<C>(tunnel: Tunnel<C>, auth: Option<HeaderValue>) -> Tunnel<C> {
 /// As Go's clients do, whatever the environment says.
 fn loopback(host: Option<&str>) -> bool {
     let host = host.unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+    host == "localhost"
+        || host
+            .parse()
+            .is_ok_and(|address: std::net::IpAddr| address.is_loopback())
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -263,9 +310,13 @@ mod tests {
 
     #[test]
     fn loopback_needs_no_proxy() {
-        for (host, expected) in
-            [("127.0.0.1", true), ("[::1]", true), ("localhost", true), ("10.0.0.1", false), ("api.example", false)]
-        {
+        for (host, expected) in [
+            ("127.0.0.1", true),
+            ("[::1]", true),
+            ("localhost", true),
+            ("10.0.0.1", false),
+            ("api.example", false),
+        ] {
             assert_eq!(loopback(Some(host)), expected, "{host}");
         }
     }

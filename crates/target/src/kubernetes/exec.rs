@@ -45,15 +45,28 @@ pub(crate) struct ExecStream<W> {
 pub(crate) type PodExec = ExecStream<Box<dyn Socket>>;
 
 /// What a WebSocket is to this module.
-pub(crate) trait Socket: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Send + Unpin {}
+pub(crate) trait Socket:
+    Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Send + Unpin
+{
+}
 
 impl<S> Socket for S where S: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Send + Unpin {}
 
 impl Cluster {
     /// Starts a command in a container of a pod. An answer does not mean that it runs: the API server may first say yes and
     /// then send the kubelet's refusal as the command's failure.
-    pub(crate) async fn exec(&self, pod: &str, container: &str, command: &[&str], stdin: bool) -> kube::Result<PodExec> {
-        let parameters = AttachParams::default().container(container).stdin(stdin).stdout(true).stderr(true);
+    pub(crate) async fn exec(
+        &self,
+        pod: &str,
+        container: &str,
+        command: &[&str],
+        stdin: bool,
+    ) -> kube::Result<PodExec> {
+        let parameters = AttachParams::default()
+            .container(container)
+            .stdin(stdin)
+            .stdout(true)
+            .stderr(true);
         let path = Pod::url_path(&(), Some(&self.namespace));
         let request = kube::core::Request::new(path).exec(pod, command.iter().copied(), &parameters);
         let mut request = request.map_err(kube::Error::BuildRequest)?;
@@ -91,7 +104,14 @@ fn text(failure: &ExecFailure) -> String {
 
 impl<W> ExecStream<W> {
     pub(crate) fn new(socket: W, half_close: bool) -> Self {
-        Self { socket, half_close, stdout: Bytes::new(), stderr: Vec::new(), end: End::Running, closing: false }
+        Self {
+            socket,
+            half_close,
+            stdout: Bytes::new(),
+            stderr: Vec::new(),
+            end: End::Running,
+            closing: false,
+        }
     }
 
     fn take_message(&mut self, mut message: Bytes) {
@@ -119,7 +139,11 @@ impl<W> ExecStream<W> {
             Ok(status) => status,
             Err(error) => {
                 let message = format!("the API server's status of the command cannot be read: {error}");
-                return End::Failed(Some(ExecFailure { code: None, message, stderr }));
+                return End::Failed(Some(ExecFailure {
+                    code: None,
+                    message,
+                    stderr,
+                }));
             }
         };
         if status.status.as_deref() == Some("Success") {
@@ -130,7 +154,10 @@ impl<W> ExecStream<W> {
             .iter()
             .find(|cause| cause.reason.as_deref() == Some("ExitCode"))
             .and_then(|cause| cause.message.as_deref()?.parse().ok());
-        let message = status.message.or(status.reason).unwrap_or_else(|| "the command failed".to_owned());
+        let message = status
+            .message
+            .or(status.reason)
+            .unwrap_or_else(|| "the command failed".to_owned());
         End::Failed(Some(ExecFailure { code, message, stderr }))
     }
 }
@@ -184,7 +211,9 @@ where
         let mut message = Vec::with_capacity(length + 1);
         message.push(STDIN);
         message.extend_from_slice(&bytes[..length]);
-        Pin::new(&mut self.socket).start_send(Message::Binary(message.into())).map_err(into_io)?;
+        Pin::new(&mut self.socket)
+            .start_send(Message::Binary(message.into()))
+            .map_err(into_io)?;
         Poll::Ready(Ok(length))
     }
 
@@ -242,7 +271,10 @@ mod tests {
 
     use super::*;
 
-    async fn pair() -> (ExecStream<WebSocketStream<tokio::io::DuplexStream>>, WebSocketStream<tokio::io::DuplexStream>) {
+    async fn pair() -> (
+        ExecStream<WebSocketStream<tokio::io::DuplexStream>>,
+        WebSocketStream<tokio::io::DuplexStream>,
+    ) {
         let (near, far) = tokio::io::duplex(16 << 10);
         let near = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
         let far = WebSocketStream::from_raw_socket(far, Role::Server, None).await;
@@ -259,7 +291,12 @@ mod tests {
     async fn output_in_pieces_then_success() {
         let (mut near, mut far) = pair().await;
         tokio::spawn(async move {
-            for message in [frame(STDOUT, b""), frame(STDERR, b"noise"), frame(STDOUT, b"hel"), frame(STDOUT, b"lo")] {
+            for message in [
+                frame(STDOUT, b""),
+                frame(STDERR, b"noise"),
+                frame(STDOUT, b"hel"),
+                frame(STDOUT, b"lo"),
+            ] {
                 far.send(message).await.expect("sent");
             }
             far.send(frame(STATUS, br#"{"status":"Success"}"#)).await.expect("sent");
@@ -321,5 +358,22 @@ mod tests {
         let (mut near, mut far) = pair().await;
         far.send(frame(STATUS, b"{")).await.expect("sent");
         assert!(near.read_u8().await.is_err());
+    }
+
+    #[test]
+    fn any_bytes_are_taken() {
+        let mut state = 1u64;
+        for length in 0..600 {
+            let next = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                // Small numbers are channels.
+                let byte = state.to_le_bytes()[7];
+                if byte > 200 { byte & 3 } else { byte }
+            };
+            let data: Vec<u8> = std::iter::repeat_with(next).take(length).collect();
+            fuzz(&data);
+        }
+        fuzz(b"\x03\x03{}");
+        fuzz(br#"#?{"status":1,"details":{"causes":[{}]}}"#);
     }
 }

@@ -32,7 +32,11 @@ impl Cluster {
     }
 
     pub(crate) fn asking(&self, verb: &'static str, resource: &'static str) -> Ask<'_> {
-        Ask { verb, resource, namespace: &self.namespace }
+        Ask {
+            verb,
+            resource,
+            namespace: &self.namespace,
+        }
     }
 
     /// # Errors
@@ -65,8 +69,12 @@ impl Cluster {
         let all = ListParams::default().limit(500);
         // Both only help: where they are not permitted, the message is shorter.
         let (known, elsewhere) = tokio::join!(here.list_metadata(&all), everywhere.list_metadata(&same_name));
-        let known: Vec<String> = known.map(|list| list.iter().map(|object| object.name_any()).collect()).unwrap_or_default();
-        let elsewhere = elsewhere.map(|list| list.iter().filter_map(ResourceExt::namespace).collect()).unwrap_or_default();
+        let known: Vec<String> = known
+            .map(|list| list.iter().map(|object| object.name_any()).collect())
+            .unwrap_or_default();
+        let elsewhere = elsewhere
+            .map(|list| list.iter().filter_map(ResourceExt::namespace).collect())
+            .unwrap_or_default();
         TargetError::NotFound {
             kind,
             name: name.to_owned(),
@@ -87,7 +95,9 @@ impl Cluster {
                 let replicas = it.spec.as_ref().and_then(|spec| spec.replicas);
                 let revision = it.annotations().get(REVISION).cloned();
                 let selector = it.spec.map(|spec| spec.selector).unwrap_or_default();
-                return self.pod_of_deployment(name, &selector, replicas, revision.as_deref()).await;
+                return self
+                    .pod_of_deployment(name, &selector, replicas, revision.as_deref())
+                    .await;
             }
             WorkloadKind::StatefulSet => {
                 let it: StatefulSet = self.get("statefulsets", "statefulset", name).await?;
@@ -122,13 +132,18 @@ impl Cluster {
         // Without the right to read ReplicaSets, all of the Deployment's pods count.
         let current = sets.ok().and_then(|sets| {
             let current = |set: &&ReplicaSet| {
-                set.owner_references().iter().any(|owner| owner.kind == "Deployment" && owner.name == name)
+                set.owner_references()
+                    .iter()
+                    .any(|owner| owner.kind == "Deployment" && owner.name == name)
                     && set.annotations().get(REVISION).map(String::as_str) == revision
             };
             sets.iter().find(current).map(ResourceExt::name_any)
         });
         let of_current = |pod: &Pod| match &current {
-            Some(set) => pod.owner_references().iter().any(|owner| owner.kind == "ReplicaSet" && owner.name == *set),
+            Some(set) => pod
+                .owner_references()
+                .iter()
+                .any(|owner| owner.kind == "ReplicaSet" && owner.name == *set),
             None => true,
         };
         let pods = pods.into_iter().filter(of_current).collect();
@@ -151,16 +166,28 @@ impl Cluster {
             None => "it has no pods (quota, admission and the scheduler can be why)".to_owned(),
             Some(pod) => format!("{}: {}", pod.name_any(), not_ready(pod)),
         };
-        Err(TargetError::NoReadyPod { namespace: self.namespace.clone(), workload: workload.to_owned(), reason })
+        Err(TargetError::NoReadyPod {
+            namespace: self.namespace.clone(),
+            workload: workload.to_owned(),
+            reason,
+        })
     }
 }
 
 fn not_ready(pod: &Pod) -> String {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_deref())
+        .unwrap_or_default();
     let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
     let message = ready.and_then(|ready| ready.message.as_deref()).unwrap_or_default();
     let running = pod::why_not_running(pod);
-    if message.is_empty() { running } else { format!("{running}; {message}") }
+    if message.is_empty() {
+        running
+    } else {
+        format!("{running}; {message}")
+    }
 }
 
 /// A selector in the form of a query (labels.Parse in k8s.io/apimachinery).
@@ -198,6 +225,9 @@ mod tests {
             ],
         }))
         .expect("a selector");
-        assert_eq!(labels(&selector), "app=web,tier=front,zone in (a,b),!old,new,env notin (dev)");
+        assert_eq!(
+            labels(&selector),
+            "app=web,tier=front,zone in (a,b),!old,new,env notin (dev)"
+        );
     }
 }

@@ -68,11 +68,22 @@ pub async fn list(options: &KubeOptions) -> Result<Listing, TargetError> {
         Ok(listed) => targets.extend(listed),
         Err(error) => missing.push((kind.resource(), error.to_string())),
     };
-    take(WorkloadKind::Deployment, deployments.map(|list| each(&list, deployment)));
-    take(WorkloadKind::StatefulSet, stateful.map(|list| each(&list, stateful_set)));
+    take(
+        WorkloadKind::Deployment,
+        deployments.map(|list| each(&list, deployment)),
+    );
+    take(
+        WorkloadKind::StatefulSet,
+        stateful.map(|list| each(&list, stateful_set)),
+    );
     take(WorkloadKind::DaemonSet, daemons.map(|list| each(&list, daemon_set)));
     targets.extend(each(&pods, one_pod));
-    Ok(Listing { context: cluster.context.clone(), namespace, targets, missing })
+    Ok(Listing {
+        context: cluster.context.clone(),
+        namespace,
+        targets,
+        missing,
+    })
 }
 
 fn each<K: Clone>(list: &ObjectList<K>, one: impl Fn(&K) -> Listed) -> Vec<Listed> {
@@ -83,14 +94,26 @@ fn deployment(it: &Deployment) -> Listed {
     let ready = it.status.as_ref().and_then(|status| status.ready_replicas);
     let spec = it.spec.as_ref();
     let wanted = spec.and_then(|spec| spec.replicas);
-    workload(WorkloadKind::Deployment, &it.name_any(), ready, wanted, spec.map(|spec| &spec.template))
+    workload(
+        WorkloadKind::Deployment,
+        &it.name_any(),
+        ready,
+        wanted,
+        spec.map(|spec| &spec.template),
+    )
 }
 
 fn stateful_set(it: &StatefulSet) -> Listed {
     let ready = it.status.as_ref().and_then(|status| status.ready_replicas);
     let spec = it.spec.as_ref();
     let wanted = spec.and_then(|spec| spec.replicas);
-    workload(WorkloadKind::StatefulSet, &it.name_any(), ready, wanted, spec.map(|spec| &spec.template))
+    workload(
+        WorkloadKind::StatefulSet,
+        &it.name_any(),
+        ready,
+        wanted,
+        spec.map(|spec| &spec.template),
+    )
 }
 
 fn daemon_set(it: &DaemonSet) -> Listed {
@@ -98,7 +121,13 @@ fn daemon_set(it: &DaemonSet) -> Listed {
     let ready = status.map(|status| status.number_ready);
     let wanted = status.map(|status| status.desired_number_scheduled);
     let template = it.spec.as_ref().map(|spec| &spec.template);
-    workload(WorkloadKind::DaemonSet, &it.name_any(), ready, wanted.or(Some(0)), template)
+    workload(
+        WorkloadKind::DaemonSet,
+        &it.name_any(),
+        ready,
+        wanted.or(Some(0)),
+        template,
+    )
 }
 
 fn workload(
@@ -136,12 +165,19 @@ fn one_pod(it: &Pod) -> Listed {
         Ok(()) if ready => "Running".to_owned(),
         Ok(()) => pod::why_not_running(it),
     };
-    Listed { target: format!("pod/{}", it.name_any()), ready: (u32::from(ready), 1), containers: containers(it), state }
+    Listed {
+        target: format!("pod/{}", it.name_any()),
+        ready: (u32::from(ready), 1),
+        containers: containers(it),
+        state,
+    }
 }
 
 /// The default container first, then the others as they stand in the spec.
 fn containers(pod: &Pod) -> Vec<ListedContainer> {
-    let default = pod::choose(pod, None).map(|container| container.name.clone()).unwrap_or_default();
+    let default = pod::choose(pod, None)
+        .map(|container| container.name.clone())
+        .unwrap_or_default();
     let mut all: Vec<ListedContainer> = pod::containers(pod)
         .iter()
         .map(|container| ListedContainer {

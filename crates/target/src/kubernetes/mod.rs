@@ -2,6 +2,7 @@
 
 mod client;
 pub(crate) mod deliver;
+mod enter;
 pub(crate) mod exec;
 mod find;
 pub(crate) mod list;

@@ -70,7 +70,10 @@ pub(crate) fn namespace(pod: &Pod) -> &str {
 }
 
 pub(crate) fn node(pod: &Pod) -> &str {
-    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default()
+    pod.spec
+        .as_ref()
+        .and_then(|spec| spec.node_name.as_deref())
+        .unwrap_or_default()
 }
 
 pub(crate) fn host_network(pod: &Pod) -> bool {
@@ -78,7 +81,10 @@ pub(crate) fn host_network(pod: &Pod) -> bool {
 }
 
 pub(crate) fn containers(pod: &Pod) -> &[Container] {
-    pod.spec.as_ref().map(|spec: &PodSpec| spec.containers.as_slice()).unwrap_or_default()
+    pod.spec
+        .as_ref()
+        .map(|spec: &PodSpec| spec.containers.as_slice())
+        .unwrap_or_default()
 }
 
 pub(crate) fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
@@ -128,7 +134,12 @@ fn is_sidecar(container: &Container) -> bool {
 /// # Errors
 /// [`TargetError::Unsupported`] with the reason.
 pub(crate) fn check_supported(pod: &Pod) -> Result<(), TargetError> {
-    let refuse = |reason: String| Err(TargetError::Unsupported { pod: name(pod).to_owned(), reason });
+    let refuse = |reason: String| {
+        Err(TargetError::Unsupported {
+            pod: name(pod).to_owned(),
+            reason,
+        })
+    };
     if annotation(pod, MIRROR).is_some() {
         return refuse(
             "it is a static pod: the kubelet runs it from a file, and the API server cannot add a container".to_owned(),
@@ -139,7 +150,9 @@ pub(crate) fn check_supported(pod: &Pod) -> Result<(), TargetError> {
     if let Some(os) = os.filter(|os| *os != "linux") {
         return refuse(format!("it runs on {os}; the agent is for Linux"));
     }
-    let selected = spec.and_then(|spec| spec.node_selector.as_ref()).and_then(|labels| labels.get(ARCHITECTURE));
+    let selected = spec
+        .and_then(|spec| spec.node_selector.as_ref())
+        .and_then(|labels| labels.get(ARCHITECTURE));
     if let Some(architecture) = selected {
         check_architecture(pod, architecture)?;
     }
@@ -153,7 +166,10 @@ pub(crate) fn check_architecture(pod: &Pod, architecture: &str) -> Result<(), Ta
         return Ok(());
     }
     let reason = format!("its node is {architecture}; the agent is built for amd64 only");
-    Err(TargetError::Unsupported { pod: name(pod).to_owned(), reason })
+    Err(TargetError::Unsupported {
+        pod: name(pod).to_owned(),
+        reason,
+    })
 }
 
 /// The container as it runs now.
@@ -162,12 +178,20 @@ pub(crate) fn check_architecture(pod: &Pod, architecture: &str) -> Result<(), Ta
 /// [`TargetError::NotRunning`] with the pod's own reason.
 pub(crate) fn check_running(pod: &Pod, container: &str) -> Result<Running, TargetError> {
     let refuse = |reason: String| {
-        Err(TargetError::NotRunning { namespace: namespace(pod).to_owned(), pod: name(pod).to_owned(), reason })
+        Err(TargetError::NotRunning {
+            namespace: namespace(pod).to_owned(),
+            pod: name(pod).to_owned(),
+            reason,
+        })
     };
     if pod.metadata.deletion_timestamp.is_some() {
         return refuse("it is being deleted".to_owned());
     }
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Unknown");
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .unwrap_or("Unknown");
     let status = statuses(pod).iter().find(|status| status.name == container);
     let state = status.and_then(|status| status.state.as_ref());
     match (phase, status, state.and_then(|state| state.running.as_ref())) {
@@ -189,18 +213,26 @@ pub(crate) fn check_running(pod: &Pod, container: &str) -> Result<Running, Targe
 }
 
 fn statuses(pod: &Pod) -> &[ContainerStatus] {
-    pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default()
+    pod.status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_deref())
+        .unwrap_or_default()
 }
 
 /// The pod's phase and everything that stands in its way, in the words of scheduler and kubelet.
 pub(crate) fn why_not_running(pod: &Pod) -> String {
-    let Some(status) = &pod.status else { return "it has no status yet".to_owned() };
+    let Some(status) = &pod.status else {
+        return "it has no status yet".to_owned();
+    };
     let mut reasons = vec![format!("phase {}", status.phase.as_deref().unwrap_or("Unknown"))];
     reasons.extend([&status.reason, &status.message].into_iter().flatten().cloned());
     for condition in status.conditions.iter().flatten() {
         if condition.type_ == "PodScheduled" && condition.status == "False" {
             let reason = condition.reason.as_deref().unwrap_or("not scheduled");
-            reasons.push(format!("{reason}: {}", condition.message.as_deref().unwrap_or_default()));
+            reasons.push(format!(
+                "{reason}: {}",
+                condition.message.as_deref().unwrap_or_default()
+            ));
         }
     }
     let initial = status.init_container_statuses.iter().flatten();
@@ -232,15 +264,27 @@ pub(crate) fn describe_state(state: &ContainerState) -> Option<String> {
         return None;
     }
     let how = ended.signal.filter(|signal| *signal != 0);
-    let how = how.map_or_else(|| format!("exit code {}", ended.exit_code), |signal| format!("signal {signal}"));
-    Some(format!("{}, {how}", with(ended.reason.as_deref().or(Some("ended")), ended.message.as_deref())))
+    let how = how.map_or_else(
+        || format!("exit code {}", ended.exit_code),
+        |signal| format!("signal {signal}"),
+    );
+    Some(format!(
+        "{}, {how}",
+        with(ended.reason.as_deref().or(Some("ended")), ended.message.as_deref())
+    ))
 }
 
 /// Whether the pod's `Ready` condition holds.
 pub(crate) fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_deref())
+        .unwrap_or_default();
     pod.metadata.deletion_timestamp.is_none()
-        && conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        && conditions
+            .iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 #[cfg(test)]

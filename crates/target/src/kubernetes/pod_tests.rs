@@ -6,7 +6,7 @@ fn pod(value: Value) -> Pod {
     serde_json::from_value(value).expect("a pod")
 }
 
-fn with_containers(containers: Value, annotations: Value) -> Pod {
+fn with_containers(containers: &Value, annotations: &Value) -> Pod {
     pod(json!({"metadata": {"name": "web", "annotations": annotations}, "spec": {"containers": containers}}))
 }
 
@@ -33,7 +33,7 @@ fn which_container_is_meant() {
         (json!([istio, app]), default("istio-proxy"), None, "istio-proxy"),
     ];
     for (containers, annotations, wanted, expected) in cases {
-        let pod = with_containers(containers.clone(), annotations.clone());
+        let pod = with_containers(&containers, &annotations);
         let chosen = choose(&pod, wanted).unwrap_or_else(|error| panic!("{containers}: {error}"));
         assert_eq!(chosen.name, expected, "{containers} {annotations} {wanted:?}");
     }
@@ -41,9 +41,12 @@ fn which_container_is_meant() {
 
 #[test]
 fn a_container_that_is_not_there() {
-    let pod = with_containers(json!([{"name": "checkout"}, {"name": "cache"}]), json!({}));
+    let pod = with_containers(&json!([{"name": "checkout"}, {"name": "cache"}]), &json!({}));
     let error = choose(&pod, Some("chekout")).expect_err("there is none");
-    assert_eq!(error.to_string(), "pod `web` has no container `chekout`; it has checkout, cache");
+    assert_eq!(
+        error.to_string(),
+        "pod `web` has no container `chekout`; it has checkout, cache"
+    );
     assert_eq!(error.hints(), ["did you mean checkout?"]);
 }
 
@@ -83,10 +86,14 @@ fn why_it_does_not_run() {
                 {"name": "wait", "state": {"waiting": {"reason": "CreateContainerConfigError", "message": "secret \"db\" not found"}}}]}),
             "phase Pending; container `wait`: CreateContainerConfigError: secret \"db\" not found",
         ),
-        (json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"}), "phase Failed; Evicted; low on memory"),
+        (
+            json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"}),
+            "phase Failed; Evicted; low on memory",
+        ),
     ];
     for (status, expected) in cases {
-        let mut value = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"containers": [{"name": "app"}]}});
+        let mut value =
+            json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"containers": [{"name": "app"}]}});
         value["status"] = status;
         // The fields that the API requires and that say nothing here.
         for list in ["containerStatuses", "initContainerStatuses"] {
@@ -109,7 +116,14 @@ fn a_running_container() {
         "status": {"phase": "Running", "containerStatuses": [{"name": "app", "image": "docker.io/library/shop:1", "imageID": "",
             "ready": true, "restartCount": 0, "containerID": "containerd://0123abcd", "state": {"running": {}}}]}});
     let running = check_running(&pod(value.clone()), "app").expect("it runs");
-    assert_eq!(running, Running { container: "app".into(), id: "0123abcd".into(), image: "shop:1".into() });
+    assert_eq!(
+        running,
+        Running {
+            container: "app".into(),
+            id: "0123abcd".into(),
+            image: "shop:1".into()
+        }
+    );
     value["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     let error = check_running(&pod(value), "app").expect_err("it goes");
     assert!(error.to_string().contains("being deleted"), "{error}");
@@ -118,10 +132,22 @@ fn a_running_container() {
 #[test]
 fn what_cannot_be_a_target() {
     let cases = [
-        (json!({"annotations": {"kubernetes.io/config.mirror": "x"}}), json!({}), Some("static pod")),
+        (
+            json!({"annotations": {"kubernetes.io/config.mirror": "x"}}),
+            json!({}),
+            Some("static pod"),
+        ),
         (json!({}), json!({"os": {"name": "windows"}}), Some("runs on windows")),
-        (json!({}), json!({"nodeSelector": {"kubernetes.io/arch": "arm64"}}), Some("its node is arm64")),
-        (json!({}), json!({"nodeSelector": {"kubernetes.io/arch": "amd64"}, "os": {"name": "linux"}}), None),
+        (
+            json!({}),
+            json!({"nodeSelector": {"kubernetes.io/arch": "arm64"}}),
+            Some("its node is arm64"),
+        ),
+        (
+            json!({}),
+            json!({"nodeSelector": {"kubernetes.io/arch": "amd64"}, "os": {"name": "linux"}}),
+            None,
+        ),
         (json!({}), json!({}), None),
     ];
     for (metadata, mut spec, expected) in cases {

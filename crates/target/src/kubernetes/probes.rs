@@ -34,10 +34,18 @@ pub enum ProbeKind {
 /// All HTTP, TCP and gRPC probes of a pod: readiness, liveness and startup, of containers and native sidecars. Exec probes
 /// are not seen on the network.
 pub(crate) fn of(pod: &Pod) -> Vec<PodProbe> {
-    let initial = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
+    let initial = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.init_containers.as_deref())
+        .unwrap_or_default();
     let mut found: Vec<PodProbe> = Vec::new();
     for container in pod::containers(pod).iter().chain(initial) {
-        for probe in [&container.readiness_probe, &container.liveness_probe, &container.startup_probe] {
+        for probe in [
+            &container.readiness_probe,
+            &container.liveness_probe,
+            &container.startup_probe,
+        ] {
             if let Some(probe) = probe.as_ref().and_then(|probe| one(container, probe))
                 && !found.contains(&probe)
             {
@@ -50,21 +58,44 @@ pub(crate) fn of(pod: &Pod) -> Vec<PodProbe> {
 
 fn one(container: &Container, probe: &Probe) -> Option<PodProbe> {
     let (port, kind) = if let Some(http) = &probe.http_get {
-        let path = http.path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned());
-        let path = if path.starts_with('/') { path } else { format!("/{path}") };
+        let path = http
+            .path
+            .clone()
+            .filter(|path| !path.is_empty())
+            .unwrap_or_else(|| "/".to_owned());
+        let path = if path.starts_with('/') {
+            path
+        } else {
+            format!("/{path}")
+        };
         let headers = http.http_headers.iter().flatten();
-        let headers = headers.map(|header| (header.name.clone(), header.value.clone())).collect();
+        let headers = headers
+            .map(|header| (header.name.clone(), header.value.clone()))
+            .collect();
         let https = http.scheme.as_deref() == Some("HTTPS");
         (number(container, &http.port)?, ProbeKind::Http { path, https, headers })
     } else if let Some(tcp) = &probe.tcp_socket {
         (number(container, &tcp.port)?, ProbeKind::Tcp)
     } else if let Some(grpc) = &probe.grpc {
-        (u16::try_from(grpc.port).ok()?, ProbeKind::Grpc { service: grpc.service.clone().unwrap_or_default() })
+        (
+            u16::try_from(grpc.port).ok()?,
+            ProbeKind::Grpc {
+                service: grpc.service.clone().unwrap_or_default(),
+            },
+        )
     } else {
         return None;
     };
-    let period = probe.period_seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(10);
-    Some(PodProbe { container: container.name.clone(), port, kind, period: Duration::from_secs(period) })
+    let period = probe
+        .period_seconds
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .unwrap_or(10);
+    Some(PodProbe {
+        container: container.name.clone(),
+        port,
+        kind,
+        period: Duration::from_secs(period),
+    })
 }
 
 /// A port by number or by the container's own name for it.
@@ -72,7 +103,11 @@ fn number(container: &Container, port: &IntOrString) -> Option<u16> {
     match port {
         IntOrString::Int(port) => u16::try_from(*port).ok(),
         IntOrString::String(name) => {
-            let named = container.ports.iter().flatten().find(|port| port.name.as_deref() == Some(name));
+            let named = container
+                .ports
+                .iter()
+                .flatten()
+                .find(|port| port.name.as_deref() == Some(name));
             named.map_or_else(|| name.parse().ok(), |port| u16::try_from(port.container_port).ok())
         }
     }
@@ -88,16 +123,16 @@ mod tests {
     #[test]
     fn all_probes_of_all_containers() {
         let pod: Pod = serde_json::from_value(json!({"spec": {
-            "initContainers": [{"name": "proxy", "readinessProbe": {"tcpSocket": {"port": 15021}}}],
-            "containers": [
-                {"name": "app", "ports": [{"name": "web", "containerPort": 8080}],
-                 "readinessProbe": {"periodSeconds": 2, "httpGet": {"path": "ready?full=1", "port": "web",
-                    "httpHeaders": [{"name": "X-Probe", "value": "yes"}]}},
-                 "livenessProbe": {"exec": {"command": ["true"]}},
-                 "startupProbe": {"httpGet": {"port": 8443, "scheme": "HTTPS"}}},
-                {"name": "side", "livenessProbe": {"grpc": {"port": 9000}},
-                 "readinessProbe": {"tcpSocket": {"port": "nowhere"}}},
-            ]}}))
+        "initContainers": [{"name": "proxy", "readinessProbe": {"tcpSocket": {"port": 15021}}}],
+        "containers": [
+            {"name": "app", "ports": [{"name": "web", "containerPort": 8080}],
+             "readinessProbe": {"periodSeconds": 2, "httpGet": {"path": "ready?full=1", "port": "web",
+                "httpHeaders": [{"name": "X-Probe", "value": "yes"}]}},
+             "livenessProbe": {"exec": {"command": ["true"]}},
+             "startupProbe": {"httpGet": {"port": 8443, "scheme": "HTTPS"}}},
+            {"name": "side", "livenessProbe": {"grpc": {"port": 9000}},
+             "readinessProbe": {"tcpSocket": {"port": "nowhere"}}},
+        ]}}))
         .expect("a pod");
         insta::assert_debug_snapshot!(of(&pod));
     }

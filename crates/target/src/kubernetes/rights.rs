@@ -87,11 +87,18 @@ pub(crate) fn security_context(rung: Rung, pod: &Pod, container: &str, own_image
             ..SecurityContext::default()
         },
         Rung::Restricted => {
-            let user = own.and_then(|own| own.run_as_user).or(shared.and_then(|shared| shared.run_as_user));
-            let group = own.and_then(|own| own.run_as_group).or(shared.and_then(|shared| shared.run_as_group));
+            let user = own
+                .and_then(|own| own.run_as_user)
+                .or(shared.and_then(|shared| shared.run_as_user));
+            let group = own
+                .and_then(|own| own.run_as_group)
+                .or(shared.and_then(|shared| shared.run_as_group));
             let seccomp = own.and_then(|own| own.seccomp_profile.clone());
             let seccomp = seccomp.or_else(|| shared.and_then(|shared| shared.seccomp_profile.clone()));
-            let default = || SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None };
+            let default = || SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                localhost_profile: None,
+            };
             SecurityContext {
                 // Without a number anywhere it is the image's user, which is the target's only in the target's image.
                 run_as_user: user.or((!own_image).then_some(65_534)),
@@ -99,7 +106,10 @@ pub(crate) fn security_context(rung: Rung, pod: &Pod, container: &str, own_image
                 run_as_non_root: Some(true),
                 allow_privilege_escalation: Some(false),
                 read_only_root_filesystem: Some(false),
-                capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".to_owned()]) }),
+                capabilities: Some(Capabilities {
+                    add: None,
+                    drop: Some(vec!["ALL".to_owned()]),
+                }),
                 seccomp_profile: Some(seccomp.unwrap_or_else(default)),
                 se_linux_options,
                 ..SecurityContext::default()
@@ -110,8 +120,13 @@ pub(crate) fn security_context(rung: Rung, pod: &Pod, container: &str, own_image
 
 /// The rung that an existing agent's settings stand for.
 pub(crate) fn rung_of(settings: Option<&SecurityContext>) -> Rung {
-    let Some(settings) = settings else { return Rung::Restricted };
-    let added = settings.capabilities.as_ref().and_then(|capabilities| capabilities.add.as_deref());
+    let Some(settings) = settings else {
+        return Rung::Restricted;
+    };
+    let added = settings
+        .capabilities
+        .as_ref()
+        .and_then(|capabilities| capabilities.add.as_deref());
     let added = added.unwrap_or_default();
     match settings.run_as_user {
         Some(0) if ADDED.iter().all(|wanted| added.iter().any(|added| added == wanted)) => Rung::Full,

@@ -26,15 +26,24 @@ struct Shell {
 
 impl Shell {
     fn system() -> Self {
-        Self { program: "/bin/sh".into(), tools: tempfile::tempdir().expect("a directory") }
+        Self {
+            program: "/bin/sh".into(),
+            tools: tempfile::tempdir().expect("a directory"),
+        }
     }
 
     fn busybox() -> Self {
         let tools = tempfile::tempdir().expect("a directory");
-        let installed = Command::new("busybox").args(["--install", "-s"]).arg(tools.path()).status();
+        let installed = Command::new("busybox")
+            .args(["--install", "-s"])
+            .arg(tools.path())
+            .status();
         let installed = installed.expect("busybox is needed: apt-get install busybox-static");
         assert!(installed.success());
-        Self { program: tools.path().join("sh"), tools }
+        Self {
+            program: tools.path().join("sh"),
+            tools,
+        }
     }
 
     fn command(&self, script: &str, arguments: &[&str]) -> Command {
@@ -64,7 +73,9 @@ impl Place {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { name: format!("inpod-test-{}-{number}", std::process::id()) }
+        Self {
+            name: format!("inpod-test-{}-{number}", std::process::id()),
+        }
     }
 
     fn path(&self) -> PathBuf {
@@ -108,7 +119,12 @@ impl Running {
     fn finish(mut self) -> (ExitStatus, String) {
         self.stdin = None;
         let mut said = String::new();
-        self.child.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
+        self.child
+            .stderr
+            .take()
+            .expect("piped")
+            .read_to_string(&mut said)
+            .expect("text");
         (self.child.wait().expect("it ends"), said)
     }
 }
@@ -155,7 +171,13 @@ fn one_session_delivers_and_attaches() {
         assert_eq!(session.line(), DELIVERED);
         let (_socket, served) = serve(&place);
         let socket = place.path().join("socket");
-        assert_eq!(served.trim(), format!("serve --socket {} --target-container 0123abcd --linger 120", socket.display()));
+        assert_eq!(
+            served.trim(),
+            format!(
+                "serve --socket {} --target-container 0123abcd --linger 120",
+                socket.display()
+            )
+        );
         assert_eq!(session.line(), ATTACHING);
         assert_eq!(session.line(), format!("attached to {}", socket.display()));
         session.send(b"through\n");
@@ -167,7 +189,10 @@ fn one_session_delivers_and_attaches() {
         let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(place.path()).expect("there"));
         assert_eq!(mode & 0o777, 0o700, "nobody else gets near the socket");
         std::fs::write(place.path().join("stop"), "").expect("written");
-        assert!(agent.child.wait().expect("it ends").success(), "the agent took the script's place");
+        assert!(
+            agent.child.wait().expect("it ends").success(),
+            "the agent took the script's place"
+        );
     });
 }
 
@@ -202,7 +227,10 @@ fn a_delivery_that_is_cut_is_taken_over() {
         first.send(&STAND_IN.as_bytes()[..100]);
         let (status, said) = first.finish();
         assert_eq!(status.code(), Some(GAVE_UP));
-        assert_eq!(said.trim(), format!("inpod: only 100 of the agent's {} bytes arrived", STAND_IN.len()));
+        assert_eq!(
+            said.trim(),
+            format!("inpod: only 100 of the agent's {} bytes arrived", STAND_IN.len())
+        );
         assert!(!place.path().join("agent").exists(), "half an agent is none");
         assert_eq!(second.line(), DELIVER);
         second.send(STAND_IN.as_bytes());
@@ -236,15 +264,26 @@ fn another_machine_is_refused() {
     std::fs::set_permissions(&uname, mode).expect("set");
     let (status, said) = run(&shell, &Place::new()).finish();
     assert_eq!(status.code(), Some(GAVE_UP));
-    assert_eq!(said.trim(), "inpod: this node is aarch64; the agent is built for x86_64 only");
+    assert_eq!(
+        said.trim(),
+        "inpod: this node is aarch64; the agent is built for x86_64 only"
+    );
 }
 
 /// Runs `script` behind mounts of its own: `noexec` places, and the rest as they are.
 fn behind(shell: &Shell, noexec: &[&str], place: &Place) -> Running {
-    let mounts: String = noexec.iter().map(|path| format!("mount -t tmpfs -o noexec none {path} && ")).collect();
+    let mounts: String = noexec
+        .iter()
+        .map(|path| format!("mount -t tmpfs -o noexec none {path} && "))
+        .collect();
     let mut command = Command::new("unshare");
     command
-        .args(["--mount", "/bin/sh", "-c", &format!("{mounts} cd /proc && exec \"$0\" -c \"$@\"")])
+        .args([
+            "--mount",
+            "/bin/sh",
+            "-c",
+            &format!("{mounts} cd /proc && exec \"$0\" -c \"$@\""),
+        ])
         .arg(&shell.program)
         .args([RUN, "inpod", &place.name, "0123abcd", "120"])
         .env("PATH", format!("{}:/usr/bin:/bin", shell.tools.path().display()))

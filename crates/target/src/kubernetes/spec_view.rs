@@ -41,7 +41,9 @@ pub(crate) fn volume_mounts(pod: &Pod, container: &str) -> Vec<VolumeMount> {
 }
 
 pub(crate) fn env(pod: &Pod, container: &str) -> EnvFallback {
-    let Some(container) = pod::container(pod, container) else { return EnvFallback::default() };
+    let Some(container) = pod::container(pod, container) else {
+        return EnvFallback::default();
+    };
     let mut known: BTreeMap<&str, String> = BTreeMap::new();
     let mut variables = Vec::new();
     for variable in container.env.iter().flatten() {
@@ -77,7 +79,11 @@ fn value(pod: &Pod, container: &Container, variable: &EnvVar, known: &BTreeMap<&
             None => format!("field {}", field.field_path),
         }
     } else if let Some(resource) = &from.resource_field_ref {
-        format!("resource {} of {}", resource.resource, resource.container_name.as_ref().unwrap_or(&container.name))
+        format!(
+            "resource {} of {}",
+            resource.resource,
+            resource.container_name.as_ref().unwrap_or(&container.name)
+        )
     } else {
         "an unknown source".to_owned()
     };
@@ -96,9 +102,15 @@ fn field(pod: &Pod, path: &str) -> Option<String> {
         "spec.nodeName" => spec?.node_name.clone(),
         "spec.serviceAccountName" => spec?.service_account_name.clone(),
         "status.podIP" => status?.pod_ip.clone(),
-        "status.podIPs" => {
-            Some(status?.pod_ips.iter().flatten().map(|ip| ip.ip.as_str()).collect::<Vec<_>>().join(","))
-        }
+        "status.podIPs" => Some(
+            status?
+                .pod_ips
+                .iter()
+                .flatten()
+                .map(|ip| ip.ip.as_str())
+                .collect::<Vec<_>>()
+                .join(","),
+        ),
         "status.hostIP" => status?.host_ip.clone(),
         _ => match (keyed("metadata.labels['"), keyed("metadata.annotations['")) {
             (Some(key), _) => pod.metadata.labels.as_ref()?.get(key).cloned(),
@@ -152,8 +164,15 @@ mod tests {
     #[test]
     fn expansion() {
         let known = BTreeMap::from([("A", "1".to_owned())]);
-        let cases =
-            [("x$(A)y", "x1y"), ("$$(A)", "$(A)"), ("$(B)", "$(B)"), ("$", "$"), ("$(A", "$(A"), ("$A", "$A"), ("", "")];
+        let cases = [
+            ("x$(A)y", "x1y"),
+            ("$$(A)", "$(A)"),
+            ("$(B)", "$(B)"),
+            ("$", "$"),
+            ("$(A", "$(A"),
+            ("$A", "$A"),
+            ("", ""),
+        ];
         for (text, expected) in cases {
             assert_eq!(expand(text, &known), expected, "{text}");
         }

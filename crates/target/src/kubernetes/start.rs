@@ -49,25 +49,46 @@ impl Stem {
     /// `build` sets agents apart that must not be shared.
     pub(crate) fn new(target: &Running, build: &str) -> Self {
         let (_, protocol) = wire::hello::VERSIONS;
-        let parts = [&target.container, &target.id, env!("CARGO_PKG_VERSION"), &protocol.to_string(), build].join("\0");
+        let parts = [
+            &target.container,
+            &target.id,
+            env!("CARGO_PKG_VERSION"),
+            &protocol.to_string(),
+            build,
+        ]
+        .join("\0");
         Self(format!("inpod-{:010x}", fnv(parts.as_bytes()) & 0xff_ffff_ffff))
     }
 
     /// The names of the pod's containers for this agent, in the order of their numbers.
     fn of<'a>(&'a self, pod: &'a Pod) -> impl Iterator<Item = (&'a EphemeralContainer, Fate)> {
-        let all = pod.spec.as_ref().and_then(|spec| spec.ephemeral_containers.as_deref()).unwrap_or_default();
+        let all = pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.ephemeral_containers.as_deref())
+            .unwrap_or_default();
         all.iter()
-            .filter(|container| container.name.strip_prefix(&self.0).is_some_and(|tail| tail.starts_with('-')))
+            .filter(|container| {
+                container
+                    .name
+                    .strip_prefix(&self.0)
+                    .is_some_and(|tail| tail.starts_with('-'))
+            })
             .map(|container| (container, fate(pod, &container.name)))
     }
 
     /// The one to use: the living one with the most rights, when they are enough.
     pub(crate) fn existing(&self, pod: &Pod, enough: impl Fn(Rung) -> bool) -> Option<Existing> {
-        let living = self.of(pod).filter(|(_, fate)| *fate == Fate::Open).map(|(container, _)| Existing {
-            name: container.name.clone(),
-            rung: rung_of(container.security_context.as_ref()),
-        });
-        living.filter(|existing| enough(existing.rung)).max_by_key(|existing| existing.rung)
+        let living = self
+            .of(pod)
+            .filter(|(_, fate)| *fate == Fate::Open)
+            .map(|(container, _)| Existing {
+                name: container.name.clone(),
+                rung: rung_of(container.security_context.as_ref()),
+            });
+        living
+            .filter(|existing| enough(existing.rung))
+            .max_by_key(|existing| existing.rung)
     }
 
     /// The next free name. Two sessions that see the same pod choose the same one, and so start one agent.
@@ -86,7 +107,9 @@ impl Stem {
 
 /// FNV-1a: a name must be the same from every build and machine; it guards nothing.
 fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    })
 }
 
 impl Recipe<'_> {
@@ -132,7 +155,11 @@ impl Cluster {
         for rung in Rung::LADDER {
             if !enough(rung) {
                 let reason = "the agent would not get the rights for packet rules".to_owned();
-                return Err(TargetError::NoSteal { pod: name.to_owned(), reason, denials });
+                return Err(TargetError::NoSteal {
+                    pod: name.to_owned(),
+                    reason,
+                    denials,
+                });
             }
             let patch = Patch::Strategic(recipe.patch(rung));
             let pods = self.pods();
@@ -147,25 +174,39 @@ impl Cluster {
                     404 if status.details.as_ref().is_some_and(|details| details.name == name) => {
                         let reason = "it has gone".to_owned();
                         let namespace = self.namespace.clone();
-                        return Err(TargetError::NotRunning { namespace, pod: name.to_owned(), reason });
+                        return Err(TargetError::NotRunning {
+                            namespace,
+                            pod: name.to_owned(),
+                            reason,
+                        });
                     }
                     404 => return Err(TargetError::NoEphemeralContainers { message: said(&status) }),
                     409 => return Ok(Added::Raced),
                     422 if status.message.contains("may not be changed") => return Ok(Added::Raced),
-                    400..=499 => denials.push(Denial { rung, message: said(&status) }),
+                    400..=499 => denials.push(Denial {
+                        rung,
+                        message: said(&status),
+                    }),
                     _ => return Err(self.explain(asking, kube::Error::Api(status))),
                 },
                 Ok(Err(error)) => return Err(self.explain(asking, error)),
                 Err(_) => return Err(self.unreachable("no answer to the patch within 20 s".to_owned())),
             }
         }
-        Err(TargetError::Admission { pod: name.to_owned(), namespace: self.namespace.clone(), denials })
+        Err(TargetError::Admission {
+            pod: name.to_owned(),
+            namespace: self.namespace.clone(),
+            denials,
+        })
     }
 }
 
 /// What became of an ephemeral container.
 pub(crate) fn fate(pod: &Pod, name: &str) -> Fate {
-    let statuses = pod.status.as_ref().and_then(|status| status.ephemeral_container_statuses.as_deref());
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.ephemeral_container_statuses.as_deref());
     let status = statuses.unwrap_or_default().iter().find(|status| status.name == name);
     match status.and_then(|status| status.state.as_ref()) {
         None => Fate::Open,

@@ -1,7 +1,11 @@
 use super::*;
 
 fn target() -> Running {
-    Running { container: "app".into(), id: "0123abcd".into(), image: "shop:1".into() }
+    Running {
+        container: "app".into(),
+        id: "0123abcd".into(),
+        image: "shop:1".into(),
+    }
 }
 
 fn pod(value: Value) -> Pod {
@@ -9,7 +13,14 @@ fn pod(value: Value) -> Pod {
 }
 
 fn recipe<'a>(pod: &'a Pod, target: &'a Running, image: &'a str) -> Recipe<'a> {
-    Recipe { pod, target, name: "inpod-x-0", image, linger: 120, log: Some("debug") }
+    Recipe {
+        pod,
+        target,
+        name: "inpod-x-0",
+        image,
+        linger: 120,
+        log: Some("debug"),
+    }
 }
 
 /// The patch of each rung, without the script.
@@ -53,9 +64,19 @@ fn names_tell_runs_apart() {
     let stem = Stem::new(&target(), "");
     assert_eq!(stem, Stem::new(&target(), ""), "every session finds the same name");
     assert_eq!(stem.0.len(), "inpod-".len() + 10);
-    let restarted = Running { id: "ffff".into(), ..target() };
-    let other = Running { container: "cache".into(), ..target() };
-    for different in [Stem::new(&restarted, ""), Stem::new(&other, ""), Stem::new(&target(), "dev")] {
+    let restarted = Running {
+        id: "ffff".into(),
+        ..target()
+    };
+    let other = Running {
+        container: "cache".into(),
+        ..target()
+    };
+    for different in [
+        Stem::new(&restarted, ""),
+        Stem::new(&other, ""),
+        Stem::new(&target(), "dev"),
+    ] {
         assert_ne!(stem, different);
     }
 }
@@ -65,10 +86,9 @@ fn which_container_is_used() {
     let stem = Stem::new(&target(), "");
     let name = |number: u32| format!("{}-{number}", stem.0);
     let full = json!({"runAsUser": 0, "capabilities": {"add": ["NET_ADMIN", "NET_RAW", "SYS_PTRACE"]}});
-    let container = |number: u32, settings: Value| json!({"name": name(number), "image": "shop:1", "securityContext": settings});
-    let status = |number: u32, state: Value| {
-        json!({"name": name(number), "state": state, "image": "", "imageID": "", "ready": false, "restartCount": 0})
-    };
+    let container =
+        |number: u32, settings: Value| json!({"name": name(number), "image": "shop:1", "securityContext": settings});
+    let status = |number: u32, state: Value| json!({"name": name(number), "state": state, "image": "", "imageID": "", "ready": false, "restartCount": 0});
     let build = |containers: Value, statuses: Value| {
         pod(json!({"spec": {"containers": [], "ephemeralContainers": containers},
             "status": {"ephemeralContainerStatuses": statuses}}))
@@ -80,7 +100,13 @@ fn which_container_is_used() {
 
     // Just added: the kubelet has not said anything yet.
     let fresh = build(json!([container(0, full.clone())]), json!([]));
-    assert_eq!(stem.existing(&fresh, any), Some(Existing { name: name(0), rung: Rung::Full }));
+    assert_eq!(
+        stem.existing(&fresh, any),
+        Some(Existing {
+            name: name(0),
+            rung: Rung::Full
+        })
+    );
 
     let ended = build(
         json!([container(0, full.clone())]),
@@ -92,11 +118,24 @@ fn which_container_is_used() {
         json!([container(0, json!({"runAsUser": 0})), container(1, full.clone())]),
         json!([status(0, json!({"running": {}})), status(1, json!({"running": {}}))]),
     );
-    assert_eq!(stem.existing(&lesser, any).map(|existing| existing.rung), Some(Rung::Full));
-    let lesser = build(json!([container(0, json!({"runAsUser": 0}))]), json!([status(0, json!({"running": {}}))]));
-    assert_eq!(stem.existing(&lesser, Rung::can_steal), None, "not enough for a steal: another is started");
+    assert_eq!(
+        stem.existing(&lesser, any).map(|existing| existing.rung),
+        Some(Rung::Full)
+    );
+    let lesser = build(
+        json!([container(0, json!({"runAsUser": 0}))]),
+        json!([status(0, json!({"running": {}}))]),
+    );
+    assert_eq!(
+        stem.existing(&lesser, Rung::can_steal),
+        None,
+        "not enough for a steal: another is started"
+    );
 
-    let foreign = build(json!([{"name": "debugger-x"}, {"name": "inpod-0000000000-0"}]), json!([]));
+    let foreign = build(
+        json!([{"name": "debugger-x"}, {"name": "inpod-0000000000-0"}]),
+        json!([]),
+    );
     assert_eq!((stem.existing(&foreign, any), stem.next(&foreign)), (None, name(0)));
 }
 
@@ -119,7 +158,10 @@ fn what_became_of_it() {
             json!({"terminated": {"exitCode": 70, "reason": "Error", "message": "inpod: no agent was delivered\n"}}),
             Fate::Failed("Error: inpod: no agent was delivered, exit code 70".into()),
         ),
-        (json!({"terminated": {"exitCode": 0, "reason": "Completed"}}), Fate::Failed("it ended".into())),
+        (
+            json!({"terminated": {"exitCode": 0, "reason": "Completed"}}),
+            Fate::Failed("it ended".into()),
+        ),
     ];
     for (state, expected) in cases {
         let parsed: ContainerState = serde_json::from_value(state.clone()).expect("a state");

@@ -25,7 +25,10 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, room: usize, control_room: usize, 
     let mut address = vec![0_u8; MAX_ADDRESS];
     // u64s, so that the kernel's headers in it are aligned.
     let mut control = vec![0_u64; control_room.div_ceil(8)];
-    let mut part = libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: room };
+    let mut part = libc::iovec {
+        iov_base: data.as_mut_ptr().cast(),
+        iov_len: room,
+    };
     // SAFETY: the header describes the vectors above, which live through the call.
     let (header, received) = unsafe {
         let mut header: libc::msghdr = std::mem::zeroed();
@@ -35,7 +38,11 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, room: usize, control_room: usize, 
         header.msg_iovlen = 1;
         header.msg_control = control.as_mut_ptr().cast();
         header.msg_controllen = control_room;
-        let received = libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC);
+        let received = libc::recvmsg(
+            socket.as_raw_fd(),
+            &raw mut header,
+            flags | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC,
+        );
         (header, received)
     };
     let length = usize::try_from(received).map_err(|_| super::process::last_errno())?;
@@ -43,18 +50,33 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, room: usize, control_room: usize, 
     address.truncate(header.msg_namelen as usize);
     let mut control: Vec<u8> = control.iter().flat_map(|word| word.to_ne_bytes()).collect();
     control.truncate(header.msg_controllen.min(control_room));
-    Ok(Datagram { data, address, control, flags: header.msg_flags, length })
+    Ok(Datagram {
+        data,
+        address,
+        control,
+        flags: header.msg_flags,
+        length,
+    })
 }
 
 /// `sendmsg(2)` that never waits and never raises SIGPIPE.
-pub(crate) fn send(socket: BorrowedFd<'_>, data: &[u8], to: Option<&Encoded>, control: &[u8], flags: i32) -> Result<usize, Errno> {
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    data: &[u8],
+    to: Option<&Encoded>,
+    control: &[u8],
+    flags: i32,
+) -> Result<usize, Errno> {
     let mut aligned = vec![0_u64; control.len().div_ceil(8)];
     for (word, bytes) in aligned.iter_mut().zip(control.chunks(8)) {
         let mut whole = [0; 8];
         whole[..bytes.len()].copy_from_slice(bytes);
         *word = u64::from_ne_bytes(whole);
     }
-    let mut part = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+    let mut part = libc::iovec {
+        iov_base: data.as_ptr().cast_mut().cast(),
+        iov_len: data.len(),
+    };
     // SAFETY: the header describes borrowed buffers that live through the call; the kernel only reads them.
     let sent = unsafe {
         let mut header: libc::msghdr = std::mem::zeroed();
@@ -68,13 +90,21 @@ pub(crate) fn send(socket: BorrowedFd<'_>, data: &[u8], to: Option<&Encoded>, co
             header.msg_control = aligned.as_mut_ptr().cast();
             header.msg_controllen = control.len();
         }
-        libc::sendmsg(socket.as_raw_fd(), &raw const header, flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+        libc::sendmsg(
+            socket.as_raw_fd(),
+            &raw const header,
+            flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+        )
     };
     usize::try_from(sent).map_err(|_| super::process::last_errno())
 }
 
 fn checked(result: i32) -> Result<(), Errno> {
-    if result < 0 { Err(super::process::last_errno()) } else { Ok(()) }
+    if result < 0 {
+        Err(super::process::last_errno())
+    } else {
+        Ok(())
+    }
 }
 
 pub(crate) fn connect(socket: BorrowedFd<'_>, to: &Encoded) -> Result<(), Errno> {
@@ -133,7 +163,13 @@ pub(crate) fn option(socket: BorrowedFd<'_>, level: i32, option: i32) -> Result<
     let mut length = size_of::<i32>() as libc::socklen_t;
     // SAFETY: the kernel writes at most four bytes.
     checked(unsafe {
-        libc::getsockopt(socket.as_raw_fd(), level, option, value.as_mut_ptr().cast(), &raw mut length)
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            value.as_mut_ptr().cast(),
+            &raw mut length,
+        )
     })?;
     // SAFETY: zeroed before, and any bits are an i32.
     Ok(unsafe { value.assume_init() })
@@ -142,7 +178,13 @@ pub(crate) fn option(socket: BorrowedFd<'_>, level: i32, option: i32) -> Result<
 pub(crate) fn set_option(socket: BorrowedFd<'_>, level: i32, option: i32, value: i32) -> Result<(), Errno> {
     // SAFETY: the kernel reads four bytes.
     checked(unsafe {
-        libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), size_of::<i32>() as u32)
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<i32>() as u32,
+        )
     })
 }
 
@@ -152,7 +194,11 @@ pub(crate) fn destroy_groups() -> Result<OwnedFd, Errno> {
     const GROUPS: u32 = 0b1111;
     // SAFETY: a fresh descriptor; the address is initialised in full and its size given.
     unsafe {
-        let raw = libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_SOCK_DIAG);
+        let raw = libc::socket(
+            libc::AF_NETLINK,
+            libc::SOCK_RAW | libc::SOCK_CLOEXEC,
+            libc::NETLINK_SOCK_DIAG,
+        );
         if raw < 0 {
             return Err(super::process::last_errno());
         }
@@ -160,10 +206,21 @@ pub(crate) fn destroy_groups() -> Result<OwnedFd, Errno> {
         let mut address: libc::sockaddr_nl = std::mem::zeroed();
         address.nl_family = libc::AF_NETLINK as u16;
         address.nl_groups = GROUPS;
-        checked(libc::bind(raw, (&raw const address).cast(), size_of::<libc::sockaddr_nl>() as u32))?;
+        checked(libc::bind(
+            raw,
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_nl>() as u32,
+        ))?;
         let room: i32 = 8 << 20;
         let length = size_of::<i32>() as u32;
-        if libc::setsockopt(raw, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, (&raw const room).cast(), length) != 0 {
+        if libc::setsockopt(
+            raw,
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUFFORCE,
+            (&raw const room).cast(),
+            length,
+        ) != 0
+        {
             libc::setsockopt(raw, libc::SOL_SOCKET, libc::SO_RCVBUF, (&raw const room).cast(), length);
         }
         Ok(socket)

@@ -44,7 +44,11 @@ pub(crate) fn exit_now(status: i32) -> ! {
 /// As `prctl(2)`.
 pub(crate) fn become_subreaper() -> io::Result<()> {
     // SAFETY: plain integers.
-    if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// SIGKILL for this process when the thread that forked it ends.
@@ -74,7 +78,11 @@ impl Image {
     /// `execve(2)` with the marker in the sixth register, so that the filter lets it pass; returns only with an errno.
     pub(crate) fn execute(&self, path: &CString, arguments: Option<&[CString]>, marker: Marker) -> Errno {
         let table = |strings: &[CString]| -> Vec<*const libc::c_char> {
-            strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+            strings
+                .iter()
+                .map(|string| string.as_ptr())
+                .chain([std::ptr::null()])
+                .collect()
         };
         let arguments = table(arguments.unwrap_or(&self.arguments));
         let environment = table(&self.environment);
@@ -98,9 +106,16 @@ impl Image {
 ///
 /// # Errors
 /// As `sendmsg(2)`.
-pub(crate) fn send_descriptor_marked(socket: BorrowedFd<'_>, descriptor: &OwnedFd, marker: Marker) -> Result<(), Errno> {
+pub(crate) fn send_descriptor_marked(
+    socket: BorrowedFd<'_>,
+    descriptor: &OwnedFd,
+    marker: Marker,
+) -> Result<(), Errno> {
     let mut byte = 0_u8;
-    let mut part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    let mut part = libc::iovec {
+        iov_base: (&raw mut byte).cast(),
+        iov_len: 1,
+    };
     let mut control = [0_u64; 4];
     // SAFETY: the header describes buffers that live on this stack and are large and aligned enough for one descriptor.
     unsafe {
@@ -113,9 +128,18 @@ pub(crate) fn send_descriptor_marked(socket: BorrowedFd<'_>, descriptor: &OwnedF
         (*first).cmsg_level = libc::SOL_SOCKET;
         (*first).cmsg_type = libc::SCM_RIGHTS;
         (*first).cmsg_len = libc::CMSG_LEN(4) as usize;
-        libc::CMSG_DATA(first).cast::<i32>().write_unaligned(descriptor.as_raw_fd());
-        let sent =
-            libc::syscall(libc::SYS_sendmsg, socket.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL, 0, 0, marker.0);
+        libc::CMSG_DATA(first)
+            .cast::<i32>()
+            .write_unaligned(descriptor.as_raw_fd());
+        let sent = libc::syscall(
+            libc::SYS_sendmsg,
+            socket.as_raw_fd(),
+            &raw const header,
+            libc::MSG_NOSIGNAL,
+            0,
+            0,
+            marker.0,
+        );
         if sent < 0 { Err(last_errno()) } else { Ok(()) }
     }
 }

@@ -49,8 +49,17 @@ pub(crate) fn install(program: &[Instruction]) -> Result<OwnedFd, Errno> {
             return Err(last());
         }
         let flags = FILTER_FLAG_SPEC_ALLOW | FILTER_FLAG_NEW_LISTENER;
-        let listener = libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program);
-        if listener < 0 { Err(last()) } else { Ok(OwnedFd::from_raw_fd(listener as i32)) }
+        let listener = libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            &raw const program,
+        );
+        if listener < 0 {
+            Err(last())
+        } else {
+            Ok(OwnedFd::from_raw_fd(listener as i32))
+        }
     }
 }
 
@@ -85,7 +94,8 @@ pub(crate) fn receive(listener: BorrowedFd<'_>) -> Result<Received, Errno> {
 pub(crate) fn is_orphaned(listener: BorrowedFd<'_>) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut polled = [PollFd::from_borrowed_fd(listener, PollFlags::IN)];
-    poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|_| polled[0].revents().contains(PollFlags::HUP))
+    poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))
+        .is_ok_and(|_| polled[0].revents().contains(PollFlags::HUP))
 }
 
 /// Whether the call still waits: not interrupted by a signal, its thread alive.
@@ -103,7 +113,15 @@ pub(crate) fn respond(listener: BorrowedFd<'_>, id: u64, result: Result<i64, Err
         Ok(value) => (value, 0),
         Err(errno) => (0, -errno.raw_os_error()),
     };
-    send(listener, libc::seccomp_notif_resp { id, val, error, flags: 0 })
+    send(
+        listener,
+        libc::seccomp_notif_resp {
+            id,
+            val,
+            error,
+            flags: 0,
+        },
+    )
 }
 
 /// Lets the kernel run the call as it is.
@@ -111,12 +129,24 @@ pub(crate) fn respond(listener: BorrowedFd<'_>, id: u64, result: Result<i64, Err
 /// # Errors
 /// ENOENT when the call no longer waits.
 pub(crate) fn proceed(listener: BorrowedFd<'_>, id: u64) -> Result<(), Errno> {
-    send(listener, libc::seccomp_notif_resp { id, val: 0, error: 0, flags: RESP_FLAG_CONTINUE })
+    send(
+        listener,
+        libc::seccomp_notif_resp {
+            id,
+            val: 0,
+            error: 0,
+            flags: RESP_FLAG_CONTINUE,
+        },
+    )
 }
 
 fn send(listener: BorrowedFd<'_>, response: libc::seccomp_notif_resp) -> Result<(), Errno> {
     // SAFETY: the kernel reads the response while it is borrowed.
-    if unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_SEND, &raw const response) } == 0 { Ok(()) } else { Err(last()) }
+    if unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_SEND, &raw const response) } == 0 {
+        Ok(())
+    } else {
+        Err(last())
+    }
 }
 
 /// Installs `descriptor` in the caller's table and ends its call with the number, in one step.
@@ -137,7 +167,11 @@ pub(crate) fn respond_with_descriptor(
         newfd_flags: if close_on_exec { libc::O_CLOEXEC as u32 } else { 0 },
     };
     // SAFETY: the kernel reads the request while it is borrowed.
-    if unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_ADDFD, &raw const add) } >= 0 { Ok(()) } else { Err(last()) }
+    if unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_ADDFD, &raw const add) } >= 0 {
+        Ok(())
+    } else {
+        Err(last())
+    }
 }
 
 fn last() -> Errno {

@@ -47,8 +47,10 @@ pub(crate) fn next(descriptor: &OwnedFd) -> Option<Delivered> {
         let mut info: libc::signalfd_siginfo = std::mem::zeroed();
         let size = size_of::<libc::signalfd_siginfo>();
         let read = libc::read(descriptor.as_raw_fd(), (&raw mut info).cast(), size);
-        (read == size as isize)
-            .then_some(Delivered { number: info.ssi_signo as i32, from_kernel: info.ssi_code == libc::SI_KERNEL })
+        (read == size as isize).then_some(Delivered {
+            number: info.ssi_signo as i32,
+            from_kernel: info.ssi_code == libc::SI_KERNEL,
+        })
     }
 }
 

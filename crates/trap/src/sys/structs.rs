@@ -19,7 +19,13 @@ fn filled<T>(call: impl FnOnce(*mut T) -> libc::c_long) -> Result<Vec<u8>, Errno
 pub(crate) fn stat(descriptor: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
     // SAFETY: the kernel fills the structure it is given.
     filled::<libc::stat>(|value| unsafe {
-        libc::syscall(libc::SYS_newfstatat, descriptor.as_raw_fd(), c"".as_ptr(), value, libc::AT_EMPTY_PATH)
+        libc::syscall(
+            libc::SYS_newfstatat,
+            descriptor.as_raw_fd(),
+            c"".as_ptr(),
+            value,
+            libc::AT_EMPTY_PATH,
+        )
     })
 }
 
@@ -28,7 +34,14 @@ pub(crate) fn statx(descriptor: BorrowedFd<'_>, flags: u32, mask: u32) -> Result
     // SAFETY: the kernel fills the structure it is given.
     filled::<libc::statx>(|value| unsafe {
         let flags = flags | libc::AT_EMPTY_PATH as u32;
-        libc::syscall(libc::SYS_statx, descriptor.as_raw_fd(), c"".as_ptr(), flags, mask, value)
+        libc::syscall(
+            libc::SYS_statx,
+            descriptor.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            mask,
+            value,
+        )
     })
 }
 
@@ -42,9 +55,12 @@ pub(crate) fn statfs(descriptor: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
 pub(crate) fn access(descriptor: BorrowedFd<'_>, mode: u32, flags: u32) -> Result<(), Errno> {
     let flags = flags | libc::AT_EMPTY_PATH as u32;
     // SAFETY: a descriptor, a static string and integers.
-    let done =
-        unsafe { libc::syscall(libc::SYS_faccessat2, descriptor.as_raw_fd(), c"".as_ptr(), mode, flags) };
-    if done < 0 { Err(super::process::last_errno()) } else { Ok(()) }
+    let done = unsafe { libc::syscall(libc::SYS_faccessat2, descriptor.as_raw_fd(), c"".as_ptr(), mode, flags) };
+    if done < 0 {
+        Err(super::process::last_errno())
+    } else {
+        Ok(())
+    }
 }
 
 /// One extended attribute, or the list of names without `name`, of a path.
@@ -54,11 +70,19 @@ pub(crate) fn xattr(path: &CStr, name: Option<&CStr>, follow: bool, into: &mut [
     let length = unsafe {
         match name {
             Some(name) => {
-                let call = if follow { libc::SYS_getxattr } else { libc::SYS_lgetxattr };
+                let call = if follow {
+                    libc::SYS_getxattr
+                } else {
+                    libc::SYS_lgetxattr
+                };
                 libc::syscall(call, path.as_ptr(), name.as_ptr(), buffer, size)
             }
             None => {
-                let call = if follow { libc::SYS_listxattr } else { libc::SYS_llistxattr };
+                let call = if follow {
+                    libc::SYS_listxattr
+                } else {
+                    libc::SYS_llistxattr
+                };
                 libc::syscall(call, path.as_ptr(), buffer, size)
             }
         }

@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -40,7 +41,11 @@ impl Ran {
 
 impl Stand {
     pub fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), options: Vec::new(), environment: Vec::new() }
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            options: Vec::new(),
+            environment: Vec::new(),
+        }
     }
 
     pub fn option(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -68,7 +73,13 @@ impl Stand {
 
     pub fn command(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_trap-stand"));
-        command.args(&self.options).arg("--events").arg(self.events_path()).arg("--").arg(program).args(arguments);
+        command
+            .args(&self.options)
+            .arg("--events")
+            .arg(self.events_path())
+            .arg("--")
+            .arg(program)
+            .args(arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -76,7 +87,12 @@ impl Stand {
     #[track_caller]
     pub fn run(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Ran {
         let mut command = self.command(program, arguments);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         self.finish(child)
     }
 
@@ -105,6 +121,34 @@ impl Stand {
         ran
     }
 
+    /// As a user without rights: on a copy of the stand, because the build tree may lie in a closed home.
+    #[track_caller]
+    pub fn run_unprivileged(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Ran {
+        const NOBODY: u32 = 65_534;
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "this test drops root's rights, so it needs them"
+        );
+        let copy = self.directory.path().join("trap-stand");
+        std::fs::copy(env!("CARGO_BIN_EXE_trap-stand"), &copy).unwrap();
+        for path in [self.directory.path(), &copy] {
+            std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let command = self.command(program, arguments);
+        let mut run = Command::new(copy);
+        run.args(command.get_args())
+            .uid(NOBODY)
+            .gid(NOBODY)
+            .current_dir(self.directory.path());
+        let child = run
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        self.finish(child)
+    }
+
     #[track_caller]
     pub fn python(&self, code: &str, arguments: &[&str]) -> Ran {
         let script = self.directory.path().join("guest.py");
@@ -117,16 +161,28 @@ impl Stand {
 
 /// The interpreter itself: shims in the PATH are shell scripts.
 pub fn python() -> String {
-    let asked = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
+    let asked = Command::new("python3")
+        .args(["-c", "import sys; print(sys.executable)"])
+        .output()
+        .unwrap();
     String::from_utf8(asked.stdout).unwrap().trim().to_owned()
 }
 
 /// Builds `tests/guests/NAME.c`.
 #[track_caller]
 pub fn c(name: &str, directory: &Path, flags: &[&str]) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests").join(name).with_extension("c");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/guests")
+        .join(name)
+        .with_extension("c");
     let program = directory.join(name);
-    let built = Command::new("gcc").args(["-O1", "-pthread", "-o"]).arg(&program).arg(source).args(flags).status().unwrap();
+    let built = Command::new("gcc")
+        .args(["-O1", "-pthread", "-o"])
+        .arg(&program)
+        .arg(source)
+        .args(flags)
+        .status()
+        .unwrap();
     assert!(built.success(), "gcc is needed, with static libc");
     program
 }
@@ -134,9 +190,18 @@ pub fn c(name: &str, directory: &Path, flags: &[&str]) -> PathBuf {
 /// Builds `tests/guests/NAME.go` as a static program.
 #[track_caller]
 pub fn go(name: &str, directory: &Path) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests").join(name).with_extension("go");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/guests")
+        .join(name)
+        .with_extension("go");
     let program = directory.join(format!("{name}-go"));
-    let built = Command::new("go").args(["build", "-o"]).arg(&program).arg(source).env("CGO_ENABLED", "0").status().unwrap();
+    let built = Command::new("go")
+        .args(["build", "-o"])
+        .arg(&program)
+        .arg(source)
+        .env("CGO_ENABLED", "0")
+        .status()
+        .unwrap();
     assert!(built.success(), "go is needed");
     program
 }

@@ -1,5 +1,6 @@
 //! The new root: the machine's entries, and the pod's parts over them.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -28,6 +29,8 @@ pub(crate) struct Builder<'a> {
     /// The devices of the directories made here: names can be created in them.
     ours: Vec<u64>,
     staged: u32,
+    /// What is mounted already: a copy of the directory it is in takes it along.
+    placed: BTreeSet<PathBuf>,
     skipped: Vec<Skipped>,
 }
 
@@ -35,6 +38,8 @@ pub(crate) struct Builder<'a> {
 struct Spot {
     directory: OwnedFd,
     name: OsString,
+    /// The path of both in the new root, without links.
+    path: PathBuf,
     /// What is there now.
     there: Option<Stat>,
 }
@@ -50,6 +55,7 @@ impl<'a> Builder<'a> {
             pod: directory(Path::new(POD))?,
             ours,
             staged: 0,
+            placed: BTreeSet::new(),
             skipped: Vec::new(),
         })
     }
@@ -94,7 +100,7 @@ impl<'a> Builder<'a> {
                 continue;
             }
             let child = path.join(name);
-            if place(&self.layout.rules, &child) != Place::Local {
+            if place(&self.layout.rules, &child) != Place::Local && !self.placed.contains(&child) {
                 continue;
             }
             match copy_entry(from, to, name, entry.file_type(), &child) {
@@ -219,6 +225,7 @@ impl<'a> Builder<'a> {
         let Some(spot) = self.spot(path, true)? else {
             return Ok(());
         };
+        self.placed.insert(spot.path);
         let Some(there) = spot.there else {
             create(spot.directory.as_fd(), &spot.name, is_directory, path)?;
             return attach_at(&tree, &spot.directory, &spot.name, path);
@@ -279,7 +286,13 @@ impl<'a> Builder<'a> {
                 directory = self.replicate(&directory, &at)?;
             }
             if last {
-                return Ok(Some(Spot { directory, name, there }));
+                let path = at.join(&name);
+                return Ok(Some(Spot {
+                    directory,
+                    name,
+                    path,
+                    there,
+                }));
             }
             match there.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
                 Some(FileType::Symlink) => {

@@ -63,16 +63,8 @@ impl Layout {
     /// `user` as [`crate::Backend::Namespace`] says.
     #[must_use]
     pub fn plan(rules: &FileRules, pod: &PodRoot, nsswitch: &[u8], user: bool) -> Self {
-        let machine = std::fs::read_dir("/")
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| Some(entry.ok()?.path()));
-        Self::plan_with(rules, pod, machine.collect(), nsswitch, user)
-    }
-
-    fn plan_with(rules: &FileRules, pod: &PodRoot, machine: Vec<PathBuf>, nsswitch: &[u8], user: bool) -> Self {
         Self {
-            boundaries: boundary::boundaries(rules, pod.paths().chain(machine)),
+            boundaries: boundary::boundaries(rules, pod.paths().chain(on_machine())),
             nsswitch: (!nsswitch.is_empty() && !rules.local_names).then(|| nsswitch.to_vec()),
             rules: rules.clone(),
             user,
@@ -103,9 +95,15 @@ impl Layout {
 /// The paths that [`Layout::enter`] will look up in the pod, to be asked for in one round trip.
 #[must_use]
 pub fn start_paths(rules: &FileRules, pod: &PodRoot) -> Vec<PathBuf> {
-    boundary::boundaries(rules, pod.paths())
+    boundary::boundaries(rules, pod.paths().chain(on_machine()))
         .into_iter()
         .filter(|boundary| boundary.place != rules::Place::Hidden)
         .map(|boundary| boundary.path)
         .collect()
+}
+
+/// What is in the machine's `/`: the rules may say that it is the pod's to have.
+fn on_machine() -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir("/").into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path()))
 }

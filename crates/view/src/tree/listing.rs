@@ -12,7 +12,7 @@ use wire::message::{Attributes, Entry, FileAnswer, FileOperation};
 use super::PodTree;
 use super::node::Node;
 use super::place::{Place, Places};
-use crate::remote::{ask, checked, is_name, to_bytes};
+use crate::remote::{ask, checked, is_link, is_name, to_bytes};
 use crate::{Errno, Pod};
 
 /// Entries of one directory that are remembered for lookups; of larger ones only the page at hand is kept.
@@ -216,7 +216,7 @@ pub(crate) async fn list_page(
             name: name.0.into(),
             place,
             attributes,
-            link: link.map(|link| link.0.into()),
+            link: link.filter(|link| is_link(&link.0)).map(|link| link.0.into()),
         });
     }
     if number == 0 {

@@ -93,9 +93,14 @@ impl PodTree {
             Err(Errno::NOENT) => self.places.made_up(&door.path).ok_or(Errno::NOENT),
             other => other,
         }?;
+        let link = self.primed_link(&door.path);
         let (age, origin) = (asked.elapsed(), Some((door.path, pod)));
+        let node = self.table.found_behind(root, name, origin, Place::Pod, attributes, age);
+        if attributes.mode & libc::S_IFMT == libc::S_IFLNK {
+            node.state().link = link;
+        }
         Ok(Found {
-            node: self.table.found_behind(root, name, origin, Place::Pod, attributes, age),
+            node,
             attributes,
             valid: FRESH.saturating_sub(age),
         })
@@ -158,6 +163,13 @@ impl PodTree {
             return None;
         }
         answers.attributes.get(path).copied()
+    }
+
+    /// A symlink's target from the same answers.
+    fn primed_link(&self, path: &Path) -> Option<Box<[u8]>> {
+        let primed = self.primed.lock().unwrap_or_else(PoisonError::into_inner);
+        let answers = primed.as_ref()?.answers.borrow().clone()?;
+        answers.links.get(path).cloned()
     }
 
     /// # Errors

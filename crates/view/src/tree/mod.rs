@@ -13,7 +13,9 @@ mod node;
 mod place;
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -45,7 +47,6 @@ const KEPT: usize = 16 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     pub uid: u32,
-    pub gid: u32,
 }
 
 /// The pod's files for one mount.
@@ -79,6 +80,8 @@ struct Primed {
 struct Answers {
     at: Instant,
     attributes: HashMap<PathBuf, Result<Attributes, Errno>>,
+    /// Targets of the symlinks in the pod's `/`.
+    links: HashMap<PathBuf, Box<[u8]>>,
 }
 
 /// `statfs(2)` of the target's root.
@@ -96,7 +99,7 @@ pub(crate) struct Figures {
 impl PodTree {
     #[must_use]
     pub fn new(pod: Pod, rules: Arc<FileRules>, identity: Identity) -> Self {
-        let place = if rules.decide(std::path::Path::new("/")).place == rules::Place::Remote {
+        let place = if rules.decide(Path::new("/")).place == rules::Place::Remote {
             place::Place::Pod
         } else {
             place::Place::Walked
@@ -121,7 +124,8 @@ impl PodTree {
     pub fn prime(&self, paths: &[PathBuf]) {
         let mut all: Vec<PathBuf> = paths
             .iter()
-            .flat_map(|path| path.ancestors().map(std::path::Path::to_owned))
+            .flat_map(|path| path.ancestors())
+            .map(Path::to_owned)
             .collect();
         all.sort();
         all.dedup();
@@ -135,7 +139,8 @@ impl PodTree {
         let (sender, answers) = watch::channel(None);
         let (pod, paths, device) = (Arc::clone(&self.pod), Arc::clone(&all), Arc::clone(&self.device));
         tokio::spawn(async move {
-            let answers = crate::remote::stat_all(&pod, asked).await.unwrap_or_default();
+            let (answers, links) = tokio::join!(crate::remote::stat_all(&pod, asked), root_links(&pod));
+            let answers = answers.unwrap_or_default();
             // The first one is the root.
             if let Some(Ok(root)) = answers.first() {
                 device.get_or_init(|| root.device);
@@ -143,6 +148,7 @@ impl PodTree {
             let _ = sender.send(Some(Arc::new(Answers {
                 at: Instant::now(),
                 attributes: paths.iter().cloned().zip(answers).collect(),
+                links,
             })));
         });
         *self.primed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Primed { paths: all, answers });
@@ -182,10 +188,10 @@ impl PodTree {
             0o6 | execute
         } else if self.identity.uid == attributes.uid {
             attributes.mode >> 6
-        } else if self.identity.gid == attributes.gid {
-            attributes.mode >> 3
         } else {
-            attributes.mode
+            // Its supplementary groups are not known here (volumes belong to one where the pod has an fsGroup): what a
+            // member of the group may is not refused, opening decides.
+            attributes.mode | attributes.mode >> 3
         };
         if mask & 0o7 & !granted == 0 {
             Ok(())
@@ -259,4 +265,23 @@ impl PodTree {
             }
         }
     }
+}
+
+/// Where the symlinks in the pod's `/` point: images have them there, and each would be a round trip of its own.
+async fn root_links(pod: &Pod) -> HashMap<PathBuf, Box<[u8]>> {
+    let operation = FileOperation::List {
+        path: crate::remote::to_bytes(Path::new("/")),
+        cookie: 0,
+    };
+    let Ok(FileAnswer::List { entries, .. }) = ask(pod, operation).await else {
+        return HashMap::new();
+    };
+    let named = entries
+        .into_iter()
+        .filter(|entry| crate::remote::is_name(&entry.name.0));
+    named
+        .filter_map(|entry| Some((Path::new("/").join(OsStr::from_bytes(&entry.name.0)), entry.link?)))
+        .filter(|(_, link)| crate::remote::is_link(&link.0))
+        .map(|(path, link)| (path, link.0.into()))
+        .collect()
 }

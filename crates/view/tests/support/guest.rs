@@ -36,6 +36,7 @@ pub struct Stand {
     serving: Mutex<Vec<tokio::task::JoinHandle<()>>>,
     pub nsswitch: Vec<u8>,
     pub cwd: PathBuf,
+    pub target_uid: u32,
     /// Run in the child first: what makes another machine of this one.
     pub prepare: Option<fn() -> io::Result<()>>,
 }
@@ -70,6 +71,7 @@ impl Stand {
             serving: Mutex::default(),
             nsswitch: Vec::new(),
             cwd: "/".into(),
+            target_uid: 0,
             prepare: None,
         }
     }
@@ -84,7 +86,7 @@ impl Stand {
         let files = Arc::new(Files::new(
             Arc::clone(&self.pod) as _,
             self.rules.clone(),
-            Identity { uid: 0, gid: 0 },
+            Identity { uid: self.target_uid },
             self.pod_root(),
             self.root.path().join("copies"),
             Arc::new(|_| {}),
@@ -275,4 +277,30 @@ fn receive(socket: &UnixStream) -> Option<OwnedFd> {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     })
+}
+
+/// What `say` answers in a forked child that was prepared first.
+pub fn said_by_child(prepare: fn() -> io::Result<()>, say: impl FnOnce() -> String) -> String {
+    use std::io::Write;
+    let (mut reader, mut writer) = io::pipe().unwrap();
+    // SAFETY: the child only makes system calls and allocates, and leaves by _exit.
+    match unsafe { libc::fork() } {
+        0 => {
+            let said = match prepare() {
+                Ok(()) => say(),
+                Err(error) => format!("not prepared: {error}"),
+            };
+            let _ = writer.write_all(said.as_bytes());
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(0) }
+        }
+        pid => {
+            drop(writer);
+            let mut said = String::new();
+            reader.read_to_string(&mut said).unwrap();
+            // SAFETY: waits for the child just made.
+            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+            said
+        }
+    }
 }

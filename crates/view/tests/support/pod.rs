@@ -15,6 +15,9 @@ use wire::message::{Attributes, Bytes, Entry, FileAnswer, FileOperation, Time};
 /// Entries in one answer.
 const PAGE: usize = 5000;
 
+/// What a hostile agent makes of an answer.
+pub type Twist = fn(&FileOperation, FileAnswer) -> FileAnswer;
+
 pub struct LocalPod {
     pub root: PathBuf,
     fd: OwnedFd,
@@ -25,6 +28,8 @@ pub struct LocalPod {
     /// Operations on paths with this in their name are never answered.
     pub hung: AtomicUsize,
     pub calls: Mutex<Vec<String>>,
+    /// Applied to each answer: a hostile agent.
+    pub twist: Mutex<Option<Twist>>,
     handles: Mutex<HashMap<u64, Arc<std::fs::File>>>,
     next: AtomicU64,
 }
@@ -44,6 +49,7 @@ impl LocalPod {
             lost: AtomicBool::new(false),
             hung: AtomicUsize::new(0),
             calls: Mutex::default(),
+            twist: Mutex::default(),
             handles: Mutex::default(),
             next: AtomicU64::new(1),
         })
@@ -233,7 +239,12 @@ impl Remote for LocalPod {
                 return Err(Lost("cut by the test".into()));
             }
             // As fast as a local disk: no thread of its own.
-            Ok(self.run(&operation).unwrap_or_else(FileAnswer::Failed))
+            let answer = self.run(&operation).unwrap_or_else(FileAnswer::Failed);
+            let twist = *self.twist.lock().unwrap();
+            Ok(match twist {
+                Some(twist) => twist(&operation, answer),
+                None => answer,
+            })
         })
     }
 }

@@ -1,0 +1,110 @@
+//! The threads that answer trapped calls: one, as long as it keeps up.
+//!
+//! Each further thread that waits on the listener is woken for every call and adds 2 us to it (measured, Linux 6.18: the
+//! kernel wakes all waiters). Nothing here is meant to block, but a path on somebody's stalled file system or a page that
+//! is slow to come can, so a watch adds a thread when none is left and takes it back afterwards.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::calls::{self, Action};
+use crate::context::Context;
+use crate::names::{self, End};
+use crate::notification::{Listener, Pending};
+use crate::{connect, datagram, exec, hostname, listen, path_call, supervise};
+
+/// How often the watch looks; a stalled thread delays others for at most two looks.
+const LOOK: Duration = Duration::from_millis(100);
+/// Most threads at once.
+const MOST: usize = 32;
+
+/// What the threads know of each other.
+#[derive(Debug, Default)]
+struct Crew {
+    /// Threads that wait for a call.
+    idle: AtomicUsize,
+    alive: AtomicUsize,
+    /// Calls taken so far: standing still with nobody idle means that all are stuck.
+    taken: AtomicU64,
+}
+
+/// Starts `threads` threads, which stay, and the watch.
+///
+/// # Errors
+/// When a thread cannot be made.
+pub(crate) fn start(context: &Arc<Context>, listener: &Arc<Listener>, threads: usize) -> io::Result<()> {
+    let crew = Arc::new(Crew::default());
+    for _ in 0..threads.max(1) {
+        add(context, listener, &crew, threads.max(1))?;
+    }
+    let (listener, least) = (listener.clone(), threads.max(1));
+    supervise::spawn("inpod-watch", context, move |context| {
+        watch(context, &listener, &crew, least);
+    })
+}
+
+fn add(context: &Arc<Context>, listener: &Arc<Listener>, crew: &Arc<Crew>, least: usize) -> io::Result<()> {
+    let (listener, own) = (listener.clone(), crew.clone());
+    crew.alive.fetch_add(1, Ordering::AcqRel);
+    crew.idle.fetch_add(1, Ordering::AcqRel);
+    supervise::spawn("inpod-trap", context, move |context| {
+        while let Some(pending) = listener.next() {
+            own.taken.fetch_add(1, Ordering::AcqRel);
+            own.idle.fetch_sub(1, Ordering::AcqRel);
+            // A panic drops the call, which then fails with EIO; the next one is served.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dispatch(context, pending)));
+            // Whoever returns to enough others is not needed any more.
+            if own.idle.load(Ordering::Acquire) >= least {
+                break;
+            }
+            own.idle.fetch_add(1, Ordering::AcqRel);
+        }
+        own.alive.fetch_sub(1, Ordering::AcqRel);
+    })
+}
+
+fn watch(context: &Arc<Context>, listener: &Arc<Listener>, crew: &Arc<Crew>, least: usize) {
+    let mut before = None;
+    while crew.alive.load(Ordering::Acquire) > 0 {
+        std::thread::sleep(LOOK);
+        let idle = crew.idle.load(Ordering::Acquire);
+        let taken = (idle == 0).then(|| crew.taken.load(Ordering::Acquire));
+        if taken.is_some() && taken == before && crew.alive.load(Ordering::Acquire) < MOST {
+            tracing::debug!("a trapped call takes long: one more thread answers");
+            let _ = add(context, listener, crew, least);
+        }
+        before = taken;
+    }
+}
+
+fn dispatch(context: &Arc<Context>, pending: Pending) {
+    context.reactor.displace(pending.tid());
+    let Some(call) = calls::of(pending.number()) else {
+        return pending.proceed();
+    };
+    let executes = matches!(call.action, Action::Execute | Action::ExecuteAt);
+    if !executes && context.skipped.contains(pending.tid()) {
+        return pending.proceed();
+    }
+    match call.action {
+        Action::Connect => connect::connect(context, pending),
+        Action::Bind => listen::bind(context, pending),
+        Action::Listen => listen::listen(context, pending),
+        Action::Accept => listen::accept(context, pending),
+        Action::LocalName => names::name(context, pending, End::Local),
+        Action::PeerName => names::name(context, pending, End::Peer),
+        Action::PendingError => connect::pending_error(context, pending),
+        Action::SendTo => datagram::send_to(context, pending),
+        Action::ReceiveFrom => datagram::receive_from(context, pending),
+        Action::SendMessage => datagram::send_message(context, pending, false),
+        Action::SendMessages => datagram::send_message(context, pending, true),
+        Action::ReceiveMessage => datagram::receive_message(context, pending, false),
+        Action::ReceiveMessages => datagram::receive_message(context, pending, true),
+        Action::HostName => hostname::uname(context, pending),
+        Action::Execute => exec::execute(context, pending, None, 0),
+        Action::ExecuteAt => exec::execute(context, pending, Some(0), 1),
+        Action::Path(call) => path_call::path_call(context, pending, call),
+    }
+}

@@ -1,0 +1,58 @@
+//! Small guest programs, compiled once from `tests/guests/` into target/guests.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use crate::workspace;
+
+static BUILDING: Mutex<()> = Mutex::new(());
+
+/// A C program, dynamic or static.
+///
+/// # Panics
+/// When the compiler refuses.
+#[must_use]
+pub fn c(name: &str, is_static: bool) -> PathBuf {
+    let output = workspace().join("target/guests").join(format!("{name}{}", if is_static { "-static" } else { "" }));
+    let mut command = Command::new("gcc");
+    command.args(["-O1", "-Wall", "-pthread"]).args(is_static.then_some("-static")).arg("-o");
+    build(&source(&format!("{name}.c")), &output, |staged| command.arg(staged).arg(source(&format!("{name}.c"))));
+    output
+}
+
+/// A Go program, static.
+///
+/// # Panics
+/// When the compiler refuses.
+#[must_use]
+pub fn go(name: &str) -> PathBuf {
+    let output = workspace().join("target/guests").join(format!("{name}-go"));
+    let mut command = Command::new("go");
+    command.args(["build", "-o"]).env("CGO_ENABLED", "0");
+    build(&source(&format!("{name}.go")), &output, |staged| command.arg(staged).arg(source(&format!("{name}.go"))));
+    output
+}
+
+/// A script, as it lies in the checkout.
+#[must_use]
+pub fn script(name: &str) -> String {
+    source(name).display().to_string()
+}
+
+fn source(name: &str) -> PathBuf {
+    workspace().join("tests/guests").join(name)
+}
+
+fn build<'a>(source: &Path, output: &Path, command: impl FnOnce(&Path) -> &'a mut Command) {
+    let _one_at_a_time = BUILDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let modified = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
+    if modified(output).is_some_and(|built| modified(source).is_some_and(|source| source < built)) {
+        return;
+    }
+    std::fs::create_dir_all(output.parent().expect("it has a directory")).expect("target/guests can be made");
+    let staged = output.with_extension(format!("{}.new", std::process::id()));
+    let compiled = command(&staged).output().expect("the compiler is installed");
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    std::fs::rename(&staged, output).expect("target/guests can be written");
+}
