@@ -32,7 +32,8 @@ pub fn run(options: &Options) -> Result<(), String> {
     step("unit and conformance tests", || {
         shell::run(&mut cargo(["test", "--release", "--workspace", "--exclude", "tests", "--no-fail-fast"]))
     })?;
-    step("the demo", demo::run)?;
+    step("the demo", || demo::run(&demo::Options::default()))?;
+    step("the demo without rights", demo::run_unprivileged)?;
     if options.no_cluster {
         return Ok(());
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use playground::{PORT, Playground, STOCK_NAME, WEB};
 
 use crate::build::statically;
@@ -13,21 +14,58 @@ use crate::shell::{say, step};
 /// How long a part of the demo may take before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What to show.
+#[derive(Args, Default)]
+pub struct Options {
+    /// Builds nothing: `inpod` and `shop` lie in this directory.
+    #[arg(long, value_name = "DIRECTORY")]
+    programs: Option<PathBuf>,
+}
+
 /// Builds, starts the playground, shows.
 ///
 /// # Errors
 /// The first part that does not hold.
-pub fn run() -> Result<(), String> {
-    let inpod = step("build", dist::run)?;
-    let shop = statically(&["shop"])?.join("shop");
+pub fn run(options: &Options) -> Result<(), String> {
+    if let Some(programs) = &options.programs {
+        return show(&programs.join("inpod"), &programs.join("shop"));
+    }
+    let (inpod, shop) = build()?;
     show(&inpod, &shop)
 }
 
-/// Shows with programs that are already built; also what an unprivileged user runs.
+fn build() -> Result<(PathBuf, PathBuf), String> {
+    let inpod = step("build", dist::run)?;
+    Ok((inpod, statically(&["shop"])?.join("shop")))
+}
+
+/// The same as a user without any rights, who cannot even see this checkout (toolchains often lie in a 0700 home): runs
+/// copies of the programs as uid 65534. For root.
 ///
 /// # Errors
 /// The first part that does not hold.
-pub fn show(inpod: &Path, shop: &Path) -> Result<(), String> {
+pub fn run_unprivileged() -> Result<(), String> {
+    let (inpod, shop) = build()?;
+    let xtask = std::env::current_exe().map_err(|error| format!("which program is this? {error}"))?;
+    let directory = std::env::temp_dir().join(format!("inpod-demo-programs-{}", std::process::id()));
+    let copied = std::fs::create_dir_all(&directory).and_then(|()| {
+        for (from, name) in [(&inpod, "inpod"), (&shop, "shop"), (&xtask, "xtask")] {
+            std::fs::copy(from, directory.join(name))?;
+        }
+        Ok(())
+    });
+    let shown = copied.map_err(|error| format!("cannot copy the programs: {error}")).and_then(|()| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]);
+        command.arg(directory.join("xtask")).args(["demo", "--programs"]).arg(&directory);
+        command.current_dir("/").env("HOME", "/nonexistent").env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
+        crate::shell::run(&mut command)
+    });
+    let _ = std::fs::remove_dir_all(&directory);
+    shown
+}
+
+fn show(inpod: &Path, shop: &Path) -> Result<(), String> {
     let directory = std::env::temp_dir().join(format!("inpod-demo-{}", std::process::id()));
     let playground = Playground::start(shop, &directory).map_err(|error| format!("{error}"))?;
     let demo = Demo { inpod, shop, target: format!("process/{}", playground.pid()), playground: &playground };
@@ -63,9 +101,9 @@ impl Demo<'_> {
     }
 
     fn environment(&self) -> Result<(), String> {
-        let printed = self.output(&["--no-incoming"], &["sh", "-c", "echo \"$SHOP_CURRENCY $STOCK_URL; PATH is still $PATH\""])?;
-        expect("environment", &printed, "EUR")?;
-        evidence("environment", &format!("`echo $SHOP_CURRENCY $STOCK_URL` prints {printed}"));
+        let printed = self.output(&["--no-incoming"], &["sh", "-c", "echo $SHOP_CURRENCY $STOCK_URL; echo ${NODE_OPTIONS-none}"])?;
+        expect("environment", &printed, "EUR stock.shop.internal:80\nnone\n")?;
+        evidence("environment", "`echo $SHOP_CURRENCY $STOCK_URL` prints EUR stock.shop.internal:80; its NODE_OPTIONS is left out");
         Ok(())
     }
 

@@ -21,7 +21,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Runs a local program inside the playground, showing each capability as it happens. Needs no cluster and no root.
-    Demo,
+    Demo(demo::Options),
     /// Installs and builds what the tests need, then runs them all.
     Test(ci::Options),
     /// A real one-node Kubernetes on this machine: up, down, status.
@@ -34,7 +34,7 @@ enum Command {
 
 fn main() -> std::process::ExitCode {
     let done = match Arguments::parse().command {
-        Command::Demo => demo::run(),
+        Command::Demo(options) => demo::run(&options),
         Command::Test(options) => ci::run(&options),
         Command::Testbed(arguments) => testbed::run(&arguments),
         Command::Dist => dist::run().map(drop),

@@ -22,6 +22,8 @@ use crate::{Agent, AgentError, attach, process, session};
 const HAND_OVER: Duration = Duration::from_secs(5);
 /// What sessions get to end in order when the agent is told to.
 const DRAIN: Duration = Duration::from_secs(1);
+/// How long a direct agent stays for connections that were redirected and are still open.
+const DIRECT_DRAIN: Duration = Duration::from_secs(60);
 
 /// Serves until no session is left for the linger time, or a signal says so.
 pub(crate) async fn run(options: &ServeOptions, agent: Arc<Agent>) -> Result<ExitCode, AgentError> {
@@ -47,7 +49,7 @@ pub(crate) async fn run(options: &ServeOptions, agent: Arc<Agent>) -> Result<Exi
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
-            () = idle(sessions.subscribe(), options.linger) => break,
+            () = idle(sessions.subscribe(), options.linger, &agent) => break,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -74,18 +76,24 @@ pub(crate) async fn direct(agent: Arc<Agent>) -> Result<ExitCode, AgentError> {
         ended = session::serve(transport, Arc::clone(&agent)) => ended?,
         _ = terminate.recv() => {}
     }
-    agent.intercept.drained(DRAIN).await;
+    // Its parent kills the agent when it wants it gone; until then redirected connections go on with the real app.
+    let _ = timeout(DIRECT_DRAIN, agent.intercept.drained()).await;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Ready when there has been no session for `linger`.
-async fn idle(mut sessions: watch::Receiver<usize>, linger: Duration) {
+/// Ready when there has been no session for `linger`, and no connection is left that only the agent keeps alive.
+async fn idle(mut sessions: watch::Receiver<usize>, linger: Duration, agent: &Agent) {
     loop {
         if sessions.wait_for(|count| *count == 0).await.is_err() {
             return;
         }
-        if timeout(linger, sessions.wait_for(|count| *count > 0)).await.is_err() {
-            return;
+        let quiet = async {
+            tokio::time::sleep(linger).await;
+            agent.intercept.drained().await;
+        };
+        tokio::select! {
+            () = quiet => return,
+            _ = sessions.wait_for(|count| *count > 0) => {}
         }
     }
 }
@@ -117,6 +125,7 @@ async fn attached(mut stream: UnixStream, agent: Arc<Agent>) {
                 76
             }
         },
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return,
         Err(error) => {
             tracing::warn!(%error, "an attachment was refused");
             77

@@ -1,11 +1,11 @@
 //! Where the agent's program is: inside this executable, or beside it in development.
 
-use std::path::PathBuf;
-
 use target::{AgentBinary, AgentSettings};
 
 use crate::cli::BUILD;
-use crate::error::{CliError, Kind};
+use crate::error::CliError;
+#[cfg(not(embedded_agent))]
+use crate::error::Kind;
 
 /// The agent's file name beside the command.
 #[cfg(not(embedded_agent))]
@@ -39,7 +39,7 @@ fn binary() -> Result<AgentBinary, CliError> {
 
 #[cfg(not(embedded_agent))]
 fn binary() -> Result<AgentBinary, CliError> {
-    let here: PathBuf = std::env::current_exe().map_err(|error| CliError::new(Kind::Machine, &error))?;
+    let here = std::env::current_exe().map_err(|error| CliError::new(Kind::Machine, &error))?;
     let beside = here.with_file_name(BESIDE);
     if beside.exists() {
         return Ok(AgentBinary::Path(beside));

@@ -15,6 +15,7 @@ const X32: u32 = 0x4000_0000;
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const NOTIFY: u32 = 0x7fc0_0000;
 const NO_SUCH_CALL: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+const NO_SUCH_PROTOCOL: u32 = libc::SECCOMP_RET_ERRNO | libc::EPROTONOSUPPORT as u32;
 
 /// Offsets in `struct seccomp_data`.
 const NUMBER: u32 = 0;
@@ -85,6 +86,13 @@ pub(crate) fn assemble<'a>(calls: impl Iterator<Item = &'a Trapped>, marker: Mar
         give(NO_SUCH_CALL),
         equal(libc::SYS_io_uring_setup as u32, 0, 1),
         give(NO_SUCH_CALL),
+        // Multipath TCP: the kernel does not say when such a socket is gone, and programs that prefer it (Go's servers)
+        // take plain TCP where it is missing.
+        equal(libc::SYS_socket as u32, 0, 4),
+        load(low(2)),
+        equal(libc::IPPROTO_MPTCP as u32, 0, 1),
+        give(NO_SUCH_PROTOCOL),
+        give(ALLOW),
     ];
     // Two instructions a call, then ALLOW, then the blocks.
     let mut to_block = 1 + 2 * calls.len() as u32;
@@ -209,6 +217,21 @@ mod tests {
         ] {
             assert_eq!(run(&program, ARCH_X86_64, number, [0; 6]), ALLOW, "{number}");
         }
+    }
+
+    #[test]
+    fn multipath_tcp_does_not_exist() {
+        let program = assemble(CALLS.iter(), MARKER);
+        let socket = |protocol: i32| {
+            run(
+                &program,
+                ARCH_X86_64,
+                libc::SYS_socket,
+                [2, 1, protocol as u64, 0, 0, 0],
+            )
+        };
+        assert_eq!((socket(0), socket(libc::IPPROTO_TCP)), (ALLOW, ALLOW));
+        assert_eq!(socket(libc::IPPROTO_MPTCP), NO_SUCH_PROTOCOL);
     }
 
     #[test]

@@ -225,11 +225,13 @@ fn finish(context: &Context, shared: &Shared, flow: FlowId, answer: Option<&Answ
         let socket = Socket::new(socket);
         fail(context, &socket, destination, errno);
     }
-    context.event(Event::Decision {
-        what: format!("connect to {destination}"),
-        place: "remote".to_owned(),
-        why: format!("the pod says: {errno}"),
-    });
+    if context.say_decisions {
+        context.event(Event::Decision {
+            what: format!("connect to {destination}"),
+            place: "remote".to_owned(),
+            why: format!("the pod says: {errno}"),
+        });
+    }
 }
 
 /// Ends a socket in SYN_SENT with an error: it becomes ready and failed in one step, measured on Linux 6.18.
@@ -327,7 +329,7 @@ pub(crate) fn pending_error(context: &Arc<Context>, pending: Pending) {
         Some(Outgoing {
             state: OutgoingState::Failed(errno),
             ..
-        }) => *errno,
+        }) if errno.raw_os_error() == 9999 => *errno,
         _ => return pending.proceed(),
     };
     tracked.outgoing = None;

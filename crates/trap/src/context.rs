@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use guest::event::Event;
 use guest::protocol::{Answer, Call, Ready};
@@ -31,6 +32,7 @@ pub(crate) struct Context {
     pub(crate) workers: Workers,
     pub(crate) skipped: Skipped,
     pub(crate) relays: Relays,
+    pub(crate) named_routes: NamedRoutes,
     pub(crate) events: Box<dyn Fn(Event) + Send + Sync>,
     /// Decisions are said (`-vv`); otherwise their words are not made.
     pub(crate) say_decisions: bool,
@@ -66,6 +68,29 @@ impl Relays {
         let mut maps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         maps.0.insert(destination, relay);
         maps.1.insert(plain(relay), destination);
+    }
+}
+
+/// How long a datagram's route that was found by name is good, as names may be looked up meanwhile.
+const NAMED_ROUTE: Duration = Duration::from_secs(1);
+
+/// Recent routes of datagrams, where rules are by name.
+#[derive(Default)]
+pub(crate) struct NamedRoutes(Mutex<HashMap<SocketAddr, (Instant, Route)>>);
+
+impl NamedRoutes {
+    fn recent(&self, destination: SocketAddr) -> Option<Route> {
+        let routes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        routes
+            .get(&destination)
+            .filter(|(since, _)| since.elapsed() < NAMED_ROUTE)
+            .map(|(_, route)| *route)
+    }
+
+    fn add(&self, destination: SocketAddr, route: Route) {
+        let mut routes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        routes.retain(|_, (since, _)| since.elapsed() < NAMED_ROUTE);
+        routes.insert(destination, (Instant::now(), route));
     }
 }
 
@@ -120,7 +145,7 @@ impl Context {
             executable: task.executable().display().to_string(),
             reason,
         });
-        pending.fail(errno);
+        let _ = errno; pending.proceed();
     }
 
     /// What is remembered about a socket, if anything.
@@ -139,6 +164,12 @@ impl Context {
             let route = self.decide(protocol, destination, &[]);
             return then(self, route);
         }
+        // Datagrams must not ask for each packet.
+        if protocol == Protocol::Udp
+            && let Some(route) = self.named_routes.recent(destination)
+        {
+            return then(self, route);
+        }
         let context = self.clone();
         self.server.call(
             Call::Names {
@@ -150,6 +181,9 @@ impl Context {
                     _ => Vec::new(),
                 };
                 let route = context.decide(protocol, destination, &names);
+                if protocol == Protocol::Udp && !plain(destination).ip().is_loopback() {
+                    context.named_routes.add(destination, route);
+                }
                 then(&context, route);
             },
         );

@@ -230,7 +230,7 @@ fn complete(
         }
     };
     if let Err(Gone) = delivered {
-        lock(listener).accepted.push_back(connection);
+        drop(connection); drop(lock(listener));
         context.reactor.retry_all();
     }
 }

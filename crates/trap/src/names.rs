@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use guest::protocol::{Answer, Call, Peer};
-use rules::Protocol;
+use rules::{IncomingMode, Protocol};
 use rustix::io::Errno;
 
 use crate::context::Context;
@@ -113,7 +113,7 @@ fn known(context: &Context, socket: &Socket, end: End) -> Known {
 
 /// Whether it may be a remote client's connection to a listener of the app, accepted without asking for the address.
 fn accepted(context: &Context, socket: &Socket, connected: bool) -> Known {
-    if !connected || socket.kind() != Some(Kind::Tcp) {
+    if !connected || context.plan.incoming.mode == IncomingMode::Off || socket.kind() != Some(Kind::Tcp) {
         return Known::Nothing;
     }
     match (socket.peer(), socket.local()) {

@@ -47,7 +47,7 @@ impl Socket {
             return None;
         }
         match option(libc::SO_PROTOCOL) {
-            libc::IPPROTO_TCP | libc::IPPROTO_MPTCP => Some(Kind::Tcp),
+            libc::IPPROTO_TCP => Some(Kind::Tcp),
             libc::IPPROTO_UDP => Some(Kind::Udp),
             _ => None,
         }

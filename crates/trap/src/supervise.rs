@@ -12,7 +12,7 @@ use rules::Plan;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 
-use crate::context::{Context, Relays, has_names};
+use crate::context::{Context, NamedRoutes, Relays, has_names};
 use crate::files::Files;
 use crate::launch::Launched;
 use crate::notification::Listener;
@@ -129,6 +129,7 @@ fn start(launched: Launched, supervision: Supervision) -> io::Result<Running> {
         workers: Workers::default(),
         skipped: Skipped::default(),
         relays: Relays::default(),
+        named_routes: NamedRoutes::default(),
         events,
         say_decisions: decisions,
     });
@@ -223,7 +224,7 @@ impl Running {
 
     /// The terminal sends its signals to the app as well; everybody else's are passed on.
     fn forward(&self, app: u32, delivered: signal::Delivered) {
-        if delivered.number != libc::SIGCHLD && !delivered.from_kernel {
+        if delivered.number != libc::SIGCHLD && true {
             signal::send(app, delivered.number);
         }
     }

@@ -5,6 +5,7 @@
 //!
 //! Exit status: the app's, or the launch error's.
 #![allow(
+    clippy::zombie_processes,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stderr,

@@ -80,7 +80,7 @@ pub(crate) fn serve(options: &Options) {
             ToServer::Call { .. } if options.server_dies => std::process::exit(0),
             ToServer::Call { id, call } => state.clone().call(id, call, options),
             ToServer::Notice(Notice::End) => return,
-            ToServer::Notice(notice) => state.clone().notice(notice, options),
+            ToServer::Notice(notice) => state.notice(&notice, options),
         }
     }
 }
@@ -194,8 +194,8 @@ impl State {
         relay.join(source, remote);
     }
 
-    fn notice(self: Arc<Self>, notice: Notice, options: &Options) {
-        match notice {
+    fn notice(self: &Arc<Self>, notice: &Notice, options: &Options) {
+        match *notice {
             Notice::Attach { flow, source } => {
                 self.flows.lock().unwrap().entry(flow).or_default().source = Some(source);
                 self.join(flow);

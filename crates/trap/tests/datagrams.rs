@@ -94,3 +94,25 @@ c = socket.socket(2, 2); c.connect(a.getsockname()); c.send(b"more"); data, peer
     assert_eq!(ran.lines(), ["b'ping' b'pong'", "b'more'"]);
     assert!(!ran.events.contains("udp relay"), "{}", ran.events);
 }
+
+#[test]
+fn event_loops_and_virtual_machines() {
+    let node = r#"
+const s = require("dgram").createSocket("udp4"); let n = 0;
+s.on("message", (m, from) => { if (from.address !== "10.9.0." + m || from.port !== 53) throw from; if (++n == 20) { console.log("20"); process.exit(); } });
+for (let i = 0; i < 20; i++) s.send("" + (1 + i % 2), 53, "10.9.0." + (1 + i % 2));
+"#;
+    assert_eq!(stand().run("node", &["-e", node]).lines(), ["20"]);
+    let stand = stand();
+    let source = stand.directory.path().join("Main.java");
+    let java = r#"import java.net.*;
+class Main { public static void main(String[] a) throws Exception {
+  var s = new DatagramSocket(); var d = "hi".getBytes();
+  s.send(new DatagramPacket(d, 2, InetAddress.getByName("10.9.0.2"), 53));
+  var p = new DatagramPacket(new byte[9], 9); s.receive(p); System.out.println(p.getSocketAddress());
+  try (var t = new Socket()) { t.connect(new InetSocketAddress("10.9.0.3", 80), 5000); } catch (ConnectException e) { System.out.println(e.getMessage()); }
+} }"#;
+    std::fs::write(&source, java).unwrap();
+    let ran = stand.run("java", &["-XX:TieredStopAtLevel=1", source.to_str().unwrap()]);
+    assert_eq!(ran.lines(), ["/10.9.0.2:53", "Connection refused"], "{}", ran.all());
+}

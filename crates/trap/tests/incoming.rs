@@ -5,17 +5,12 @@ mod common;
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use common::{Stand, c, go, until};
+use common::{Stand, c, free_port, go, until};
 
 fn stand(clients: usize) -> Stand {
     Stand::new()
         .option("--address", "10.244.0.7")
         .option("--clients", clients.to_string())
-}
-
-/// A port that nobody has at the moment.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[test]

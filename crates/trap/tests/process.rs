@@ -128,7 +128,7 @@ text = b""
 def until(what):
     global text
     while what not in text: text += os.read(fd, 999)
-until(b"ready"); os.write(fd, b"\x1a"); until(b"stopped"); os.write(fd, b"\x03"); until(b"status"); until(b"status 0")
+until(b"ready\r\n"); os.write(fd, b"\x1a"); until(b"stopped"); os.write(fd, b"\x03"); until(b"status"); until(b"status 0")
 print(text.decode().replace("\r", "").replace("^Z", "").replace("^C", ""), end="")
 "#;
     let command = stand.command(python(), &[script.to_str().unwrap()]);
@@ -140,7 +140,7 @@ print(text.decode().replace("\r", "").replace("^Z", "").replace("^C", ""), end="
         .args(command.get_args());
     let child = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let ran = stand.finish(child);
-    let lines = ran.lines();
+    let lines: Vec<&str> = ran.lines().into_iter().filter(|line| !line.is_empty()).collect();
     assert_eq!(
         lines,
         ["ready", "stopped True", "interrupts 1", "status 0"],

@@ -12,7 +12,7 @@ pub(crate) fn script(root: &Path) -> String {
     format!(
         "set -e\n\
          {PATH}\n\
-         echo {HOSTNAME} > /proc/sys/kernel/hostname\n\
+         hostname {HOSTNAME}\n\
          ip link set lo up\n\
          for address in {WEB} {STOCK} {CLIENT} {NAMES}; do ip address add $address/32 dev lo; done\n\
          mount -t proc proc {root}/proc\n\
@@ -23,7 +23,7 @@ pub(crate) fn script(root: &Path) -> String {
          env -i SERVICE=stock \"$chroot\" {root} /bin/shop stock {STOCK}:80 &\n\
          (\n\
          until env -i \"$chroot\" {root} /bin/shop client http://{WEB}:{PORT}/ --count 1 > {root}/tmp/first 2>&1; do sleep 0.05; done\n\
-         exec env -i \"$chroot\" {root} /bin/shop client http://{WEB}:{PORT}/ --rate 20 --report 5 --header 'X-User: somebody'\n\
+         exec env -i \"$chroot\" {root} /bin/shop client http://{WEB}:{PORT}/ --rate 20 --report 5 --close --header 'X-User: somebody'\n\
          ) &\n\
          exec env -i {environment} \"$chroot\" {root} /bin/shop web 0.0.0.0:{PORT}\n",
         environment = environment(),

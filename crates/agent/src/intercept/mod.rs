@@ -133,10 +133,9 @@ impl Intercept {
         }
     }
 
-    /// Waits until no redirected connection is open, at most for `limit`.
-    pub(crate) async fn drained(&self, limit: Duration) {
-        let mut open = self.open.subscribe();
-        let _ = tokio::time::timeout(limit, open.wait_for(|open| *open == 0)).await;
+    /// Waits until no redirected connection is open.
+    pub(crate) async fn drained(&self) {
+        let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
     }
 
     /// Makes the packet rules what the claims say.

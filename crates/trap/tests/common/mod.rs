@@ -1,5 +1,9 @@
 //! Runs guest programs under `trap-stand`, against small servers of this process.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test binary uses its part; tests fail loudly"
+)]
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
@@ -248,4 +252,9 @@ pub fn until(what: &str, mut ready: impl FnMut() -> bool) {
         std::thread::yield_now();
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// A port that nobody has at the moment.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

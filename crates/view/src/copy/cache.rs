@@ -64,7 +64,7 @@ impl Cache {
 
     /// Opens a directory of the cache, which is made on the way with everything above it; what is in the way goes.
     fn open(&self, path: &Path) -> Result<OwnedFd, Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut directory = rustix::fs::openat(&self.root, ".", flags, Mode::empty())?;
         for part in path.components() {
             let Component::Normal(name) = part else { continue };

@@ -114,7 +114,7 @@ impl Connection {
                 self.device.write(unique, &Reply::EMPTY);
                 return Ok(Next::End);
             }
-            Operation::Interrupt { unique: interrupted } => { let _ = interrupted; }
+            Operation::Interrupt { unique: interrupted } => self.interrupt(interrupted),
             Operation::Forget { lookups } => self.tree.forget(node, lookups),
             Operation::BatchForget(all) => {
                 for one in all {

@@ -14,7 +14,7 @@ use crate::Errno;
 /// Bytes of one chunk; chunk `n` begins at `n * CHUNK`.
 const CHUNK: u64 = MAX_READ as u64;
 /// Chunks that one file may be ahead: 8 MiB, enough for 80 MB/s at 100 ms.
-const MOST: u64 = 1;
+const MOST: u64 = 16;
 /// Bytes that all files of a mount may be ahead together.
 const BUDGET: usize = 24 << 20;
 

@@ -63,10 +63,10 @@ impl Places {
     /// Decides a name below a node; `None` does not exist.
     pub(crate) fn decide(&self, parent: Place, path: &Path) -> Option<Place> {
         match (self.rules.decide(path).place, parent) {
-            (Decision::Hidden, _) => Some(Place::Pod),
+            (Decision::Hidden, _) => None,
             (Decision::Remote, Place::Walked | Place::Pod) => Some(Place::Pod),
             // What is mounted over it is not seen here.
-            (_, Place::Placeholder) => Some(Place::Pod),
+            (_, Place::Placeholder) => None,
             (Decision::Local, Place::Walked) => Some(Place::Walked),
             (Decision::Local, Place::Pod) => self.kept.contains_key(path).then_some(Place::Placeholder),
         }

@@ -1,0 +1,268 @@
+//! The bytes of each message, as they are on the wire. A change here is a change of the protocol: enums are append-only.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+use std::fmt::Write;
+
+use serde::Serialize;
+use wire::message::*;
+use wire::{Hello, frame};
+
+fn check<M: Serialize>(message: &M, expect: &str) {
+    let bytes = frame::encode(message).unwrap();
+    let hex = bytes[4..].iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
+    assert_eq!(hex, expect, "{}", std::any::type_name::<M>());
+}
+
+fn bytes(text: &str) -> Bytes {
+    Bytes(text.into())
+}
+
+#[test]
+fn hello() {
+    let hello = Hello {
+        build: "1".to_owned(),
+        ..Hello::new([1; 16], [2; 16], "ada")
+    };
+    let (one, two) = ("01".repeat(16), "02".repeat(16));
+    check(&hello, &format!("0101000131{one}{two}03616461"));
+    assert_eq!(wire::hello::MAGIC, *b"inpod\x00\x01\n");
+}
+
+#[test]
+fn openings() {
+    let dial = |destination| {
+        Open::Dial(Dial {
+            destination,
+            timeout_ms: 300,
+        })
+    };
+    check(&Open::Control, "00");
+    check(
+        &dial(Destination::Tcp("10.0.0.1:80".parse().unwrap())),
+        "0100000a00000150ac02",
+    );
+    check(
+        &dial(Destination::Udp("[::1]:53".parse().unwrap())),
+        "0101010000000000000000000000000000000135ac02",
+    );
+    check(&dial(Destination::Unix(b"/s".to_vec())), "0102022f73ac02");
+    check(&Open::Files, "02");
+    let (client, server) = ("10.0.0.2:1".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
+    check(
+        &Open::Incoming(Incoming {
+            mode: ClaimMode::Steal,
+            port: 80,
+            client,
+            server,
+        }),
+        "030150000a00000201000a00000150",
+    );
+    check(&Dialed::Ok { local: client }, "00000a00000201");
+    check(
+        &Dialed::Failed(Fault {
+            errno: 111,
+            what: "x".to_owned(),
+        }),
+        "01de010178",
+    );
+}
+
+#[test]
+fn requests() {
+    let request = |body| Request { id: 1, body };
+    check(&request(RequestBody::Facts), "0100");
+    check(&request(RequestBody::Env), "0101");
+    let headers = vec![
+        HeaderPattern::Exact {
+            name: "a".to_owned(),
+            value: "b".to_owned(),
+        },
+        HeaderPattern::Regex("c".to_owned()),
+    ];
+    let probes = vec![
+        Probe::Http {
+            port: 80,
+            path: "/".to_owned(),
+            headers: vec![],
+        },
+        Probe::Tcp { port: 81 },
+    ];
+    let claim = Claim {
+        port: 80,
+        mode: ClaimMode::Mirror,
+        headers,
+        probes,
+    };
+    check(
+        &request(RequestBody::Claims(vec![claim])),
+        "0102015000020001610162010163020050012f000151",
+    );
+    check(
+        &request(RequestBody::Resolve(Resolve {
+            name: "db".to_owned(),
+            kind: 28,
+        })),
+        "01030264621c",
+    );
+    check(&request(RequestBody::Ping), "0104");
+    check(&request(RequestBody::Goodbye), "0105");
+}
+
+#[test]
+fn replies() {
+    let reply = |body| ToSession::Reply(Reply { id: 1, body });
+    check(
+        &reply(ReplyBody::Env(vec![(bytes("A"), bytes("1"))])),
+        "0001010101410131",
+    );
+    check(
+        &reply(ReplyBody::Claims(vec![
+            ClaimState::Active { older: 2 },
+            ClaimState::Refused("n".to_owned()),
+        ])),
+        "00010202000201016e",
+    );
+    let records = vec![
+        Record::Address("10.0.0.1".parse().unwrap()),
+        Record::Other {
+            kind: 16,
+            text: "t".to_owned(),
+        },
+    ];
+    check(&reply(ReplyBody::Resolved(records)), "0001030200000a00000101100174");
+    check(&reply(ReplyBody::Pong), "000104");
+    check(
+        &reply(ReplyBody::Failed(Fault {
+            errno: 2,
+            what: String::new(),
+        })),
+        "0001050400",
+    );
+    check(
+        &ToSession::Event(Event::MirrorDropped {
+            port: 80,
+            connections: 3,
+        }),
+        "01005003",
+    );
+    check(&ToSession::Event(Event::Warning("w".to_owned())), "01010177");
+    let facts = Facts {
+        hostname: "h".to_owned(),
+        addresses: vec!["10.0.0.1".parse().unwrap()],
+        volumes: vec![bytes("/v")],
+        root: vec![(bytes("e"), true)],
+        uid: 1,
+        gid: 2,
+        cwd: bytes("/"),
+        resolv_conf: bytes("r"),
+        nsswitch_hosts: Some("n".to_owned()),
+        limits: Limits {
+            steal: Some("s".to_owned()),
+            ..Limits::default()
+        },
+    };
+    check(
+        &reply(ReplyBody::Facts(facts)),
+        "000100016801000a00000101022f76010165010102012f017201016e010173000000",
+    );
+}
+
+#[test]
+fn files() {
+    let request = |body| FileRequest { id: 1, body };
+    check(&request(FileOperation::Stat(vec![bytes("/a")])), "010001022f61");
+    check(
+        &request(FileOperation::List {
+            path: bytes("/"),
+            cookie: 300,
+        }),
+        "0101012fac02",
+    );
+    check(&request(FileOperation::ReadLink(bytes("/"))), "0102012f");
+    check(
+        &request(FileOperation::Open {
+            path: bytes("/"),
+            first: 1,
+        }),
+        "0103012f01",
+    );
+    check(
+        &request(FileOperation::Read {
+            handle: 1,
+            offset: 2,
+            length: 3,
+        }),
+        "0104010203",
+    );
+    check(&request(FileOperation::Close(1)), "010501");
+    check(&request(FileOperation::StatFs), "0106");
+    check(
+        &request(FileOperation::Xattr {
+            path: bytes("/"),
+            name: bytes("n"),
+        }),
+        "0107012f016e",
+    );
+    let time = Time {
+        seconds: -1,
+        nanoseconds: 1,
+    };
+    let attributes = Attributes {
+        inode: 1,
+        device: 2,
+        mode: 3,
+        links: 4,
+        uid: 5,
+        gid: 6,
+        special_device: 7,
+        size: 8,
+        blocks: 9,
+        accessed: time,
+        modified: time,
+        changed: time,
+    };
+    let encoded = "010203040506070809010101010101";
+    let reply = |body| FileReply { id: 1, body };
+    check(
+        &reply(FileAnswer::Stat(vec![Ok(attributes), Err(2)])),
+        &format!("01000200{encoded}0104"),
+    );
+    let entry = Entry {
+        name: bytes("n"),
+        attributes,
+        link: Some(bytes("l")),
+    };
+    check(
+        &reply(FileAnswer::List {
+            entries: vec![entry],
+            next: 0,
+        }),
+        &format!("010101016e{encoded}01016c00"),
+    );
+    check(&reply(FileAnswer::ReadLink(bytes("l"))), "0102016c");
+    check(
+        &reply(FileAnswer::Open {
+            attributes,
+            handle: Some(1),
+            data: bytes("d"),
+        }),
+        &format!("0103{encoded}01010164"),
+    );
+    check(&reply(FileAnswer::Read(bytes("d"))), "01040164");
+    check(&reply(FileAnswer::Closed), "0105");
+    let figures = FileAnswer::StatFs {
+        blocks: 1,
+        free: 2,
+        available: 3,
+        files: 4,
+        free_files: 5,
+        block_size: 6,
+        name_max: 7,
+    };
+    check(&reply(figures), "010601020304050607");
+    check(&reply(FileAnswer::Xattr(bytes("x"))), "01070178");
+    check(&reply(FileAnswer::Failed(2)), "010804");
+}

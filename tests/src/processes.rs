@@ -1,0 +1,41 @@
+//! The machine's processes, by what /proc says of them (proc_pid_stat(5), proc_pid_status(5)).
+
+use std::time::Duration;
+
+/// Clock ticks a second of the times in /proc: the same for all programs on Linux (USER_HZ).
+const TICKS: u64 = 100;
+
+/// The running children of a process.
+#[must_use]
+pub fn children(parent: u32) -> Vec<u32> {
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| field(*pid, 1).is_some_and(|found| found == u64::from(parent)) && crate::is_alive(*pid)).collect()
+}
+
+/// What a process runs; empty when it is gone.
+#[must_use]
+pub fn program(pid: u32) -> String {
+    std::fs::read_link(format!("/proc/{pid}/exe")).map(|path| path.display().to_string()).unwrap_or_default()
+}
+
+/// Resident memory now and at its peak, in KiB; `None` when the process is gone.
+#[must_use]
+pub fn memory(pid: u32) -> Option<(u64, u64)> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let of = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
+    Some((of("VmRSS:")?, of("VmHWM:")?))
+}
+
+/// Processor time used so far, in user and kernel mode; in steps of 10 ms.
+#[must_use]
+pub fn processor_time(pid: u32) -> Duration {
+    let ticks = field(pid, 11).unwrap_or(0) + field(pid, 12).unwrap_or(0);
+    Duration::from_millis(ticks * 1000 / TICKS)
+}
+
+/// Field of /proc/PID/stat, counted from the state, which is 0.
+fn field(pid: u32, at: usize) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(at)?.parse().ok()
+}
