@@ -14,10 +14,17 @@ static BUILDING: Mutex<()> = Mutex::new(());
 /// When the compiler refuses.
 #[must_use]
 pub fn c(name: &str, is_static: bool) -> PathBuf {
-    let output = workspace().join("target/guests").join(format!("{name}{}", if is_static { "-static" } else { "" }));
+    let output = workspace()
+        .join("target/guests")
+        .join(format!("{name}{}", if is_static { "-static" } else { "" }));
     let mut command = Command::new("gcc");
-    command.args(["-O1", "-Wall", "-pthread"]).args(is_static.then_some("-static")).arg("-o");
-    build(&source(&format!("{name}.c")), &output, |staged| command.arg(staged).arg(source(&format!("{name}.c"))));
+    command
+        .args(["-O1", "-Wall", "-pthread"])
+        .args(is_static.then_some("-static"))
+        .arg("-o");
+    build(&source(&format!("{name}.c")), &output, |staged| {
+        command.arg(staged).arg(source(&format!("{name}.c")))
+    });
     output
 }
 
@@ -30,7 +37,9 @@ pub fn go(name: &str) -> PathBuf {
     let output = workspace().join("target/guests").join(format!("{name}-go"));
     let mut command = Command::new("go");
     command.args(["build", "-o"]).env("CGO_ENABLED", "0");
-    build(&source(&format!("{name}.go")), &output, |staged| command.arg(staged).arg(source(&format!("{name}.go"))));
+    build(&source(&format!("{name}.go")), &output, |staged| {
+        command.arg(staged).arg(source(&format!("{name}.go")))
+    });
     output
 }
 
@@ -53,6 +62,10 @@ fn build<'a>(source: &Path, output: &Path, command: impl FnOnce(&Path) -> &'a mu
     std::fs::create_dir_all(output.parent().expect("it has a directory")).expect("target/guests can be made");
     let staged = output.with_extension(format!("{}.new", std::process::id()));
     let compiled = command(&staged).output().expect("the compiler is installed");
-    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    assert!(
+        compiled.status.success(),
+        "{}",
+        String::from_utf8_lossy(&compiled.stderr)
+    );
     std::fs::rename(&staged, output).expect("target/guests can be written");
 }

@@ -4,11 +4,18 @@
 //! rights are the documented minimum.
 
 pub mod guests;
+pub mod http;
+pub mod network;
+pub mod processes;
+mod run;
 mod session;
+mod stage;
 mod targets;
 
+pub use run::{Public, Run, cluster};
 pub use session::{Ended, Session};
-pub use targets::{playground, testbed, workspace};
+pub use stage::Stage;
+pub use targets::{playground, shop, testbed, workspace};
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,7 +28,11 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 #[must_use]
 pub fn executable() -> PathBuf {
     let path = std::env::var_os("INPOD").map_or_else(|| workspace().join("target/dist/inpod"), PathBuf::from);
-    assert!(path.exists(), "{} is missing: `cargo xtask dist` builds it", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: `cargo xtask dist` builds it",
+        path.display()
+    );
     path
 }
 
@@ -30,6 +41,7 @@ pub fn executable() -> PathBuf {
 pub fn inpod(arguments: &[&str]) -> Command {
     let mut command = Command::new(executable());
     command.args(arguments).stdin(Stdio::null()).env_remove("INPOD_TARGET");
+    command.env("KUBECONFIG", workspace().join("target/testbed/run/user/kubeconfig"));
     command
 }
 
@@ -56,6 +68,24 @@ pub fn scratch(name: &str) -> PathBuf {
 /// Whether a process exists that is not a zombie.
 #[must_use]
 pub fn is_alive(pid: u32) -> bool {
-    std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"))
-        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z'))
+    std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).is_ok_and(|stat| {
+        !stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .trim_start()
+            .starts_with('Z')
+    })
+}
+
+/// How many times each fault is tried: 3, or `INPOD_FAULT_ROUNDS`.
+#[must_use]
+pub fn fault_rounds() -> u32 {
+    std::env::var("INPOD_FAULT_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(3)
+}
+
+/// A run that takes its time (`cargo xtask test --soak`): what is measured over seconds is measured over a minute.
+#[must_use]
+pub fn soak() -> bool {
+    fault_rounds() >= 20
 }

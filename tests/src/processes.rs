@@ -1,9 +1,6 @@
-//! The machine's processes, by what /proc says of them (proc_pid_stat(5), proc_pid_status(5)).
+//! The machine's processes, by what /proc says of them (proc_pid_stat(5), proc_pid_status(5), `Documentation/scheduler/sched-stats.rst`).
 
 use std::time::Duration;
-
-/// Clock ticks a second of the times in /proc: the same for all programs on Linux (USER_HZ).
-const TICKS: u64 = 100;
 
 /// The running children of a process.
 #[must_use]
@@ -27,11 +24,24 @@ pub fn memory(pid: u32) -> Option<(u64, u64)> {
     Some((of("VmRSS:")?, of("VmHWM:")?))
 }
 
-/// Processor time used so far, in user and kernel mode; in steps of 10 ms.
+/// Processor time used so far by a process' threads.
 #[must_use]
 pub fn processor_time(pid: u32) -> Duration {
-    let ticks = field(pid, 11).unwrap_or(0) + field(pid, 12).unwrap_or(0);
-    Duration::from_millis(ticks * 1000 / TICKS)
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let schedules = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("schedstat")).ok());
+    schedules.filter_map(|text| text.split_whitespace().next()?.parse().ok()).map(Duration::from_nanos).sum()
+}
+
+/// The server process of a session: the supervisor's child that is `inpod` too.
+#[must_use]
+pub fn server(supervisor: u32) -> Option<u32> {
+    children(supervisor).into_iter().find(|child| program(*child) == program(supervisor))
+}
+
+/// The app of a session, at its root.
+#[must_use]
+pub fn app(supervisor: u32) -> Option<u32> {
+    children(supervisor).into_iter().find(|child| program(*child) != program(supervisor))
 }
 
 /// Field of /proc/PID/stat, counted from the state, which is 0.

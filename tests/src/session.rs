@@ -46,13 +46,22 @@ impl Session {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let (stdout, stderr) = (scratch(&format!("{number}.out")), scratch(&format!("{number}.err")));
         let create = |path: &PathBuf| File::create(path).expect("target/tests can be written");
-        let child = command.stdout(create(&stdout)).stderr(create(&stderr)).spawn().expect("inpod can be started");
+        let child = command
+            .stdout(create(&stdout))
+            .stderr(create(&stderr))
+            .spawn()
+            .expect("inpod can be started");
         Self { child, stdout, stderr }
     }
 
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its standard input, when that is a pipe.
+    pub fn take_stdin(&mut self) -> Option<std::process::ChildStdin> {
+        self.child.stdin.take()
     }
 
     #[must_use]
@@ -69,7 +78,9 @@ impl Session {
     #[must_use]
     pub fn events(&self, kind: &str) -> Vec<serde_json::Value> {
         let lines = self.stderr();
-        let events = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let events = lines
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         events.filter(|event| event["event"] == kind).collect()
     }
 
@@ -98,7 +109,12 @@ impl Session {
             }
             let ended = self.child.try_wait().expect("a child can be waited for");
             // What was written last may come with the end.
-            assert!(ended.is_none() || holds(self), "ended ({ended:?}) before {what}:\n{}{}", self.stdout(), self.stderr());
+            assert!(
+                ended.is_none() || holds(self),
+                "ended ({ended:?}) before {what}:\n{}{}",
+                self.stdout(),
+                self.stderr()
+            );
             false
         });
     }
@@ -121,7 +137,11 @@ impl Session {
             status = self.child.try_wait().expect("a child can be waited for");
             status.is_some()
         });
-        Ended { status: status.expect("it has ended"), stdout: self.stdout(), stderr: self.stderr() }
+        Ended {
+            status: status.expect("it has ended"),
+            stdout: self.stdout(),
+            stderr: self.stderr(),
+        }
     }
 
     /// Ends it as Ctrl-C in another terminal would.
@@ -137,7 +157,10 @@ impl Ended {
     #[must_use]
     pub fn code(&self) -> i32 {
         use std::os::unix::process::ExitStatusExt;
-        self.status.code().or_else(|| self.status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
+        self.status
+            .code()
+            .or_else(|| self.status.signal().map(|signal| 128 + signal))
+            .unwrap_or(-1)
     }
 }
 

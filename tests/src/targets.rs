@@ -9,14 +9,20 @@ use testbed::Testbed;
 /// The checkout.
 #[must_use]
 pub fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lies in the checkout")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests lies in the checkout")
 }
 
 /// The statically linked services.
 #[must_use]
 pub fn shop() -> PathBuf {
     let path = workspace().join("target/static/x86_64-unknown-linux-gnu/release/shop");
-    assert!(path.exists(), "{} is missing: `cargo xtask test` builds it", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: `cargo xtask test` builds it",
+        path.display()
+    );
     path
 }
 
@@ -36,5 +42,7 @@ pub fn playground(name: &str) -> Playground {
 /// When it is not.
 pub fn testbed() -> &'static Testbed {
     static TESTBED: OnceLock<Testbed> = OnceLock::new();
-    TESTBED.get_or_init(|| Testbed::require().unwrap_or_else(|error| panic!("{error}; `cargo xtask testbed up` brings it up")))
+    TESTBED.get_or_init(|| {
+        Testbed::require().unwrap_or_else(|error| panic!("{error}; `cargo xtask testbed up` brings it up"))
+    })
 }

@@ -18,7 +18,10 @@ pub fn statically(packages: &[&str]) -> Result<PathBuf, String> {
     for package in packages {
         command.args(["-p", package]);
     }
-    command.env("RUSTFLAGS", "-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"");
+    command.env(
+        "RUSTFLAGS",
+        "-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"",
+    );
     run(&mut command)?;
     Ok(directory.join(STATIC_TARGET).join("release"))
 }

@@ -4,7 +4,8 @@ use std::process::Command;
 
 use clap::Args;
 
-use crate::shell::{self, cargo, root, step};
+use crate::build::statically;
+use crate::shell::{self, cargo, step};
 use crate::{demo, dist, tidy};
 
 /// What to run.
@@ -24,31 +25,100 @@ pub struct Options {
 /// # Errors
 /// The first step that fails.
 pub fn run(options: &Options) -> Result<(), String> {
-    step("system packages", || testbed::install_packages().map_err(|error| error.to_string()))?;
+    step("system packages", || {
+        testbed::install_packages().map_err(|error| error.to_string())
+    })?;
     step("format", || shell::run(&mut cargo(["fmt", "--all", "--check"])))?;
     step("house rules", tidy::run)?;
-    step("build the executable", dist::run)?;
-    step("lint", || shell::run(&mut cargo(["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])))?;
+    let inpod = step("build the executable", dist::run)?;
+    let statics = step("build the services", || statically(&["agent", "shop"]))?;
+    // The same for every cargo call, or cargo would build the command again for each that differs.
+    let with_agent = |mut command: Command| {
+        command
+            .env("INPOD_EMBED_AGENT", statics.join("agent"))
+            .env("INPOD", &inpod);
+        command
+    };
+    let everything = ["--release", "--workspace", "--all-targets"];
+    step("lint", || {
+        shell::run(&mut with_agent(cargo(
+            ["clippy"].iter().chain(&everything).chain(&["--", "-D", "warnings"]),
+        )))
+    })?;
     step("unit and conformance tests", || {
-        shell::run(&mut cargo(["test", "--release", "--workspace", "--exclude", "tests", "--no-fail-fast"]))
+        let arguments = [
+            "test",
+            "--release",
+            "--workspace",
+            "--exclude",
+            "tests",
+            "--no-fail-fast",
+        ];
+        shell::run(&mut with_agent(cargo(arguments)))
+    })?;
+    step("fuzz", || {
+        shell::run(&mut with_agent(cargo([
+            "test",
+            "--release",
+            "-p",
+            "tests",
+            "--test",
+            "fuzz",
+        ])))
     })?;
     step("the demo", || demo::run(&demo::Options::default()))?;
     step("the demo without rights", demo::run_unprivileged)?;
     if options.no_cluster {
         return Ok(());
     }
-    step("the testbed", || testbed::up(&testbed::Options::QUIET).map(drop).map_err(|error| error.to_string()))?;
-    let tested = step("end to end", || shell::run(&mut end_to_end(options)));
+    step("the testbed", || {
+        testbed::up(&testbed::Options::QUIET)
+            .map(drop)
+            .map_err(|error| error.to_string())
+    })?;
+    let tested = on_the_cluster(options, &with_agent);
     if options.keep {
         return tested;
     }
-    let down = step("the testbed's end", || testbed::down().map_err(|error| error.to_string()));
+    let down = step("the testbed's end", || {
+        testbed::down().map_err(|error| error.to_string())
+    });
     tested.and(down)
 }
 
-fn end_to_end(options: &Options) -> Command {
-    let mut command = cargo(["test", "--release", "-p", "tests", "--", "--test-threads", "1"]);
-    command.env("INPOD", root().join("target/dist/inpod"));
-    command.env("INPOD_FAULT_ROUNDS", if options.soak { "20" } else { "3" });
-    command
+fn on_the_cluster(options: &Options, with_agent: &dyn Fn(Command) -> Command) -> Result<(), String> {
+    // One at a time: they share one cluster, and measure.
+    let one_at_a_time = ["--test-threads", "1"];
+    step("the testbed's own tests", || {
+        let arguments = ["test", "--release", "-p", "testbed", "--", "--include-ignored"];
+        shell::run(&mut with_agent(cargo(arguments.iter().chain(&one_at_a_time))))
+    })?;
+    step("delivery", || {
+        let arguments = [
+            "test",
+            "--release",
+            "-p",
+            "target",
+            "--test",
+            "cluster",
+            "--",
+            "--include-ignored",
+        ];
+        shell::run(&mut with_agent(cargo(arguments.iter().chain(&one_at_a_time))))
+    })?;
+    step("end to end", || {
+        let arguments = [
+            "test",
+            "--release",
+            "-p",
+            "tests",
+            "--no-fail-fast",
+            "--",
+            "--skip",
+            "no_decoder_panics",
+        ];
+        let mut command = with_agent(cargo(arguments.iter().chain(&one_at_a_time)));
+        command.env("INPOD_FAULT_ROUNDS", if options.soak { "20" } else { "3" });
+        shell::run(&mut command)
+    })
 }

@@ -54,13 +54,21 @@ pub fn run_unprivileged() -> Result<(), String> {
         }
         Ok(())
     });
-    let shown = copied.map_err(|error| format!("cannot copy the programs: {error}")).and_then(|()| {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]);
-        command.arg(directory.join("xtask")).args(["demo", "--programs"]).arg(&directory);
-        command.current_dir("/").env("HOME", "/nonexistent").env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
-        crate::shell::run(&mut command)
-    });
+    let shown = copied
+        .map_err(|error| format!("cannot copy the programs: {error}"))
+        .and_then(|()| {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]);
+            command
+                .arg(directory.join("xtask"))
+                .args(["demo", "--programs"])
+                .arg(&directory);
+            command
+                .current_dir("/")
+                .env("HOME", "/nonexistent")
+                .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
+            crate::shell::run(&mut command)
+        });
     let _ = std::fs::remove_dir_all(&directory);
     shown
 }
@@ -68,8 +76,15 @@ pub fn run_unprivileged() -> Result<(), String> {
 fn show(inpod: &Path, shop: &Path) -> Result<(), String> {
     let directory = std::env::temp_dir().join(format!("inpod-demo-{}", std::process::id()));
     let playground = Playground::start(shop, &directory).map_err(|error| format!("{error}"))?;
-    let demo = Demo { inpod, shop, target: format!("process/{}", playground.pid()), playground: &playground };
-    say(&format!("the playground runs: a service `web` at {WEB}:{PORT}, its dependency, and a steady client, all in namespaces of their own"));
+    let demo = Demo {
+        inpod,
+        shop,
+        target: format!("process/{}", playground.pid()),
+        playground: &playground,
+    };
+    say(&format!(
+        "the playground runs: a service `web` at {WEB}:{PORT}, its dependency, and a steady client, all in namespaces of their own"
+    ));
     let before = demo.nft();
     demo.environment()?;
     demo.files()?;
@@ -77,7 +92,9 @@ fn show(inpod: &Path, shop: &Path) -> Result<(), String> {
     demo.mirror()?;
     demo.steal()?;
     demo.untouched(&before)?;
-    say("\nThat was a local program living in another process' place. Next: `inpod exec -t deploy/NAME -- PROGRAM` on your own cluster.");
+    say(
+        "\nThat was a local program living in another process' place. Next: `inpod exec -t deploy/NAME -- PROGRAM` on your own cluster.",
+    );
     Ok(())
 }
 
@@ -91,27 +108,50 @@ struct Demo<'a> {
 impl Demo<'_> {
     fn exec(&self, flags: &[&str], program: &[&str]) -> Command {
         let mut command = Command::new(self.inpod);
-        command.args(["exec", "-t", &self.target]).args(flags).arg("--").args(program).stdin(Stdio::null());
+        command
+            .args(["exec", "-t", &self.target])
+            .args(flags)
+            .arg("--")
+            .args(program)
+            .stdin(Stdio::null());
         command
     }
 
     fn output(&self, flags: &[&str], program: &[&str]) -> Result<String, String> {
-        let output = self.exec(flags, program).output().map_err(|error| format!("cannot run inpod: {error}"))?;
+        let output = self
+            .exec(flags, program)
+            .output()
+            .map_err(|error| format!("cannot run inpod: {error}"))?;
         text(&program.join(" "), &output)
     }
 
     fn environment(&self) -> Result<(), String> {
-        let printed = self.output(&["--no-incoming"], &["sh", "-c", "echo $SHOP_CURRENCY $STOCK_URL; echo ${NODE_OPTIONS-none}"])?;
+        let printed = self.output(
+            &["--no-incoming"],
+            &["sh", "-c", "echo $SHOP_CURRENCY $STOCK_URL; echo ${NODE_OPTIONS-none}"],
+        )?;
         expect("environment", &printed, "EUR stock.shop.internal:80\nnone\n")?;
-        evidence("environment", "`echo $SHOP_CURRENCY $STOCK_URL` prints EUR stock.shop.internal:80; its NODE_OPTIONS is left out");
+        evidence(
+            "environment",
+            "`echo $SHOP_CURRENCY $STOCK_URL` prints EUR stock.shop.internal:80; its NODE_OPTIONS is left out",
+        );
         Ok(())
     }
 
     fn files(&self) -> Result<(), String> {
-        let printed = self.output(&["--no-incoming"], &["cat", "/etc/shop/shop.toml", "/data/catalog/items.json"])?;
+        let printed = self.output(
+            &["--no-incoming"],
+            &["cat", "/etc/shop/shop.toml", "/data/catalog/items.json"],
+        )?;
         expect("files", &printed, "hello from inside")?;
         expect("files", &printed, "lamp")?;
-        evidence("files", &format!("`cat /etc/shop/shop.toml` prints {}", printed.lines().next().unwrap_or_default()));
+        evidence(
+            "files",
+            &format!(
+                "`cat /etc/shop/shop.toml` prints {}",
+                printed.lines().next().unwrap_or_default()
+            ),
+        );
         Ok(())
     }
 
@@ -120,7 +160,10 @@ impl Demo<'_> {
         let program = [self.shop_text(), "client", &url, "--count", "1", "--report", "1"];
         let printed = self.output(&["--no-incoming"], &program)?;
         expect("names and connections", &printed, "answered=1 failed=0")?;
-        evidence("names, connections", &format!("{STOCK_NAME} is resolved and called from inside: {}", printed.trim()));
+        evidence(
+            "names, connections",
+            &format!("{STOCK_NAME} is resolved and called from inside: {}", printed.trim()),
+        );
         let host = self.output(&["--no-incoming"], &["uname", "-n"])?;
         expect("host name", &host, playground::HOSTNAME)?;
         evidence("host name", &format!("`uname -n` prints {}", host.trim()));
@@ -132,7 +175,10 @@ impl Demo<'_> {
         local.wait_for("X-User: somebody")?;
         let still = self.ask("somebody")?;
         expect("mirror", &still, "service=web")?;
-        evidence("mirror", "the local program sees the steady client's requests, and the real service keeps answering them");
+        evidence(
+            "mirror",
+            "the local program sees the steady client's requests, and the real service keeps answering them",
+        );
         local.stop();
         Ok(())
     }
@@ -148,7 +194,10 @@ impl Demo<'_> {
         expect("steal", &mine, "from the laptop")?;
         let others = self.ask("somebody")?;
         expect("steal", &others, "service=web")?;
-        evidence("steal by header", "a request with X-User: me is answered by the local program, others still by the real service");
+        evidence(
+            "steal by header",
+            "a request with X-User: me is answered by the local program, others still by the real service",
+        );
         local.stop();
         Ok(())
     }
@@ -163,11 +212,18 @@ impl Demo<'_> {
             std::thread::sleep(Duration::from_millis(50));
         }
         let log = self.playground.log();
-        let last = log.lines().rfind(|line| line.starts_with("answered=")).unwrap_or_default().to_owned();
+        let last = log
+            .lines()
+            .rfind(|line| line.starts_with("answered="))
+            .unwrap_or_default()
+            .to_owned();
         expect("untouched", &last, "failed=0")?;
         let answer = self.ask("me")?;
         expect("untouched", &answer, "service=web")?;
-        evidence("untouched", &format!("the real service answers everybody again; the steady client through it all: {last}"));
+        evidence(
+            "untouched",
+            &format!("the real service answers everybody again; the steady client through it all: {last}"),
+        );
         Ok(())
     }
 
@@ -175,8 +231,21 @@ impl Demo<'_> {
     fn ask(&self, user: &str) -> Result<String, String> {
         let url = format!("http://{WEB}:{PORT}/");
         let header = format!("X-User: {user}");
-        let arguments = [self.shop_text(), "client", &url, "--count", "1", "--report", "1", "--header", &header];
-        let output = self.playground.inside(&arguments).map_err(|error| format!("cannot ask inside: {error}"))?;
+        let arguments = [
+            self.shop_text(),
+            "client",
+            &url,
+            "--count",
+            "1",
+            "--report",
+            "1",
+            "--header",
+            &header,
+        ];
+        let output = self
+            .playground
+            .inside(&arguments)
+            .map_err(|error| format!("cannot ask inside: {error}"))?;
         text("the client inside", &output)
     }
 
@@ -219,7 +288,9 @@ impl Local {
     fn start(demo: &Demo<'_>, flags: &[&str]) -> Result<Self, String> {
         let log = std::env::temp_dir().join(format!("inpod-demo-{}-{}.log", std::process::id(), flags.len()));
         let file = std::fs::File::create(&log).map_err(|error| format!("cannot write {}: {error}", log.display()))?;
-        let errors = file.try_clone().map_err(|error| format!("cannot write {}: {error}", log.display()))?;
+        let errors = file
+            .try_clone()
+            .map_err(|error| format!("cannot write {}: {error}", log.display()))?;
         let child = demo
             .exec(flags, &["python3", "-c", SERVER])
             .stdout(file)
@@ -237,7 +308,9 @@ impl Local {
                 return Ok(());
             }
             if self.child.try_wait().is_ok_and(|ended| ended.is_some()) || Instant::now() > deadline {
-                return Err(format!("the local program never saw `{wanted}`; it printed:\n{printed}"));
+                return Err(format!(
+                    "the local program never saw `{wanted}`; it printed:\n{printed}"
+                ));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -245,7 +318,10 @@ impl Local {
 
     /// Ends it as Ctrl-C in another terminal would.
     fn stop(&mut self) {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+        if let Some(pid) = i32::try_from(self.child.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+        {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
         let _ = self.child.wait();
@@ -264,11 +340,19 @@ fn text(what: &str, output: &Output) -> Result<String, String> {
     if output.status.success() {
         return Ok(printed);
     }
-    Err(format!("{what}: {}\n{printed}{}", output.status, String::from_utf8_lossy(&output.stderr)))
+    Err(format!(
+        "{what}: {}\n{printed}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    ))
 }
 
 fn expect(what: &str, printed: &str, wanted: &str) -> Result<(), String> {
-    if printed.contains(wanted) { Ok(()) } else { Err(format!("{what}: expected `{wanted}` in:\n{printed}")) }
+    if printed.contains(wanted) {
+        Ok(())
+    } else {
+        Err(format!("{what}: expected `{wanted}` in:\n{printed}"))
+    }
 }
 
 fn evidence(what: &str, line: &str) {

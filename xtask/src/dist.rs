@@ -14,7 +14,11 @@ pub fn run() -> Result<PathBuf, String> {
     crate::shell::run(cargo(["build", "--release", "-p", "inpod"]).env("INPOD_EMBED_AGENT", &agent))?;
     let dist = root().join("target/dist");
     std::fs::create_dir_all(&dist).map_err(|error| format!("cannot make {}: {error}", dist.display()))?;
-    let (from, staged, to) = (root().join("target/release/inpod"), dist.join(".inpod.new"), dist.join("inpod"));
+    let (from, staged, to) = (
+        root().join("target/release/inpod"),
+        dist.join(".inpod.new"),
+        dist.join("inpod"),
+    );
     // Renamed into place, so that a running inpod is not written over.
     std::fs::copy(&from, &staged)
         .and_then(|_| std::fs::rename(&staged, &to))

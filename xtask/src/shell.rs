@@ -13,7 +13,10 @@ pub fn say(line: &str) {
 
 /// The checkout's root.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the checkout").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in the checkout")
+        .to_owned()
 }
 
 /// A cargo command in the checkout.
@@ -28,8 +31,14 @@ pub fn cargo<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(arguments: I) -> Comman
 /// # Errors
 /// When it cannot be started or fails, in words that name it.
 pub fn run(command: &mut Command) -> Result<(), String> {
-    let status = command.status().map_err(|error| format!("cannot run {}: {error}", words(command)))?;
-    if status.success() { Ok(()) } else { Err(format!("{} failed: {status}", words(command))) }
+    let status = command
+        .status()
+        .map_err(|error| format!("cannot run {}: {error}", words(command)))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{} failed: {status}", words(command)))
+    }
 }
 
 /// Runs one step of a longer job and says how long it took.

@@ -23,11 +23,16 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("target", &["wire"]),
     ("agent", &["capture", "http-route", "nft", "rules", "wire"]),
     ("session", &["guest", "rules", "target", "view", "wire"]),
-    ("inpod", &["config", "guest", "rules", "session", "target", "trap", "view", "wire"]),
+    (
+        "inpod",
+        &["config", "guest", "rules", "session", "target", "trap", "view", "wire"],
+    ),
 ];
 
 /// Crates that may hold unsafe code at all, each in its `sys` module or, where the crate is a kernel interface, anywhere.
-const MAY_BE_UNSAFE: &[&str] = &["trap", "nft", "capture", "guest", "view", "target", "agent", "session", "inpod"];
+const MAY_BE_UNSAFE: &[&str] = &[
+    "trap", "nft", "capture", "guest", "view", "target", "agent", "session", "inpod",
+];
 
 /// # Errors
 /// Every broken rule, a line each.
@@ -39,7 +44,11 @@ pub fn run() -> Result<(), String> {
         say("tidy: every house rule holds");
         return Ok(());
     }
-    Err(format!("{} house rules are broken:\n  {}", broken.len(), broken.join("\n  ")))
+    Err(format!(
+        "{} house rules are broken:\n  {}",
+        broken.len(),
+        broken.join("\n  ")
+    ))
 }
 
 fn dependencies(broken: &mut Vec<String>) -> Result<(), String> {
@@ -48,17 +57,23 @@ fn dependencies(broken: &mut Vec<String>) -> Result<(), String> {
         .map_err(|error| format!("cannot run cargo metadata: {error}"))?;
     let metadata: serde_json::Value =
         serde_json::from_slice(&output.stdout).map_err(|error| format!("cargo metadata printed no JSON: {error}"))?;
-    let allowed: BTreeMap<&str, BTreeSet<&str>> =
-        MAY_DEPEND_ON.iter().map(|(name, on)| (*name, on.iter().copied().collect())).collect();
+    let allowed: BTreeMap<&str, BTreeSet<&str>> = MAY_DEPEND_ON
+        .iter()
+        .map(|(name, on)| (*name, on.iter().copied().collect()))
+        .collect();
     let packages = metadata["packages"].as_array().into_iter().flatten();
     for package in packages {
         let name = package["name"].as_str().unwrap_or_default();
-        let Some(allowed_here) = allowed.get(name) else { continue };
+        let Some(allowed_here) = allowed.get(name) else {
+            continue;
+        };
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
             let on = dependency["name"].as_str().unwrap_or_default();
             let for_tests = dependency["kind"] == "dev";
             if allowed.contains_key(on) && !allowed_here.contains(on) && !for_tests {
-                broken.push(format!("crate {name} depends on {on}: dependencies point one way, see MAY_DEPEND_ON"));
+                broken.push(format!(
+                    "crate {name} depends on {on}: dependencies point one way, see MAY_DEPEND_ON"
+                ));
             }
         }
     }

@@ -71,6 +71,10 @@ pub(crate) fn take(stream: impl AsFd) -> io::Result<(OwnedFd, OwnedFd)> {
             _ => None,
         })
         .flatten();
+    if received.bytes == 0 {
+        // Only looked whether somebody is here.
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     match (
         received.bytes,
         byte,

@@ -467,16 +467,16 @@ fn reads_one_after_the_other_are_read_ahead() {
     let mut stand = Stand::new(|root| {
         write(root, "/data/big", vec![7; 32 << 20]);
     });
-    *stand.pod.delay.lock().unwrap() = Duration::from_millis(20);
+    *stand.pod.delay.lock().unwrap() = Duration::from_millis(50);
     let begun = Instant::now();
     assert_eq!(
         stand.sh(As::Root, "wc -c < /data/big; cat /data/big | wc -c"),
         format!("{0}\n{0}\n", 32 << 20)
     );
     let took = begun.elapsed();
-    // One chunk of 512 KiB a round trip would take 64 of them, one page-cache read-ahead 256.
-    println!("32 MiB at 20 ms: {took:?}");
-    assert!(took < Duration::from_millis(64 * 20), "{took:?}");
+    // A chunk of 512 KiB a round trip would take 64 of them, always one ahead 32.
+    println!("32 MiB at 50 ms: {took:?}");
+    assert!(took < Duration::from_millis(24 * 50), "{took:?}");
 }
 
 #[test]

@@ -71,14 +71,27 @@ impl Playground {
             command.args(["--user", "--map-root-user"]);
         }
         let unshare = command
-            .args(["--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "sh"])
+            .args([
+                "--net",
+                "--mount",
+                "--uts",
+                "--ipc",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "sh",
+            ])
             .arg(&script)
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(files)?)
             .stderr(log)
             .spawn()
             .map_err(PlaygroundError::Unshare)?;
-        let mut playground = Self { unshare, directory: directory.to_owned(), pid: 0 };
+        let mut playground = Self {
+            unshare,
+            directory: directory.to_owned(),
+            pid: 0,
+        };
         playground.pid = playground.wait()?;
         Ok(playground)
     }
@@ -115,10 +128,10 @@ impl Playground {
             if let Ok(Some(status)) = self.unshare.try_wait() {
                 return Err(PlaygroundError::Refused(format!("{} ({status})", self.log().trim())));
             }
-            if self.log().contains("answered=") {
-                if let Some(pid) = only_child(self.unshare.id()) {
-                    return Ok(pid);
-                }
+            if self.log().contains("answered=")
+                && let Some(pid) = only_child(self.unshare.id())
+            {
+                return Ok(pid);
             }
             std::thread::sleep(Duration::from_millis(20));
         }

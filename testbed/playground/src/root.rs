@@ -9,17 +9,29 @@ use crate::{HOSTNAME, STOCK, STOCK_NAME, WEB};
 
 /// Files and their content, below the root.
 const FILES: &[(&str, &str)] = &[
-    ("etc/shop/shop.toml", "greeting = \"hello from inside\"\ncurrency = \"EUR\"\n"),
+    (
+        "etc/shop/shop.toml",
+        "greeting = \"hello from inside\"\ncurrency = \"EUR\"\n",
+    ),
     ("run/secrets/shop/password", "correct horse battery staple\n"),
-    ("data/catalog/..2026_11_01/items.json", "[{\"sku\": 7, \"name\": \"lamp\"}, {\"sku\": 8, \"name\": \"chair\"}]\n"),
+    (
+        "data/catalog/..2026_11_01/items.json",
+        "[{\"sku\": 7, \"name\": \"lamp\"}, {\"sku\": 8, \"name\": \"chair\"}]\n",
+    ),
     ("etc/passwd", "root:x:0:0:root:/:/bin/false\n"),
     ("etc/nsswitch.conf", "hosts: files dns\n"),
-    ("etc/resolv.conf", "nameserver 10.77.0.53\nsearch shop.internal\noptions timeout:1 attempts:1\n"),
+    (
+        "etc/resolv.conf",
+        "nameserver 10.77.0.53\nsearch shop.internal\noptions timeout:1 attempts:1\n",
+    ),
 ];
 
 /// Symlinks and where they point, as the kubelet lays ConfigMap volumes.
-const LINKS: &[(&str, &str)] =
-    &[("data/catalog/..data", "..2026_11_01"), ("data/catalog/items.json", "..data/items.json"), ("var/run", "/run")];
+const LINKS: &[(&str, &str)] = &[
+    ("data/catalog/..data", "..2026_11_01"),
+    ("data/catalog/items.json", "..data/items.json"),
+    ("var/run", "/run"),
+];
 
 pub(crate) fn prepare(shop: &Path, directory: &Path) -> io::Result<()> {
     match fs::remove_dir_all(directory) {

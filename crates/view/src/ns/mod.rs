@@ -1,6 +1,6 @@
 //! The namespace backend: the app's own mount namespace, in which the pod's files lie at their real places.
 //!
-//! [`Layout::plan`] finds where the rules change from the machine to the pod and back ([`boundary`]), without touching
+//! [`Layout::plan`] finds where the rules change from the machine to the pod and back, without touching
 //! anything. [`Layout::enter`] runs in the app's process between fork and exec: it leaves the mount namespace, mounts FUSE
 //! once at a private place, builds a new root from the machine's entries, binds the pod's parts over it, and makes it the
 //! root. A directory of the machine that lacks a name which the pod has is replicated: a tmpfs with each of its entries
@@ -10,6 +10,7 @@ mod boundary;
 mod build;
 mod enter;
 mod error;
+mod mount;
 mod setup;
 
 use std::ffi::OsString;

@@ -1,0 +1,358 @@
+//! The pod's incoming traffic on the real cluster: mirrored, stolen, left alone.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::json;
+use testbed::FreshPod;
+use tests::{Session, Stage, guests, scratch, shop, soak, wait_until};
+
+const PORT: u16 = 8080;
+
+/// The requests that record.py wrote.
+fn recorded(file: &Path) -> Vec<Vec<u8>> {
+    let bytes = std::fs::read(file).unwrap_or_default();
+    let mut rest = bytes.as_slice();
+    let mut requests = Vec::new();
+    while let Some((length, behind)) = rest.split_first_chunk() {
+        let length = u32::from_be_bytes(*length) as usize;
+        // The last one may still be on its way to the file.
+        let Some(request) = behind.get(..length) else { break };
+        requests.push(request.to_vec());
+        rest = &behind[length..];
+    }
+    requests
+}
+
+/// A session whose app is record.py; the claim is in force.
+fn with_recorder(stage: &Stage, flags: &[&str]) -> (Session, PathBuf) {
+    let file = scratch(&format!("{}.requests", stage.pod.name));
+    let mut session = stage.session(flags, &["python3", &guests::script("record.py"), &file.display().to_string()]);
+    session.wait_for_claim(PORT);
+    (session, file)
+}
+
+/// A request that no other equals, with a body of up to 8 KiB, now and then 100 KiB.
+fn unique(client: usize, number: usize) -> Vec<u8> {
+    let size = if number % 50 == 7 { 100 << 10 } else { (client * 7919 + number * 104_729) % 8192 };
+    let body: String = (0..size).map(|at| char::from(b'a' + ((at * 31 + number * 17 + client) % 26) as u8)).collect();
+    let path = format!("/{client}/{number}");
+    format!("POST {path} HTTP/1.1\r\nHost:  test\r\nx-CASE: kept\r\nContent-Length: {size}\r\n\r\n{body}").into_bytes()
+}
+
+/// Mirror is the default: the real service answers everything, and the local program receives everything.
+#[test]
+fn a_mirror_receives_byte_for_byte_what_the_real_service_answers() {
+    const CLIENTS: usize = 20;
+    const RATE: usize = 500;
+    const REQUESTS_A_CONNECTION: usize = 40;
+    let seconds = if soak() { 30 } else { 10 };
+    let each = RATE * seconds / CLIENTS;
+    let stage = Stage::new();
+    let (session, file) = with_recorder(&stage, &[]);
+    let begin = Instant::now();
+    let clients = |client: usize| {
+        let mut connection = None;
+        for number in 0..each {
+            let due = begin + Duration::from_secs_f64((number as f64 + client as f64 / CLIENTS as f64) * CLIENTS as f64 / RATE as f64);
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            if number % REQUESTS_A_CONNECTION == 0 {
+                connection = Some(stage.connect());
+            }
+            let request = unique(client, number);
+            let response = connection.as_mut().unwrap().send(&request).expect("the real service answers");
+            assert_eq!((response.status, response.service()), (200, "real"));
+            let body = String::from_utf8_lossy(&request);
+            let body = body.split_once("\r\n\r\n").unwrap().1;
+            assert!(response.body.ends_with(body), "the real service received something else");
+        }
+    };
+    thread::scope(|scope| (0..CLIENTS).for_each(|client| drop(scope.spawn(move || clients(client)))));
+    let took = begin.elapsed();
+
+    let sent: BTreeSet<Vec<u8>> = (0..CLIENTS).flat_map(|client| (0..each).map(move |number| unique(client, number))).collect();
+    assert_eq!(sent.len(), CLIENTS * each);
+    wait_until("the last copy", || recorded(&file).len() >= sent.len() || !session.events("warning").is_empty());
+    let received = recorded(&file);
+    assert!(session.events("warning").is_empty(), "{:?}", session.events("warning"));
+    assert_eq!(received.len(), sent.len(), "nothing comes twice");
+    assert!(received.into_iter().collect::<BTreeSet<_>>() == sent, "the copies differ from what was sent");
+    println!("mirrored: {} requests in {took:.1?}, none lost, none changed", sent.len());
+    assert_eq!(stage.rules_now(), stage.rules, "a mirror never touches the data path");
+}
+
+/// The pod's own probes stay with it, whatever the local program answers.
+#[test]
+fn an_unfiltered_steal_takes_everything_but_the_probes() {
+    let probe = json!({"httpGet": {"path": "/healthz", "port": PORT}, "periodSeconds": 1, "failureThreshold": 1});
+    let stage = Stage::of(&FreshPod {
+        spec: json!({"containers": [{
+            "name": "main", "image": "inpod.test/shop:1", "imagePullPolicy": "Never", "args": ["web"],
+            "env": [{"name": "SERVICE", "value": "real"}],
+            "ports": [{"containerPort": PORT}], "readinessProbe": probe, "livenessProbe": probe,
+        }]}),
+        ..FreshPod::default()
+    });
+    assert_eq!(stage.who_answers(&[]), "real");
+    let (session, file) = with_recorder(&stage, &["--steal"]);
+    let mut client = stage.connect();
+    let response = client.get("/a", &[]).unwrap();
+    assert_eq!((response.status, response.line("client")), (503, Some(client.address().as_str())));
+
+    // The tools of other pods, too.
+    let caller = tests::testbed().admin().pod("default", "client").unwrap();
+    let url = format!("http://{}/b", stage.address());
+    let status = caller.exec(&["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", &url]).unwrap();
+    assert_eq!(status, "503");
+
+    // Four periods of both probes, with one failure allowed.
+    let until = Instant::now() + Duration::from_secs(4);
+    while Instant::now() < until {
+        assert_eq!(client.get("/c", &[]).unwrap().status, 503);
+        thread::sleep(Duration::from_millis(100));
+    }
+    let kubectl = tests::testbed().admin().kubectl;
+    let status = kubectl.json(&["get", "pod", &stage.pod.name]).unwrap()["status"].clone();
+    let container = &status["containerStatuses"][0];
+    assert_eq!((&container["ready"], &container["restartCount"]), (&json!(true), &json!(0)), "{status}");
+    let probed = recorded(&file).iter().filter(|request| request.starts_with(b"GET /healthz")).count();
+    assert_eq!(probed, 0, "probes are for the pod");
+
+    // A client's orderly end is one for the local program, and its reset is a reset.
+    let ends = |how: &str| session.stdout().matches(&format!("end {how}")).count();
+    drop(client);
+    wait_until("the ends of both clients", || ends("orderly") + ends("Connection") == 2);
+    assert_eq!(ends("orderly"), 2, "{}", session.stdout());
+    let mut broken = stage.connect();
+    broken.get("/d", &[]).unwrap();
+    reset(broken.stream);
+    wait_until("the reset", || ends("ConnectionResetError") == 1);
+
+    assert_eq!(session.stop().code(), 0);
+    stage.wait_for_own_rules();
+}
+
+fn reset(stream: TcpStream) {
+    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+}
+
+#[test]
+fn only_matching_requests_are_stolen_by_each_of_two_sessions() {
+    let stage = Stage::new();
+    let first = stage.with_local_shop(&["--steal", "--header", "X-User=a"], "first");
+    let mut client = stage.connect();
+    let mut check = |headers: &[&str], who: &str| {
+        let response = client.get("/", headers).unwrap();
+        assert_eq!(response.service(), who, "{headers:?}");
+        assert_eq!(response.line("client"), Some(client.address().as_str()), "{who} sees the client itself");
+    };
+    // One connection, request by request.
+    for _ in 0..10 {
+        check(&["X-User: a"], "first");
+        check(&["X-User: ab"], "real");
+        check(&[], "real");
+    }
+    let pattern = "re:^x-team: (red|blue)$";
+    let second = stage.with_local_shop(&["--steal", "--header", pattern, "--header", "X-Also=yes"], "second");
+    for _ in 0..10 {
+        check(&["x-user: a"], "first");
+        check(&["X-Team: blue", "X-Also: yes"], "second");
+        check(&["X-Team: blue"], "real");
+        check(&["X-Team: green", "X-Also: yes"], "real");
+    }
+
+    // An unfiltered steal would take what is theirs.
+    let third = stage.session(&["--steal"], &["env", "SERVICE=third", &shop().display().to_string(), "web"]);
+    wait_until("the refusal", || !third.events("claim-refused").is_empty());
+    let refused = third.events("claim-refused");
+    let reason = refused[0]["reason"].as_str().unwrap();
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    assert!(reason.contains("already steals") && reason.contains(&host), "{reason}");
+    check(&["X-User: a"], "first");
+    check(&[], "real");
+    drop((third, first));
+    check(&["X-User: a"], "real");
+    check(&["X-Team: red", "X-Also: yes"], "second");
+    drop(second);
+    check(&["X-Team: red", "X-Also: yes"], "real");
+    drop(client);
+    stage.wait_for_own_rules();
+}
+
+/// A pod that sends back what it receives: what reaches it can be seen.
+fn echo_stage() -> Stage {
+    Stage::of(&FreshPod { args: &["tcp-echo", "0.0.0.0:8080"], ..FreshPod::default() })
+}
+
+/// Sends, ends its direction, and gives all that comes back.
+fn converse(stage: &Stage, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let stream = stage.client.connect(stage.address(), Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    thread::scope(|scope| {
+        let writing = scope.spawn(|| (&stream).write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write)));
+        let mut answer = Vec::new();
+        (&stream).read_to_end(&mut answer)?;
+        writing.join().expect("it does not panic")?;
+        Ok(answer)
+    })
+}
+
+const GREETING: &str = "hello from local\n";
+
+#[test]
+fn an_unfiltered_steal_takes_any_protocol_without_delay() {
+    let stage = echo_stage();
+    let program = ["python3", &guests::script("talk.py"), "8080", GREETING];
+    let mut session = stage.session(&["--steal"], &program);
+    session.wait_for_claim(PORT);
+    let bytes: Vec<u8> = (0..1_u32 << 18).flat_map(u32::to_le_bytes).collect();
+    for said in [&bytes[..], b"PING\r\n", b"\x16\x03\x01\x02\x00\x01", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b""] {
+        let answer = converse(&stage, said).unwrap();
+        assert!(answer == [GREETING.as_bytes(), said].concat(), "{:?}...", said.get(..20));
+    }
+    // A server that speaks first does not wait for a client that does not.
+    let greeted = |_| {
+        let begin = Instant::now();
+        let mut stream = stage.client.connect(stage.address(), Duration::from_secs(5)).unwrap();
+        let mut greeting = vec![0; GREETING.len()];
+        stream.read_exact(&mut greeting).unwrap();
+        assert_eq!(greeting, GREETING.as_bytes());
+        begin.elapsed()
+    };
+    let best = (0..5).map(greeted).min().unwrap();
+    println!("greeted within {best:.1?}");
+    assert!(best < Duration::from_millis(100), "the greeting took {best:?}");
+    drop(session);
+    stage.wait_for_own_rules();
+    assert_eq!(converse(&stage, b"PING\r\n").unwrap(), b"PING\r\n");
+}
+
+#[test]
+fn what_is_not_http_1_on_a_filtered_port_stays_with_the_pod() {
+    let stage = echo_stage();
+    let program = ["python3", &guests::script("talk.py"), "8080", GREETING];
+    let mut session = stage.session(&["--steal", "--header", "X-User=a"], &program);
+    session.wait_for_claim(PORT);
+    for said in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 as TLS begins"[..],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+        b"*1\r\n$4\r\nPING\r\n",
+        b"",
+    ] {
+        assert_eq!(converse(&stage, said).unwrap(), said);
+    }
+}
+
+/// Keeps asking over one connection until `stop`; who answered each time. One lost request is a panic.
+fn keep_asking(stage: &Stage, stop: &AtomicBool, answered: &(dyn Fn(u16) + Sync)) {
+    let mut client = stage.connect();
+    let mut number = 0;
+    while !stop.load(Ordering::Relaxed) {
+        number += 1;
+        let response = client.get(&format!("/{number}"), &[]);
+        answered(response.unwrap_or_else(|error| panic!("request {number} is lost: {error}")).status);
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether new connections to the port are redirected.
+fn redirects(rules: &str) -> bool {
+    rules.split("set ports {").nth(1).and_then(|set| set.split('}').next()).is_some_and(|set| set.contains("elements"))
+}
+
+#[test]
+fn keep_alive_clients_lose_no_request_at_either_end_of_a_steal() {
+    let stage = Stage::new();
+    let (stop, local, real_again) = (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
+    let before = |status| assert_eq!(status, 200, "a connection that is older than the steal stays with the pod");
+    let during = |status| match status {
+        503 => local.store(true, Ordering::Relaxed),
+        200 if local.load(Ordering::Relaxed) => real_again.store(true, Ordering::Relaxed),
+        other => panic!("status {other}"),
+    };
+    thread::scope(|scope| {
+        let stopping = Stopping(&stop);
+        (0..4).for_each(|_| drop(scope.spawn(|| keep_asking(&stage, &stop, &before))));
+        let (session, _) = with_recorder(&stage, &["--steal"]);
+        let older = session.events("claimed")[0]["older_connections"].as_u64();
+        assert!(older.is_some_and(|older| (1..=4).contains(&older)), "{older:?}");
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(|| keep_asking(&stage, &stop, &during))).collect();
+        wait_until("the local program's answer", || local.load(Ordering::Relaxed) || clients.iter().any(|it| it.is_finished()));
+        assert!(redirects(&stage.rules_now()));
+        let begin = Instant::now();
+        let ended = session.stop();
+        assert_eq!(ended.code(), 0, "{}", ended.stderr);
+        while redirects(&stage.rules_now()) {
+            assert!(begin.elapsed() < Duration::from_secs(10), "the port set is never empty");
+        }
+        println!("session over and port set empty after {:.0?}", begin.elapsed());
+        wait_until("the real service's answer", || real_again.load(Ordering::Relaxed) || clients.iter().any(|it| it.is_finished()));
+        assert!(stage.rules_now().contains("table inet inpod"), "redirected connections are open");
+        drop(stopping);
+    });
+    stage.wait_for_own_rules();
+}
+
+/// Ends the clients also when an assertion fails, which would wait for them otherwise.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn nothing_is_taken_while_nothing_listens() {
+    let stage = Stage::new();
+    let mut idle = stage.session(&["--steal"], &["sh", "-c", "echo up; exec sleep 1000"]);
+    idle.wait_for_stdout("up");
+    assert_eq!(stage.who_answers(&[]), "real");
+    assert_eq!(stage.rules_now(), stage.rules);
+    drop(idle);
+
+    let (session, _) = with_recorder(&stage, &["--steal"]);
+    assert_eq!(stage.who_answers(&[]), "local");
+    let mut client = stage.connect();
+    assert_eq!(client.get("/", &[]).unwrap().service(), "local");
+    session.signal(Signal::USR1);
+    wait_until("the end of the claim", || !redirects(&stage.rules_now()));
+    assert!(session.stdout().contains("closed"));
+    assert_eq!(stage.who_answers(&[]), "real");
+    assert_eq!(client.get("/", &[]).unwrap().service(), "real", "a client that stays connected moves as well");
+    drop(client);
+    stage.wait_for_own_rules();
+    session.signal(Signal::USR2);
+    wait_until("the claim's return", || session.events("claimed").len() == 2);
+    assert_eq!(stage.who_answers(&[]), "local");
+    drop(session);
+    stage.wait_for_own_rules();
+}
+
+/// Supervisor, server and agent together: heartbeats are all they do.
+#[test]
+fn an_idle_session_costs_next_to_nothing() {
+    // No probes: those are the agent's work, too.
+    let stage = Stage::of(&FreshPod { port: None, ..FreshPod::default() });
+    let session = stage.with_local_shop(&["--steal"], "local");
+    let server = tests::processes::server(session.pid()).expect("a session has a server");
+    let agent = stage.agent().expect("the pod has an agent");
+    let parts = [("supervisor", session.pid()), ("server", server), ("agent", agent)];
+    let used = || parts.map(|(_, pid)| tests::processes::processor_time(pid));
+    // What the start and the claim still cause is not idle.
+    thread::sleep(Duration::from_secs(2));
+    let span = Duration::from_secs(if soak() { 60 } else { 20 });
+    let before = used();
+    thread::sleep(span);
+    let after = used();
+    let spent: Vec<Duration> = after.iter().zip(before).map(|(after, before)| after.saturating_sub(before)).collect();
+    let share = spent.iter().sum::<Duration>().as_secs_f64() / span.as_secs_f64() * 100.0;
+    println!("idle for {span:?}: {share:.3} % of a core; {parts:?} {spent:?}");
+    assert!(!soak() || share <= 0.1, "an idle session used {share:.3} % of a core");
+}
