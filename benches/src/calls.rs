@@ -20,7 +20,7 @@ pub fn measure(file: &Path) -> io::Result<()> {
         Ok(())
     })?;
     batch("stat_us", 2000, || rustix::fs::stat(file).map(drop))?;
-    batch("getpid_us", 100_000, || {
+    batch("getppid_us", 100_000, || {
         black_box(rustix::process::getppid());
         Ok(())
     })?;

@@ -42,6 +42,8 @@ pub fn inpod(arguments: &[&str]) -> Command {
     let mut command = Command::new(executable());
     command.args(arguments).stdin(Stdio::null()).env_remove("INPOD_TARGET");
     command.env("KUBECONFIG", workspace().join("target/testbed/run/user/kubeconfig"));
+    // What lies below the working directory is the machine's: the guests and what they write.
+    command.current_dir(workspace());
     command
 }
 

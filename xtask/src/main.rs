@@ -1,5 +1,6 @@
 //! Everything about this repository that is more than one cargo command.
 
+mod bench;
 mod build;
 mod ci;
 mod demo;
@@ -26,6 +27,8 @@ enum Command {
     Test(ci::Options),
     /// A real one-node Kubernetes on this machine: up, down, status.
     Testbed(testbed::Arguments),
+    /// Measures what a session costs, side by side with the direct path, against the goals.
+    Bench(bench::Options),
     /// Builds the one executable with everything inside: target/dist/inpod.
     Dist,
     /// Checks the house rules that no other tool checks.
@@ -37,6 +40,7 @@ fn main() -> std::process::ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => ci::run(&options),
         Command::Testbed(arguments) => testbed::run(&arguments),
+        Command::Bench(options) => bench::run(&options),
         Command::Dist => dist::run().map(drop),
         Command::Tidy => tidy::run(),
     };

@@ -329,7 +329,7 @@ pub(crate) fn pending_error(context: &Arc<Context>, pending: Pending) {
         Some(Outgoing {
             state: OutgoingState::Failed(errno),
             ..
-        }) if errno.raw_os_error() == 9999 => *errno,
+        }) => *errno,
         _ => return pending.proceed(),
     };
     tracked.outgoing = None;

@@ -145,7 +145,7 @@ impl Context {
             executable: task.executable().display().to_string(),
             reason,
         });
-        let _ = errno; pending.proceed();
+        pending.fail(errno);
     }
 
     /// What is remembered about a socket, if anything.

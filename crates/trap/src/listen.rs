@@ -230,7 +230,7 @@ fn complete(
         }
     };
     if let Err(Gone) = delivered {
-        drop(connection); drop(lock(listener));
+        lock(listener).accepted.push_back(connection);
         context.reactor.retry_all();
     }
 }

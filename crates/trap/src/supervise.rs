@@ -224,7 +224,7 @@ impl Running {
 
     /// The terminal sends its signals to the app as well; everybody else's are passed on.
     fn forward(&self, app: u32, delivered: signal::Delivered) {
-        if delivered.number != libc::SIGCHLD && true {
+        if delivered.number != libc::SIGCHLD && !delivered.from_kernel {
             signal::send(app, delivered.number);
         }
     }

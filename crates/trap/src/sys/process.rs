@@ -44,7 +44,7 @@ pub(crate) fn exit_now(status: i32) -> ! {
 /// As `prctl(2)`.
 pub(crate) fn become_subreaper() -> io::Result<()> {
     // SAFETY: plain integers.
-    if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) } == 0 {
+    if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } == 0 {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
@@ -54,7 +54,7 @@ pub(crate) fn become_subreaper() -> io::Result<()> {
 /// SIGKILL for this process when the thread that forked it ends.
 pub(crate) fn die_with_parent() {
     // SAFETY: plain integers.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0) };
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
 }
 
 /// Strings for execve with their pointer tables, made before anything that must not allocate.

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::boundary::{Boundary, place};
 use super::enter::{NEW, OLD, POD, STAGE, tmpfs};
 use super::error::{Doing, NsError};
-use super::mount::{attach, attach_at, clone, copy_entry, create, directory, dup, open_in};
+use super::mount::{attach, attach_at, clone, copy_entry, create, directory, dup, for_each_entry, open_in};
 use super::{Layout, Skipped};
 use crate::remote::normalised;
 use crate::tree::Door;
@@ -86,30 +86,17 @@ impl<'a> Builder<'a> {
     /// Fills `to` with every local entry of `from`, the directory at `path`. Others are left out: they are put there later,
     /// or do not exist for the app.
     fn copy_entries(&self, from: &OwnedFd, to: &OwnedFd, path: &Path) -> Result<(), NsError> {
-        let readable = rustix::fs::openat(
-            from,
-            ".",
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .doing("list", path)?;
-        for entry in rustix::fs::Dir::new(readable).doing("list", path)? {
-            let entry = entry.doing("list", path)?;
-            let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            if name == "." || name == ".." {
-                continue;
-            }
+        for_each_entry(from, path, |name, kind| {
             let child = path.join(name);
             if place(&self.layout.rules, &child) != Place::Local && !self.placed.contains(&child) {
-                continue;
+                return Ok(());
             }
-            match copy_entry(from, to, name, entry.file_type(), &child) {
+            match copy_entry(from, to, name, kind, &child) {
                 // Removed meanwhile, or not to be seen by this user: as absent.
-                Err(error) if matches!(error.source.raw_os_error(), Some(libc::ENOENT | libc::EACCES)) => {}
-                other => other?,
+                Err(error) if matches!(error.source.raw_os_error(), Some(libc::ENOENT | libc::EACCES)) => Ok(()),
+                other => other,
             }
-        }
-        Ok(())
+        })
     }
 
     /// Binds a part of the pod to its place.
@@ -225,13 +212,14 @@ impl<'a> Builder<'a> {
         let Some(spot) = self.spot(path, true)? else {
             return Ok(());
         };
-        self.placed.insert(spot.path);
+        let first = self.placed.insert(spot.path.clone());
         let Some(there) = spot.there else {
             create(spot.directory.as_fd(), &spot.name, is_directory, path)?;
             return attach_at(&tree, &spot.directory, &spot.name, path);
         };
         match (FileType::from_raw_mode(there.st_mode), is_directory) {
-            (FileType::Directory, true) => attach_at(&tree, &spot.directory, &spot.name, path),
+            (FileType::Directory, true) if first => attach_at(&tree, &spot.directory, &spot.name, path),
+            (FileType::Directory, true) => self.merge(&spot, source, path),
             // A link to another directory of the machine: what it leads to is covered, and the link stays.
             (FileType::Symlink, true) => match open_in(&self.new, path, OFlags::PATH | OFlags::DIRECTORY) {
                 Ok(leads_to) => attach(&tree, &leads_to, path),
@@ -247,6 +235,24 @@ impl<'a> Builder<'a> {
             // Also over a link itself: resolv.conf is often one, and leads to different places in different programs' eyes.
             (_, false) => attach_at(&tree, &spot.directory, &spot.name, path),
         }
+    }
+
+    /// Two directories of the pod at one place, as where /var/run is a link on this machine and a directory in the pod: the
+    /// entries of both are seen, the first one's where both have a name.
+    fn merge(&mut self, spot: &Spot, second: &OwnedFd, path: &Path) -> Result<(), NsError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let first = rustix::fs::openat(&spot.directory, &spot.name, flags, Mode::empty()).doing("open", path)?;
+        let stage = self.stage_tmpfs(path)?;
+        let both = directory(&stage)?;
+        for from in [&first, second] {
+            for_each_entry(from, path, |name, kind| {
+                match rustix::fs::statat(&both, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(_) => Ok(()),
+                    Err(_) => copy_entry(from, &both, name, kind, &path.join(name)),
+                }
+            })?;
+        }
+        attach(&both, &first, path)
     }
 
     /// Finds the directory that `path` is in. With `make` directories are created on the way, in copies of those of the
@@ -345,12 +351,18 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Covers a directory of the machine with a copy in which names can be created.
-    fn replicate(&mut self, directory: &OwnedFd, path: &Path) -> Result<OwnedFd, NsError> {
+    /// An empty file system of ours, for the copy of a directory.
+    fn stage_tmpfs(&mut self, path: &Path) -> Result<PathBuf, NsError> {
         self.staged += 1;
         let stage = PathBuf::from(format!("{STAGE}/{}", self.staged));
         std::fs::create_dir(&stage).doing("prepare a copy of", path)?;
         tmpfs(&stage)?;
+        Ok(stage)
+    }
+
+    /// Covers a directory of the machine with a copy in which names can be created.
+    fn replicate(&mut self, directory: &OwnedFd, path: &Path) -> Result<OwnedFd, NsError> {
+        let stage = self.stage_tmpfs(path)?;
         let copy = self::directory(&stage)?;
         let (stat, was) = (
             rustix::fs::fstat(&copy).doing("prepare a copy of", path)?,

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
@@ -21,6 +22,24 @@ pub(super) fn dup(fd: &OwnedFd) -> Result<OwnedFd, NsError> {
 pub(super) fn open_in(root: &OwnedFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+/// Every entry of a directory but `.` and `..`. `path` is what it is called in messages.
+pub(super) fn for_each_entry(
+    directory: &OwnedFd,
+    path: &Path,
+    mut each: impl FnMut(&OsStr, FileType) -> Result<(), NsError>,
+) -> Result<(), NsError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let readable = rustix::fs::openat(directory, ".", flags, Mode::empty()).doing("list", path)?;
+    for entry in rustix::fs::Dir::new(readable).doing("list", path)? {
+        let entry = entry.doing("list", path)?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name != "." && name != ".." {
+            each(name, entry.file_type())?;
+        }
+    }
+    Ok(())
 }
 
 /// Brings one entry of a directory over as it is: links as links, everything else as a mount of itself.

@@ -1,0 +1,112 @@
+//! `cargo xtask bench`: what a session costs, side by side with the direct path, in one run.
+
+mod cold_start;
+mod distance;
+mod goals;
+mod idle;
+mod local;
+mod run;
+mod traffic;
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::shell::{cargo, root, say, step};
+use goals::{Table, Verdict};
+
+/// What to measure, and how strictly.
+#[derive(Args)]
+pub struct Options {
+    /// Fails for a goal that is missed too, not only for a regression.
+    #[arg(long)]
+    strict: bool,
+    /// Fewer rounds and 10 s of idleness instead of 60: for a look, not for the record.
+    #[arg(long)]
+    quick: bool,
+    /// Only these parts: start, traffic, distance, local, idle.
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Measures this executable instead of target/dist/inpod.
+    #[arg(long, value_name = "FILE")]
+    inpod: Option<PathBuf>,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Start,
+    Traffic,
+    Distance,
+    Local,
+    Idle,
+}
+
+/// What every part needs.
+struct Bench {
+    inpod: PathBuf,
+    guest: PathBuf,
+    bare: PathBuf,
+    testbed: testbed::Testbed,
+    quick: bool,
+}
+
+impl Bench {
+    fn rounds(&self, full: usize) -> usize {
+        if self.quick { full.div_ceil(3) } else { full }
+    }
+}
+
+/// # Errors
+/// When something cannot be measured, a guarded value has regressed, or with `--strict` a goal is missed.
+pub fn run(options: &Options) -> Result<(), String> {
+    let bench = step("build", || prepare(options))?;
+    let mut table = Table::default();
+    let parts: [(&str, Part, fn(&Bench, &mut Table) -> Result<(), String>); 5] = [
+        ("local calls", Part::Local, local::measure),
+        ("outgoing traffic", Part::Traffic, traffic::measure),
+        ("40 ms away", Part::Distance, distance::measure),
+        ("start", Part::Start, cold_start::measure),
+        ("idle", Part::Idle, idle::measure),
+    ];
+    for (name, part, measure) in parts {
+        if options.only.is_empty() || options.only.contains(&part) {
+            step(name, || measure(&bench, &mut table))?;
+        }
+    }
+    let text = table.markdown();
+    print(&text);
+    let file = root().join("target/bench/last.md");
+    std::fs::create_dir_all(root().join("target/bench"))
+        .and_then(|()| std::fs::write(&file, &text))
+        .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    say(&format!("the table is in {}", file.display()));
+    let wrong = |verdict| table.names(verdict).join(", ");
+    let (regressed, missed) = (wrong(Verdict::Regressed), wrong(Verdict::Missed));
+    match (regressed.as_str(), missed.as_str()) {
+        ("", "") => Ok(()),
+        ("", missed) if options.strict => Err(format!("goals are missed: {missed}")),
+        ("", missed) => {
+            say(&format!("goals are missed (an error with --strict): {missed}"));
+            Ok(())
+        }
+        (regressed, _) => Err(format!("slower than it was, beyond noise: {regressed}")),
+    }
+}
+
+fn prepare(options: &Options) -> Result<Bench, String> {
+    let dist = root().join("target/dist/inpod");
+    let inpod = match &options.inpod {
+        Some(inpod) => std::fs::canonicalize(inpod).map_err(|error| format!("{}: {error}", inpod.display()))?,
+        None if dist.exists() => dist,
+        None => crate::dist::run()?,
+    };
+    crate::shell::run(&mut cargo(["build", "--release", "-p", "benches"]))?;
+    let testbed = testbed::Testbed::require().map_err(|error| error.to_string())?;
+    let release = root().join("target/release");
+    Ok(Bench { inpod, guest: release.join("bench-guest"), bare: release.join("bench-bare"), testbed, quick: options.quick })
+}
+
+#[allow(clippy::print_stdout, reason = "the table is what was asked for")]
+fn print(text: &str) {
+    println!("{text}");
+}

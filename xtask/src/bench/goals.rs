@@ -1,0 +1,162 @@
+//! The goals and the guards against regression: the one table of both, and what was measured against them.
+
+use std::fmt::Write as _;
+
+/// A goal comes from the project's issues; a guard is what was reached and noise of this machine (two cores, shared).
+struct Goal {
+    name: &'static str,
+    unit: &'static str,
+    goal: Bound,
+    guard: Bound,
+}
+
+#[derive(Clone, Copy)]
+enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+use Bound::{AtLeast, AtMost};
+
+const GOALS: &[Goal] = &[
+    Goal { name: "start, no agent yet", unit: "s", goal: AtMost(0.7), guard: AtMost(1.2) },
+    Goal { name: "start, agent there", unit: "s", goal: AtMost(0.25), guard: AtMost(0.4) },
+    Goal { name: "down / bare exec", unit: "x", goal: AtLeast(0.9), guard: AtLeast(0.6) },
+    Goal { name: "up / bare exec", unit: "x", goal: AtLeast(0.9), guard: AtLeast(0.6) },
+    Goal { name: "round trip / bare exec", unit: "x", goal: AtMost(1.2), guard: AtMost(1.6) },
+    Goal { name: "connect at 40 ms", unit: "ms", goal: AtMost(50.0), guard: AtMost(60.0) },
+    Goal { name: "50 connects at 40 ms", unit: "ms", goal: AtMost(100.0), guard: AtMost(130.0) },
+    Goal { name: "wrong results of 50 connects", unit: "", goal: AtMost(0.0), guard: AtMost(0.0) },
+    Goal { name: "open+read+close, added", unit: "us", goal: AtMost(10.0), guard: AtMost(20.0) },
+    Goal { name: "open+read+close, added (copy view)", unit: "us", goal: AtMost(10.0), guard: AtMost(30.0) },
+    Goal { name: "getppid, added", unit: "us", goal: AtMost(0.1), guard: AtMost(0.3) },
+    Goal { name: "read, added", unit: "us", goal: AtMost(0.1), guard: AtMost(0.3) },
+    Goal { name: "write, added", unit: "us", goal: AtMost(0.1), guard: AtMost(0.3) },
+    Goal { name: "epoll_wait, added", unit: "us", goal: AtMost(0.1), guard: AtMost(0.3) },
+    Goal { name: "idle session, of a core", unit: "%", goal: AtMost(0.1), guard: AtMost(0.3) },
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// No goal: for the reader.
+    Reported,
+    Reached,
+    Missed,
+    Regressed,
+}
+
+struct Row {
+    name: String,
+    value: f64,
+    unit: &'static str,
+    note: String,
+    verdict: Verdict,
+    goal: Option<Bound>,
+}
+
+/// What was measured.
+#[derive(Default)]
+pub(super) struct Table {
+    rows: Vec<Row>,
+}
+
+impl Bound {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            AtMost(bound) => value <= bound,
+            AtLeast(bound) => value >= bound,
+        }
+    }
+}
+
+impl Table {
+    /// A value that has a goal, with what it was made of.
+    ///
+    /// # Errors
+    /// When [`GOALS`] does not know the name: a mistake in the part that measures it.
+    pub(super) fn judge(&mut self, name: &str, value: f64, note: impl Into<String>) -> Result<(), String> {
+        let goal = GOALS.iter().find(|goal| goal.name == name).ok_or_else(|| format!("no goal is called `{name}`"))?;
+        let verdict = match (goal.guard.holds(value), goal.goal.holds(value)) {
+            (false, _) => Verdict::Regressed,
+            (true, false) => Verdict::Missed,
+            (true, true) => Verdict::Reached,
+        };
+        let note = note.into();
+        self.rows.push(Row { name: name.to_owned(), value, unit: goal.unit, note, verdict, goal: Some(goal.goal) });
+        Ok(())
+    }
+
+    /// A value without a goal.
+    pub(super) fn report(&mut self, name: impl Into<String>, value: f64, unit: &'static str, note: impl Into<String>) {
+        let (name, note) = (name.into(), note.into());
+        self.rows.push(Row { name, value, unit, note, verdict: Verdict::Reported, goal: None });
+    }
+
+    pub(super) fn names(&self, verdict: Verdict) -> Vec<&str> {
+        self.rows.iter().filter(|row| row.verdict == verdict).map(|row| row.name.as_str()).collect()
+    }
+
+    pub(super) fn markdown(&self) -> String {
+        let mut text = "| what | measured | goal | | made of |\n|---|---:|---:|---|---|\n".to_owned();
+        for row in &self.rows {
+            let goal = match row.goal {
+                Some(AtMost(bound)) => format!("<= {bound}"),
+                Some(AtLeast(bound)) => format!(">= {bound}"),
+                None => String::new(),
+            };
+            let verdict = match row.verdict {
+                Verdict::Reported => "",
+                Verdict::Reached => "reached",
+                Verdict::Missed => "missed",
+                Verdict::Regressed => "REGRESSED",
+            };
+            let value = number(row.value);
+            let _ = writeln!(text, "| {} | {value} {} | {goal} | {verdict} | {} |", row.name, row.unit, row.note);
+        }
+        text
+    }
+}
+
+/// Three digits that matter.
+pub(super) fn number(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        size if size >= 1.0 || size == 0.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+/// The middle value; not a number for none.
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_judged_by_goal_and_guard() {
+        let verdict = |name, value| {
+            let mut table = Table::default();
+            table.judge(name, value, "").expect("it is in the table");
+            table.rows[0].verdict
+        };
+        assert!(verdict("down / bare exec", 0.95) == Verdict::Reached);
+        assert!(verdict("down / bare exec", 0.8) == Verdict::Missed);
+        assert!(verdict("down / bare exec", 0.5) == Verdict::Regressed);
+        assert!(verdict("start, no agent yet", f64::NAN) == Verdict::Regressed);
+    }
+
+    #[test]
+    fn a_guard_is_never_stricter_than_its_goal() {
+        for Goal { name, goal, guard, .. } in GOALS {
+            match (goal, guard) {
+                (AtMost(goal), AtMost(guard)) => assert!(goal <= guard, "{name}"),
+                (AtLeast(goal), AtLeast(guard)) => assert!(goal >= guard, "{name}"),
+                _ => panic!("{name}: one is a minimum, the other a maximum"),
+            }
+        }
+    }
+}
