@@ -46,7 +46,9 @@ pub fn run(arguments: &ExecArgs) -> Result<u8, CliError> {
     // From here on this process may have threads.
     let report = Arc::new(Report::new(style(&arguments.output)).map_err(machine)?);
     for message in &resolved.warnings {
-        report.event(&Event::Warning { message: message.clone() });
+        report.event(&Event::Warning {
+            message: message.clone(),
+        });
     }
     let outcome = attached(Attached {
         bond,

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use guest::channel::Channel;
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
 
+use crate::directory::Directory;
 use crate::server::{self, Settings};
 use crate::sys;
 
@@ -17,6 +18,8 @@ pub struct Bond {
     pub server: Pid,
     /// Readable when the server is gone.
     pub server_pidfd: OwnedFd,
+    /// Removed with the bond, in case the server could not do it.
+    pub directory: Directory,
 }
 
 /// Forks the server process and returns the launching side; the child never returns from here.
@@ -38,6 +41,7 @@ pub fn fork_server(settings: Settings) -> io::Result<Bond> {
                 channel: ours,
                 server,
                 server_pidfd,
+                directory: settings.directory,
             })
         }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{getpid, getuid};
 
-/// Removed when dropped, by the process that made it.
+/// Removed when dropped, by the process that made it and by one that adopted it, but not by the app before its exec.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
@@ -44,14 +44,9 @@ impl Directory {
         &self.path
     }
 
-    /// Hands the duty to remove it to this process (the server, after the fork).
+    /// Makes this process (the server, after the fork) remove it as well: either may be killed.
     pub(crate) fn adopt(&mut self) {
         self.owner = getpid();
-    }
-
-    /// Leaves the removal to the process that adopted it.
-    pub fn release(mut self) {
-        self.owner = rustix::process::Pid::INIT;
     }
 }
 

@@ -91,10 +91,8 @@ impl Names {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => last = error,
                 Err(_) => {
-                    last = io::Error::new(
-                        io::ErrorKind::TimedOut,
-                        format!("no answer from {server} within {PATIENCE:?}"),
-                    )
+                    let what = format!("no answer from {server} within {PATIENCE:?}");
+                    last = io::Error::new(io::ErrorKind::TimedOut, what);
                 }
             }
         }

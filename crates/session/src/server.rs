@@ -102,7 +102,10 @@ async fn serve(
     received: mpsc::UnboundedReceiver<Received>,
     supervisor: OwnedFd,
 ) -> Result<(), SessionError> {
-    let supervisor = watch(supervisor).map_err(|source| SessionError::Machine { what: "watch the supervisor", source })?;
+    let supervisor = watch(supervisor).map_err(|source| SessionError::Machine {
+        what: "watch the supervisor",
+        source,
+    })?;
     let started = tokio::select! {
         started = start::start(settings, guests) => started?,
         _ = supervisor.readable() => return Ok(()),
@@ -189,7 +192,11 @@ impl Server {
             rules,
             view::Identity { uid: facts.uid },
             view::ns::PodRoot {
-                names: facts.root.iter().map(|(name, directory)| (name.0.clone(), *directory)).collect(),
+                names: facts
+                    .root
+                    .iter()
+                    .map(|(name, directory)| (name.0.clone(), *directory))
+                    .collect(),
             },
             directory.join("files"),
             {
@@ -263,13 +270,16 @@ impl Server {
                         Fetch::Content => view::Fetch::Content,
                     };
                     let fetched = files.fetch(&path, what).await;
-                    let fetched = fetched.map(|path| path.into_os_string().into_vec()).map_err(|errno| Errno(errno.0));
+                    let fetched = fetched
+                        .map(|path| path.into_os_string().into_vec())
+                        .map_err(|errno| Errno(errno.0));
                     guests.answer(id, Answer::Fetched(fetched));
                 });
             }
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "a message is consumed by who handles it")]
     fn notice(&mut self, notice: Notice, mut descriptors: Vec<OwnedFd>) {
         match notice {
             Notice::Attach { flow, source } => Arc::clone(&self.flows).attach(flow, source),
@@ -283,7 +293,9 @@ impl Server {
                     let (files, guests) = (Arc::clone(&self.files), self.guests.clone());
                     tokio::spawn(async move {
                         if let Err(error) = files.serve(fuse).await {
-                            guests.event(Event::Warning { message: format!("the pod's files are gone: {error}") });
+                            guests.event(Event::Warning {
+                                message: format!("the pod's files are gone: {error}"),
+                            });
                         }
                     });
                 }

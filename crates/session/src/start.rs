@@ -135,5 +135,8 @@ fn phase(progress: Progress) -> Event {
         Progress::Began(phase) => (phase, None),
         Progress::Ended(phase, took) => (phase, u64::try_from(took.as_millis()).ok()),
     };
-    Event::Phase { name: phase.to_string(), milliseconds: took }
+    Event::Phase {
+        name: phase.to_string(),
+        milliseconds: took,
+    }
 }

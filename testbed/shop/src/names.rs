@@ -8,11 +8,14 @@ use std::net::UdpSocket;
 const HEADER: usize = 12;
 
 pub fn serve(address: &str) -> io::Result<()> {
-    let socket = UdpSocket::bind(address).map_err(|cause| io::Error::new(cause.kind(), format!("bind {address}: {cause}")))?;
+    let socket =
+        UdpSocket::bind(address).map_err(|cause| io::Error::new(cause.kind(), format!("bind {address}: {cause}")))?;
     println!("names listens on {}", socket.local_addr()?);
     let mut message = [0; 512];
     loop {
-        let Ok((length, client)) = socket.recv_from(&mut message) else { continue };
+        let Ok((length, client)) = socket.recv_from(&mut message) else {
+            continue;
+        };
         if length < HEADER {
             continue;
         }
