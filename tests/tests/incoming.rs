@@ -190,7 +190,8 @@ fn only_matching_requests_are_stolen_by_each_of_two_sessions() {
 
 /// A pod that sends back what it receives: what reaches it can be seen.
 fn echo_stage() -> Stage {
-    Stage::of(&FreshPod { args: &["tcp-echo", "0.0.0.0:8080"], ..FreshPod::default() })
+    // Without a port there is no TCP probe of it, whose connections say nothing.
+    Stage::of(&FreshPod { args: &["tcp-echo", "0.0.0.0:8080"], port: None, ..FreshPod::default() })
 }
 
 /// Sends, ends its direction, and gives all that comes back.

@@ -15,7 +15,8 @@ fn files_are_created_and_connections_accepted_once_under_a_timer() {
         let guest = guests::c("once", is_static);
         for restart in [false, true] {
             let run = || {
-                let run = Run::by(inpod(&[]), &target).flags(&["--no-incoming"]);
+                // Where incoming traffic is wanted, accept is the supervisor's to do.
+                let run = Run::by(inpod(&[]), &target).flags(&["--mirror"]);
                 if restart { run.env("RESTART", "1") } else { run }
             };
             // Where the machine's files are, and where the pod's are and the machine's lie in between.

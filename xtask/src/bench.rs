@@ -103,7 +103,13 @@ fn prepare(options: &Options) -> Result<Bench, String> {
     crate::shell::run(&mut cargo(["build", "--release", "-p", "benches"]))?;
     let testbed = testbed::Testbed::require().map_err(|error| error.to_string())?;
     let release = root().join("target/release");
-    Ok(Bench { inpod, guest: release.join("bench-guest"), bare: release.join("bench-bare"), testbed, quick: options.quick })
+    Ok(Bench {
+        inpod,
+        guest: release.join("bench-guest"),
+        bare: release.join("bench-bare"),
+        testbed,
+        quick: options.quick,
+    })
 }
 
 #[allow(clippy::print_stdout, reason = "the table is what was asked for")]

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::build::statically;
 use crate::shell::{self, cargo, step};
-use crate::{demo, dist, tidy};
+use crate::{demo, deny, dist, tidy};
 
 /// What to run.
 #[derive(Args)]
@@ -30,6 +30,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     })?;
     step("format", || shell::run(&mut cargo(["fmt", "--all", "--check"])))?;
     step("house rules", tidy::run)?;
+    step("dependencies: bans, licences, sources", deny::run)?;
     let inpod = step("build the executable", dist::run)?;
     let statics = step("build the services", || statically(&["agent", "shop"]))?;
     // The same for every cargo call, or cargo would build the command again for each that differs.
@@ -44,6 +45,10 @@ pub fn run(options: &Options) -> Result<(), String> {
         shell::run(&mut with_agent(cargo(
             ["clippy"].iter().chain(&everything).chain(&["--", "-D", "warnings"]),
         )))
+    })?;
+    step("documentation", || {
+        let mut doc = with_agent(cargo(["doc", "--release", "--workspace", "--no-deps"]));
+        shell::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     step("unit and conformance tests", || {
         let arguments = [

@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod ci;
 mod demo;
+mod deny;
 mod dist;
 mod shell;
 mod testbed;

@@ -1,4 +1,4 @@
-//! Entry for fuzzing: the decoders of this crate that read what the target's container wrote.
+//! Entry for fuzzing: the decoders of this crate that read what the target's container or its clients wrote.
 
 /// None may panic, whatever the bytes.
 pub fn fuzz(data: &[u8]) {
@@ -6,4 +6,5 @@ pub fn fuzz(data: &[u8]) {
     crate::control::fuzz(data);
     crate::names::fuzz(data);
     crate::target::fuzz(data);
+    crate::intercept::fuzz(data);
 }

@@ -17,6 +17,7 @@ mod facts;
 mod files;
 mod fuzz;
 mod intercept;
+mod limit;
 mod mirror;
 mod names;
 mod process;
@@ -57,6 +58,15 @@ impl Agent {
             intercept,
             mirror: mirror::Mirror::new(),
         })
+    }
+
+    /// Finds out what cannot be stolen or mirrored here, so that the first session need not wait for it: the kernel takes
+    /// 15 and 30 ms to take back what was tried (it waits for every processor). Call it inside the runtime.
+    pub(crate) fn look_ahead(self: &Arc<Self>) {
+        let agent = Arc::clone(self);
+        tokio::task::spawn_blocking(move || agent.intercept.limit());
+        let agent = Arc::clone(self);
+        tokio::task::spawn_blocking(move || agent.mirror.limit());
     }
 }
 

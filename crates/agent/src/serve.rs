@@ -28,6 +28,7 @@ const DIRECT_DRAIN: Duration = Duration::from_secs(60);
 /// Serves until no session is left for the linger time, or a signal says so.
 pub(crate) async fn run(options: &ServeOptions, agent: Arc<Agent>) -> Result<ExitCode, AgentError> {
     reap_children();
+    agent.look_ahead();
     let listener = listen(&options.socket)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| AgentError::io("signals", error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| AgentError::io("signals", error))?;
@@ -64,6 +65,7 @@ pub(crate) async fn run(options: &ServeOptions, agent: Arc<Agent>) -> Result<Exi
 
 /// One session on stdio; the process ends with it.
 pub(crate) async fn direct(agent: Arc<Agent>) -> Result<ExitCode, AgentError> {
+    agent.look_ahead();
     let stdio = || -> io::Result<Descriptors> {
         Descriptors::new(
             io::stdin().as_fd().try_clone_to_owned()?,

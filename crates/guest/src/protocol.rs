@@ -119,6 +119,8 @@ pub enum FailureKind {
     Lost,
     /// Ours.
     Internal,
+    /// This machine does not allow something that is needed.
+    Machine,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

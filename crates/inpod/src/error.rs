@@ -175,6 +175,7 @@ impl From<Failure> for CliError {
             FailureKind::Refused => Kind::Refused,
             FailureKind::Lost => Kind::Lost,
             FailureKind::Internal => Kind::Internal,
+            FailureKind::Machine => Kind::Machine,
         };
         Self {
             kind,

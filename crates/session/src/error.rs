@@ -33,6 +33,10 @@ impl SessionError {
             source = cause.source();
         }
         let (kind, hints) = match self {
+            Self::Target(error @ target::TargetError::NoSteal { .. }) => (FailureKind::Refused, error.hints()),
+            Self::Target(error @ (target::TargetError::AgentProgram { .. } | target::TargetError::Start(_))) => {
+                (FailureKind::Machine, error.hints())
+            }
             Self::Target(error) => (FailureKind::Target, error.hints()),
             Self::Link(_) | Self::Agent { .. } | Self::Confused { .. } => (FailureKind::Target, Vec::new()),
             Self::Refused { what: "steal", .. } => (
@@ -43,7 +47,7 @@ impl SessionError {
                 FailureKind::Refused,
                 vec!["leave the flag out to go on without it".to_owned()],
             ),
-            Self::Machine { .. } => (FailureKind::Internal, Vec::new()),
+            Self::Machine { .. } => (FailureKind::Machine, Vec::new()),
             Self::Lost(_) => (
                 FailureKind::Lost,
                 vec![

@@ -1,7 +1,7 @@
 //! A session's server process: it holds the link to the target, the router, the relays and the file view.
 //!
 //! `inpod exec` forks it before anything else ([`bond::fork_server`]); from then on the two processes speak the guest
-//! protocol. One call of the app goes: supervisor, [`guests`] (the channel's end here), [`flows`] or [`incoming`], the
+//! protocol. One call of the app goes: supervisor, `guests` (the channel's end here), `flows` or `incoming`, the
 //! link, the agent.
 //!
 //! Invariant: nothing here prints; what a person should know goes out as an [`guest::event::Event`].

@@ -11,7 +11,9 @@ pub(crate) fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>
         .into_iter()
         .map(|name| {
             let within = wanted.len() >= 3 && (name.contains(wanted) || (name.len() >= 3 && wanted.contains(name)));
-            let score = strsim::jaro_winkler(wanted, name).max(if within { 0.9 } else { 0.0 });
+            // Swapped letters are the commonest slip of all, and of short names Jaro-Winkler makes nothing of them.
+            let slip = wanted.len() >= 3 && strsim::osa_distance(wanted, name) <= 1;
+            let score = strsim::jaro_winkler(wanted, name).max(if within || slip { 0.9 } else { 0.0 });
             (score, name)
         })
         .filter(|(score, _)| *score >= LIKE)
@@ -31,6 +33,7 @@ mod tests {
         assert_eq!(nearest("payment", known), ["payments"]);
         assert_eq!(nearest("worker", known), ["checkout-worker"]);
         assert_eq!(nearest("wob", known), ["web"]);
+        assert_eq!(nearest("wbe", known), ["web"]);
         assert!(nearest("zzz", known).is_empty());
     }
 }

@@ -240,7 +240,8 @@ fn fail(context: &Context, socket: &Socket, destination: SocketAddr, errno: Errn
         return;
     }
     let _ = message::disconnect(socket.as_fd());
-    // A refusal can be made real, so that read and write say it too: nothing ever listens on port 0.
+    // A refusal can be made real, so that read and write say it too: nothing ever listens on port 0. A program that was
+    // woken by the line above and reads, without asking for SO_ERROR, before the line below, sees ECONNRESET instead.
     if let (Errno::CONNREFUSED, Some(mut nowhere)) = (errno, relay(context, socket, destination)) {
         nowhere.set_port(0);
         let _ = socket.without_blocking(|| socket.connect(nowhere));

@@ -1,6 +1,7 @@
 //! What the trap costs, beside the same program without it. Numbers are printed (`--nocapture`). The bounds leave room for
 //! a machine with other work, on which a bare notification alone takes 8 us instead of 4; `cargo xtask bench` holds the
 //! product's promise of 10 us.
+#![allow(clippy::unwrap_used, reason = "tests fail loudly")]
 
 mod common;
 

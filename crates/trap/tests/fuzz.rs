@@ -1,5 +1,4 @@
 //! Every decoder takes any bytes: seeded, so a failure repeats.
-#![allow(clippy::unwrap_used, reason = "tests fail loudly")]
 
 /// A small generator (xorshift64*), since the corpus must be the same everywhere.
 struct Random(u64);

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use testbed::FreshPod;
 
+use super::Bench;
 use super::goals::{Table, median};
 use super::run::{Said, listen, now};
-use super::Bench;
 
 /// Kubernetes is busy with a pod for a while after it has called it ready.
 const REST: Duration = Duration::from_secs(10);
@@ -16,7 +16,9 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
     let admin = bench.testbed.admin();
     let (mut cold, mut warm) = (Vec::new(), Vec::new());
     for _ in 0..bench.rounds(7) {
-        let pod = admin.fresh_pod(&FreshPod::default()).map_err(|error| error.to_string())?;
+        let pod = admin
+            .fresh_pod(&FreshPod::default())
+            .map_err(|error| error.to_string())?;
         std::thread::sleep(REST);
         let target = format!("pod/{}", pod.name);
         cold.push(once(bench, &target)?);
@@ -40,7 +42,9 @@ fn once(bench: &Bench, target: &str) -> Result<(f64, Said), String> {
 
 fn spread(runs: &[(f64, Said)]) -> String {
     let times = runs.iter().map(|(took, _)| *took);
-    let (least, most) = times.fold((f64::INFINITY, 0.0_f64), |(least, most), took| (least.min(took), most.max(took)));
+    let (least, most) = times.fold((f64::INFINITY, 0.0_f64), |(least, most), took| {
+        (least.min(took), most.max(took))
+    });
     format!("{} runs, {least:.2} to {most:.2} s", runs.len())
 }
 
@@ -60,6 +64,8 @@ fn phases(runs: &[(f64, Said)]) -> String {
         all.entry("the rest").or_default().push(rest);
     }
     order.push("the rest");
-    let shown = order.iter().map(|name| format!("{name} {:.0}", median(all.get(name).cloned().unwrap_or_default())));
+    let shown = order
+        .iter()
+        .map(|name| format!("{name} {:.0}", median(all.get(name).cloned().unwrap_or_default())));
     format!("ms: {}", shown.collect::<Vec<_>>().join(", "))
 }

@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
+use super::Bench;
 use super::goals::{Table, median};
 use super::run::listen;
-use super::Bench;
 
 const ADDED: Duration = Duration::from_millis(40);
 
 pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
-    let pod = bench.testbed.admin().pod_of_deployment("default", "echo").map_err(|error| error.to_string())?;
+    let pod = bench
+        .testbed
+        .admin()
+        .pod_of_deployment("default", "echo")
+        .map_err(|error| error.to_string())?;
     let target = format!("pod/{}/container/tcp", pod.name);
     let proxy = testbed::delay_proxy(ADDED).map_err(|error| error.to_string())?;
     let (open, refused) = (format!("{}:7000", pod.ip), format!("{}:9", pod.ip));
@@ -22,7 +26,15 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
         wrong += said.number("wrong")?;
     }
     let echo = session(&["echo", &open, "50"])?.number("round_trip_us")? / 1e3;
-    table.judge("connect at 40 ms", median(one), format!("a byte there and back takes {echo:.1} ms"))?;
-    table.judge("50 connects at 40 ms", median(together), "not blocking, half of them refused")?;
+    table.judge(
+        "connect at 40 ms",
+        median(one),
+        format!("a byte there and back takes {echo:.1} ms"),
+    )?;
+    table.judge(
+        "50 connects at 40 ms",
+        median(together),
+        "not blocking, half of them refused",
+    )?;
     table.judge("wrong results of 50 connects", wrong, "")
 }

@@ -18,21 +18,96 @@ enum Bound {
 use Bound::{AtLeast, AtMost};
 
 const GOALS: &[Goal] = &[
-    Goal { name: "start, no agent yet", unit: "s", goal: AtMost(0.7), guard: AtMost(1.2) },
-    Goal { name: "start, agent there", unit: "s", goal: AtMost(0.25), guard: AtMost(0.4) },
-    Goal { name: "down / bare exec", unit: "x", goal: AtLeast(0.9), guard: AtLeast(0.6) },
-    Goal { name: "up / bare exec", unit: "x", goal: AtLeast(0.9), guard: AtLeast(0.6) },
-    Goal { name: "round trip / bare exec", unit: "x", goal: AtMost(1.2), guard: AtMost(1.6) },
-    Goal { name: "connect at 40 ms", unit: "ms", goal: AtMost(50.0), guard: AtMost(60.0) },
-    Goal { name: "50 connects at 40 ms", unit: "ms", goal: AtMost(100.0), guard: AtMost(130.0) },
-    Goal { name: "wrong results of 50 connects", unit: "", goal: AtMost(0.0), guard: AtMost(0.0) },
-    Goal { name: "open+read+close, added", unit: "us", goal: AtMost(10.0), guard: AtMost(20.0) },
-    Goal { name: "open+read+close, added (copy view)", unit: "us", goal: AtMost(10.0), guard: AtMost(30.0) },
-    Goal { name: "getppid, added", unit: "us", goal: AtMost(0.1), guard: AtMost(0.3) },
-    Goal { name: "read, added", unit: "us", goal: AtMost(0.1), guard: AtMost(0.3) },
-    Goal { name: "write, added", unit: "us", goal: AtMost(0.1), guard: AtMost(0.3) },
-    Goal { name: "epoll_wait, added", unit: "us", goal: AtMost(0.1), guard: AtMost(0.3) },
-    Goal { name: "idle session, of a core", unit: "%", goal: AtMost(0.1), guard: AtMost(0.3) },
+    Goal {
+        name: "start, no agent yet",
+        unit: "s",
+        goal: AtMost(0.7),
+        guard: AtMost(1.2),
+    },
+    Goal {
+        name: "start, agent there",
+        unit: "s",
+        goal: AtMost(0.25),
+        guard: AtMost(0.4),
+    },
+    Goal {
+        name: "down / bare exec",
+        unit: "x",
+        goal: AtLeast(0.9),
+        guard: AtLeast(0.6),
+    },
+    Goal {
+        name: "up / bare exec",
+        unit: "x",
+        goal: AtLeast(0.9),
+        guard: AtLeast(0.6),
+    },
+    Goal {
+        name: "round trip / bare exec",
+        unit: "x",
+        goal: AtMost(1.2),
+        guard: AtMost(1.6),
+    },
+    Goal {
+        name: "connect at 40 ms",
+        unit: "ms",
+        goal: AtMost(50.0),
+        guard: AtMost(60.0),
+    },
+    Goal {
+        name: "50 connects at 40 ms",
+        unit: "ms",
+        goal: AtMost(100.0),
+        guard: AtMost(130.0),
+    },
+    Goal {
+        name: "wrong results of 50 connects",
+        unit: "",
+        goal: AtMost(0.0),
+        guard: AtMost(0.0),
+    },
+    Goal {
+        name: "open+read+close, added",
+        unit: "us",
+        goal: AtMost(10.0),
+        guard: AtMost(20.0),
+    },
+    Goal {
+        name: "open+read+close, added (copy view)",
+        unit: "us",
+        goal: AtMost(10.0),
+        guard: AtMost(30.0),
+    },
+    Goal {
+        name: "getppid, added",
+        unit: "us",
+        goal: AtMost(0.1),
+        guard: AtMost(0.3),
+    },
+    Goal {
+        name: "read, added",
+        unit: "us",
+        goal: AtMost(0.1),
+        guard: AtMost(0.3),
+    },
+    Goal {
+        name: "write, added",
+        unit: "us",
+        goal: AtMost(0.1),
+        guard: AtMost(0.3),
+    },
+    Goal {
+        name: "epoll_wait, added",
+        unit: "us",
+        goal: AtMost(0.1),
+        guard: AtMost(0.3),
+    },
+    Goal {
+        name: "idle session, of a core",
+        unit: "%",
+        goal: AtMost(0.1),
+        guard: AtMost(0.3),
+    },
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,25 +149,46 @@ impl Table {
     /// # Errors
     /// When [`GOALS`] does not know the name: a mistake in the part that measures it.
     pub(super) fn judge(&mut self, name: &str, value: f64, note: impl Into<String>) -> Result<(), String> {
-        let goal = GOALS.iter().find(|goal| goal.name == name).ok_or_else(|| format!("no goal is called `{name}`"))?;
+        let goal = GOALS
+            .iter()
+            .find(|goal| goal.name == name)
+            .ok_or_else(|| format!("no goal is called `{name}`"))?;
         let verdict = match (goal.guard.holds(value), goal.goal.holds(value)) {
             (false, _) => Verdict::Regressed,
             (true, false) => Verdict::Missed,
             (true, true) => Verdict::Reached,
         };
         let note = note.into();
-        self.rows.push(Row { name: name.to_owned(), value, unit: goal.unit, note, verdict, goal: Some(goal.goal) });
+        self.rows.push(Row {
+            name: name.to_owned(),
+            value,
+            unit: goal.unit,
+            note,
+            verdict,
+            goal: Some(goal.goal),
+        });
         Ok(())
     }
 
     /// A value without a goal.
     pub(super) fn report(&mut self, name: impl Into<String>, value: f64, unit: &'static str, note: impl Into<String>) {
         let (name, note) = (name.into(), note.into());
-        self.rows.push(Row { name, value, unit, note, verdict: Verdict::Reported, goal: None });
+        self.rows.push(Row {
+            name,
+            value,
+            unit,
+            note,
+            verdict: Verdict::Reported,
+            goal: None,
+        });
     }
 
     pub(super) fn names(&self, verdict: Verdict) -> Vec<&str> {
-        self.rows.iter().filter(|row| row.verdict == verdict).map(|row| row.name.as_str()).collect()
+        self.rows
+            .iter()
+            .filter(|row| row.verdict == verdict)
+            .map(|row| row.name.as_str())
+            .collect()
     }
 
     pub(super) fn markdown(&self) -> String {
@@ -110,7 +206,11 @@ impl Table {
                 Verdict::Regressed => "REGRESSED",
             };
             let value = number(row.value);
-            let _ = writeln!(text, "| {} | {value} {} | {goal} | {verdict} | {} |", row.name, row.unit, row.note);
+            let _ = writeln!(
+                text,
+                "| {} | {value} {} | {goal} | {verdict} | {} |",
+                row.name, row.unit, row.note
+            );
         }
         text
     }

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use super::goals::Table;
 use super::Bench;
+use super::goals::Table;
 
 /// Until the session runs and its start has been forgotten.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -13,18 +13,33 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
     let span = Duration::from_secs(if bench.quick { 10 } else { 60 });
-    let pod = bench.testbed.admin().fresh_pod(&testbed::FreshPod::default()).map_err(|error| error.to_string())?;
+    let pod = bench
+        .testbed
+        .admin()
+        .fresh_pod(&testbed::FreshPod::default())
+        .map_err(|error| error.to_string())?;
     let seconds = (span + 2 * PATIENCE).as_secs().to_string();
     let mut command = bench.session(&format!("pod/{}", pod.name), &["sleep", &seconds]);
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
     let session = Session(child.map_err(|error| format!("cannot run inpod: {error}"))?);
     let processes = session.processes(bench, &pod)?;
     std::thread::sleep(SETTLE);
     let (begun, before) = (Instant::now(), spent(&processes)?);
     std::thread::sleep(span);
     let (after, wall) = (spent(&processes)?, begun.elapsed().as_secs_f64());
-    let percent: Vec<f64> = before.iter().zip(&after).map(|(before, after)| (after - before) / wall * 100.0).collect();
-    let each = processes.iter().zip(&percent).map(|((name, _), percent)| format!("{name} {percent:.3}"));
+    let percent: Vec<f64> = before
+        .iter()
+        .zip(&after)
+        .map(|(before, after)| (after - before) / wall * 100.0)
+        .collect();
+    let each = processes
+        .iter()
+        .zip(&percent)
+        .map(|((name, _), percent)| format!("{name} {percent:.3}"));
     let note = format!("over {} s: {}", span.as_secs(), each.collect::<Vec<_>>().join(", "));
     table.judge("idle session, of a core", percent.iter().sum(), note)
 }
@@ -35,12 +50,19 @@ impl Session {
     /// Name and pid of the three, once all of them and the app are there.
     fn processes(&self, bench: &Bench, pod: &testbed::Pod) -> Result<Vec<(&'static str, i32)>, String> {
         let supervisor = i32::try_from(self.0.id()).map_err(|error| error.to_string())?;
-        let app = bench.guest.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let app = bench
+            .guest
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             let children = children(supervisor);
             let agent = pod.processes().map_err(|error| error.to_string())?;
-            let agent = agent.iter().find(|process| process.name == "agent").map(|process| process.pid);
+            let agent = agent
+                .iter()
+                .find(|process| process.name == "agent")
+                .map(|process| process.pid);
             let runs = children.iter().any(|(_, name)| app.starts_with(name.as_str()));
             let server = children.iter().find(|(_, name)| !app.starts_with(name.as_str()));
             if let (true, Some(agent), Some((server, _))) = (runs, agent, server) {
@@ -61,7 +83,10 @@ impl Drop for Session {
 
 /// Pids and names (15 bytes at most).
 fn children(parent: i32) -> Vec<(i32, String)> {
-    let tasks = std::fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+    let tasks = std::fs::read_dir(format!("/proc/{parent}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
     let lists = tasks.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
     let lists: String = lists.collect();
     let pids = lists.split_whitespace().filter_map(|pid| pid.parse().ok());

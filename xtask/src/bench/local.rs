@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
+use super::Bench;
 use super::goals::{Table, number};
 use super::run::{Said, listen, local_file};
-use super::Bench;
 
 /// Calls that no session has any business with.
 const UNTOUCHED: [(&str, &str); 4] = [
@@ -15,13 +15,20 @@ const UNTOUCHED: [(&str, &str); 4] = [
 ];
 /// Programs whose start opens many files.
 const PROGRAMS: [(&str, &[&str]); 3] = [
-    ("python3 -c 'import ssl, json, asyncio'", &["python3", "-c", "import ssl, json, asyncio"]),
+    (
+        "python3 -c 'import ssl, json, asyncio'",
+        &["python3", "-c", "import ssl, json, asyncio"],
+    ),
     ("node -e 0", &["node", "-e", "0"]),
     ("sh -c true", &["sh", "-c", "true"]),
 ];
 
 pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
-    let pod = bench.testbed.admin().pod_of_deployment("default", "echo").map_err(|error| error.to_string())?;
+    let pod = bench
+        .testbed
+        .admin()
+        .pod_of_deployment("default", "echo")
+        .map_err(|error| error.to_string())?;
     let target = format!("pod/{}/container/tcp", pod.name);
     let file = local_file("local-file")?;
     let file = file.display().to_string();
@@ -29,7 +36,10 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
     let bare = best(bench, || bench.guest(&calls))?;
     let native = best(bench, || bench.session(&target, &calls))?;
     let copy = best(bench, || nobody(&bench.session(&target, &calls)))?;
-    for (name, session) in [("open+read+close, added", &native), ("open+read+close, added (copy view)", &copy)] {
+    for (name, session) in [
+        ("open+read+close, added", &native),
+        ("open+read+close, added (copy view)", &copy),
+    ] {
         added(table, name, "open_read_close_us", session, &bare)?;
     }
     for (name, key) in UNTOUCHED {
@@ -46,9 +56,17 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
         let count = bench.rounds(15).to_string();
         let words = [&["spawn", &count], program].concat();
         let bare = listen(&mut bench.guest(&words))?.number("spawn_us")? / 1e3;
-        for (view, mut command) in [("", bench.session(&target, &words)), (" (copy view)", nobody(&bench.session(&target, &words)))] {
+        for (view, mut command) in [
+            ("", bench.session(&target, &words)),
+            (" (copy view)", nobody(&bench.session(&target, &words))),
+        ] {
             let session = listen(&mut command)?.number("spawn_us")? / 1e3;
-            table.report(format!("{name}{view}"), session / bare, "x", format!("{session:.1} ms, bare {bare:.1} ms"));
+            table.report(
+                format!("{name}{view}"),
+                session / bare,
+                "x",
+                format!("{session:.1} ms, bare {bare:.1} ms"),
+            );
         }
     }
     Ok(())
@@ -56,7 +74,11 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
 
 fn added(table: &mut Table, name: &str, key: &str, session: &[Said], bare: &[Said]) -> Result<(), String> {
     let (with, without) = (least(session, key)?, least(bare, key)?);
-    table.judge(name, with - without, format!("{} us, bare {} us", number(with), number(without)))
+    table.judge(
+        name,
+        with - without,
+        format!("{} us, bare {} us", number(with), number(without)),
+    )
 }
 
 /// Several runs: this machine is shared.
@@ -65,14 +87,19 @@ fn best(bench: &Bench, command: impl Fn() -> Command) -> Result<Vec<Said>, Strin
 }
 
 fn least(runs: &[Said], key: &str) -> Result<f64, String> {
-    runs.iter().try_fold(f64::INFINITY, |least, said| Ok(least.min(said.number(key)?)))
+    runs.iter()
+        .try_fold(f64::INFINITY, |least, said| Ok(least.min(said.number(key)?)))
 }
 
 /// The same as a user without any rights, who has no /dev/fuse (mode 0600) and so gets the copy view.
 fn nobody(command: &Command) -> Command {
     let mut plain = Command::new("setpriv");
     plain.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-    plain.arg(command.get_program()).args(command.get_args()).env("HOME", "/nonexistent").env_remove("XDG_RUNTIME_DIR");
+    plain
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env("HOME", "/nonexistent")
+        .env_remove("XDG_RUNTIME_DIR");
     for (name, value) in command.get_envs() {
         plain.env(name, value.unwrap_or_default());
     }

@@ -22,7 +22,10 @@ impl Said {
     /// # Errors
     /// When it was not said.
     pub(super) fn number(&self, name: &str) -> Result<f64, String> {
-        self.numbers.get(name).copied().ok_or_else(|| format!("`{name}` was not measured: {:?}", self.numbers))
+        self.numbers
+            .get(name)
+            .copied()
+            .ok_or_else(|| format!("`{name}` was not measured: {:?}", self.numbers))
     }
 }
 
@@ -30,7 +33,10 @@ impl Bench {
     /// `inpod exec -t TARGET -- bench-guest WORDS` as the plain user of the testbed.
     pub(super) fn session(&self, target: &str, words: &[&str]) -> Command {
         let mut command = Command::new(&self.inpod);
-        command.args(["exec", "-t", target, "--no-incoming", "-v", "--json", "--"]).arg(&self.guest).args(words);
+        command
+            .args(["exec", "-t", target, "--no-incoming", "-v", "--json", "--"])
+            .arg(&self.guest)
+            .args(words);
         command.env("KUBECONFIG", self.testbed.user_kubeconfig());
         command
     }
@@ -81,7 +87,10 @@ pub(super) fn listen(command: &mut Command) -> Result<Said, String> {
     if !status.success() {
         return Err(format!("{shown} failed ({status}):\n{out}{err}"));
     }
-    Ok(Said { numbers: out.lines().filter_map(pair).collect(), phases: err.lines().filter_map(phase).collect() })
+    Ok(Said {
+        numbers: out.lines().filter_map(pair).collect(),
+        phases: err.lines().filter_map(phase).collect(),
+    })
 }
 
 fn reader(from: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {

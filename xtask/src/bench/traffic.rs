@@ -3,9 +3,9 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use super::Bench;
 use super::goals::{Table, median, number};
 use super::run::listen;
-use super::Bench;
 
 /// Bytes of one transfer: about two seconds.
 const BYTES: &str = "200000000";
@@ -15,9 +15,33 @@ const CONTAINER: &str = "tcp";
 
 /// The three services of `deploy/echo`, what the guest says of each, and which is the direct way to the same.
 const KINDS: [Kind; 3] = [
-    Kind { what: "down", port: 7001, amount: BYTES, number: "down_mb_s", unit: "MB/s", name: "down / bare exec", exec: &["dd", "if=/dev/zero", "bs=256k"] },
-    Kind { what: "up", port: 7002, amount: BYTES, number: "up_mb_s", unit: "MB/s", name: "up / bare exec", exec: &["sh", "-c", "cat >/dev/null; echo read"] },
-    Kind { what: "echo", port: 7000, amount: ROUND_TRIPS, number: "round_trip_us", unit: "us", name: "round trip / bare exec", exec: &["cat"] },
+    Kind {
+        what: "down",
+        port: 7001,
+        amount: BYTES,
+        number: "down_mb_s",
+        unit: "MB/s",
+        name: "down / bare exec",
+        exec: &["dd", "if=/dev/zero", "bs=256k"],
+    },
+    Kind {
+        what: "up",
+        port: 7002,
+        amount: BYTES,
+        number: "up_mb_s",
+        unit: "MB/s",
+        name: "up / bare exec",
+        exec: &["sh", "-c", "cat >/dev/null; echo read"],
+    },
+    Kind {
+        what: "echo",
+        port: 7000,
+        amount: ROUND_TRIPS,
+        number: "round_trip_us",
+        unit: "us",
+        name: "round trip / bare exec",
+        exec: &["cat"],
+    },
 ];
 
 struct Kind {
@@ -31,7 +55,11 @@ struct Kind {
 }
 
 pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
-    let pod = bench.testbed.admin().pod_of_deployment("default", "echo").map_err(|error| error.to_string())?;
+    let pod = bench
+        .testbed
+        .admin()
+        .pod_of_deployment("default", "echo")
+        .map_err(|error| error.to_string())?;
     let target = format!("pod/{}/container/{CONTAINER}", pod.name);
     for kind in &KINDS {
         let address = format!("{}:{}", pod.ip, kind.port);
@@ -46,7 +74,12 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
             ratios.push(through / direct);
         }
         let shown = |values| number(median(values));
-        let note = format!("medians: session {} {unit}, bare kube-rs exec {} {unit}", shown(session), shown(bare), unit = kind.unit);
+        let note = format!(
+            "medians: session {} {unit}, bare kube-rs exec {} {unit}",
+            shown(session),
+            shown(bare),
+            unit = kind.unit
+        );
         table.judge(kind.name, median(ratios), note)?;
     }
     for kind in &KINDS {
@@ -60,7 +93,12 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
         for _ in 0..bench.rounds(3) {
             said.push(listen(&mut bench.guest(&[kind.what, &address, kind.amount]))?.number(kind.number)?);
         }
-        table.report(format!("kubectl port-forward, {}", kind.what), median(said), kind.unit, "");
+        table.report(
+            format!("kubectl port-forward, {}", kind.what),
+            median(said),
+            kind.unit,
+            "",
+        );
     }
     Ok(())
 }
@@ -98,13 +136,21 @@ impl Forward {
             .spawn()
             .map_err(|error| format!("cannot run kubectl port-forward: {error}"))?;
         let lines = kubectl.stdout.take().map(BufReader::new);
-        let mut forward = Self { kubectl, ports: Vec::new() };
+        let mut forward = Self {
+            kubectl,
+            ports: Vec::new(),
+        };
         let mut lines = lines.into_iter().flat_map(BufRead::lines);
         while forward.ports.len() < KINDS.len() {
             let line = lines.next().and_then(Result::ok).ok_or("kubectl port-forward ended")?;
             // Forwarding from 127.0.0.1:43210 -> 7001
-            let port = line.split(" -> ").next().and_then(|from| from.rsplit(':').next()?.parse().ok());
-            forward.ports.push(port.ok_or_else(|| format!("kubectl port-forward said: {line}"))?);
+            let port = line
+                .split(" -> ")
+                .next()
+                .and_then(|from| from.rsplit(':').next()?.parse().ok());
+            forward
+                .ports
+                .push(port.ok_or_else(|| format!("kubectl port-forward said: {line}"))?);
         }
         // It says a line for each connection.
         std::thread::spawn(move || lines.for_each(drop));

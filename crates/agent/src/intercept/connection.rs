@@ -1,22 +1,27 @@
 //! Redirected connections, from accept to their end.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_route::{Detected, Options, RequestHead, Router, SessionId, Upstream, Upstreams, detect};
+use http_route::{Options, RequestHead, Router, SessionId, Upstream, Upstreams};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Intercept;
-use super::upstreams::{Ends, SessionStream};
+use super::first::{First, first};
+use super::session_stream::SessionStream;
+use super::upstreams::Ends;
 use crate::relay;
 
-/// Enough to tell what is spoken (see [`http_route::detect`]).
-const PEEK: usize = 96;
-/// Bytes that have come but do not yet tell are looked at again after this; the socket stays readable meanwhile.
-const AGAIN: Duration = Duration::from_millis(5);
+/// Most clients that speak first have done so by then. A session is not bothered before, so that a probe, which is the
+/// real app's, is no connection to the local one; a server that speaks first is delayed by no more than this.
+const PROMPT: Duration = Duration::from_millis(5);
+/// What a server says at once is passed on in pieces of this size.
+const GREETING: usize = 4 << 10;
 
 /// Accepts until the rules are gone.
 pub(super) async fn accept(intercept: Arc<Intercept>, listener: TcpListener, own: u16, stop: CancellationToken) {
@@ -69,64 +74,105 @@ async fn serve(intercept: &Arc<Intercept>, client: TcpStream, address: SocketAdd
     };
     let _ = client.set_nodelay(true);
     let client_address = SocketAddr::new(address.ip().to_canonical(), address.port());
-    let ends = Ends {
-        intercept: Arc::clone(intercept),
-        client: client_address,
-        server,
-    };
+    let ends = Ends::new(intercept, client_address, server);
     let whole = intercept.lock().claims.whole(server.port());
-    if let Some((session, probed)) = whole {
-        if probed && let Err(error) = ends.real().await {
-            tracing::debug!(%error, "the real app refuses, and so do we: the port has a TCP probe");
-            let _ = client.set_zero_linger();
-            return;
-        }
-        if !is_http(&client, Options::default().first_bytes).await {
-            return raw(client, &ends, session).await;
-        }
+    match whole {
+        Some((session, probed)) => serve_whole(client, ends, session, probed).await,
+        None => serve_requests(client, ends).await,
     }
-    let router = Decide {
-        intercept: Arc::clone(intercept),
-        port: server.port(),
-    };
-    let summary = http_route::route(client, &ends, &router, &Options::default()).await;
-    tracing::debug!(client = %client_address, %server, ?summary, "a redirected connection ended");
 }
 
-/// All of an unfiltered connection that is not HTTP/1 belongs to its session; what cannot reach it, to the real app.
-async fn raw(client: TcpStream, ends: &Ends, session: SessionId) {
-    let joined = match ends.session(session).await {
-        Ok(SessionStream(stream)) => relay::join(client, stream).await,
-        Err(error) => {
-            tracing::debug!(%error, "a session cannot take a connection");
-            match ends.real().await {
-                Ok(mut app) => {
-                    let mut client = client;
-                    tokio::io::copy_bidirectional(&mut client, &mut app).await.map(|_| ())
-                }
-                Err(error) => client.set_zero_linger().and(Err(error)),
+/// A claim without a filter: what is not HTTP/1 is the session's as a connection, and HTTP/1 request by request, so that
+/// probes reach the real app, and so that a client that stays connected moves to the real app when the steal ends.
+async fn serve_whole(client: TcpStream, ends: Ends, session: SessionId, probed: bool) {
+    let probe = if probed {
+        match ends.real().await {
+            Ok(app) => Some(app),
+            Err(error) => {
+                tracing::debug!(%error, "the real app refuses, and so do we: the port has a TCP probe");
+                let _ = client.set_zero_linger();
+                return;
             }
         }
+    } else {
+        None
+    };
+    let prompt = timeout(PROMPT, first(&client)).await;
+    match (probe, &prompt) {
+        // The probe, most likely.
+        (Some(app), Ok(Ok(First::Nothing))) => return to_app(client, Ok(app)).await,
+        (probe, _) => drop(probe),
+    }
+    let spoken = match prompt {
+        Ok(spoken) => spoken,
+        Err(_) => {
+            let Ok(mut stream) = ends.session(session).await else {
+                return serve_requests(client, ends).await;
+            };
+            let mut greeting = vec![0; GREETING];
+            tokio::select! {
+                spoken = first(&client) => {
+                    ends.keep(session, stream);
+                    spoken
+                }
+                said = stream.read(&mut greeting) => {
+                    return greeted(client, stream, said.map(|count| &greeting[..count])).await;
+                }
+            }
+        }
+    };
+    match spoken {
+        Ok(First::Http) => serve_requests(client, ends).await,
+        Ok(First::Other | First::Nothing) => raw(client, &ends, session).await,
+        Err(error) => tracing::debug!(%error, "a redirected connection broke before it said anything"),
+    }
+}
+
+async fn serve_requests(client: TcpStream, ends: Ends) {
+    let router = Decide {
+        intercept: Arc::clone(&ends.intercept),
+        port: ends.server.port(),
+    };
+    let summary = http_route::route(client, &ends, &router, &Options::default()).await;
+    tracing::debug!(client = %ends.client, server = %ends.server, ?summary, "a redirected connection ended");
+}
+
+/// The local app spoke first, or ended before the client said anything.
+async fn greeted(mut client: TcpStream, stream: SessionStream, said: io::Result<&[u8]>) {
+    let joined = match said {
+        Ok(bytes) => match client.write_all(bytes).await {
+            Ok(()) => relay::join(client, stream.into_inner()).await,
+            Err(error) => Err(error),
+        },
+        Err(error) => client.set_zero_linger().and(Err(error)),
     };
     if let Err(error) = joined {
         tracing::debug!(%error, "a redirected connection broke");
     }
 }
 
-/// Looks at the first bytes without taking them. A client that says nothing waits for the server to speak first.
-async fn is_http(client: &TcpStream, limit: Duration) -> bool {
-    let deadline = Instant::now() + limit;
-    let mut bytes = [0; PEEK];
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match timeout(left, client.peek(&mut bytes)).await {
-            Ok(Ok(count @ 1..)) => match detect(&bytes[..count]) {
-                Detected::Http1 => return true,
-                Detected::NeedMore if !left.is_zero() => tokio::time::sleep(AGAIN).await,
-                _ => return false,
-            },
-            _ => return false,
+/// What is not HTTP/1 belongs to the session as a connection; what cannot reach it, to the real app.
+async fn raw(client: TcpStream, ends: &Ends, session: SessionId) {
+    match ends.session(session).await {
+        Ok(stream) => {
+            if let Err(error) = relay::join(client, stream.into_inner()).await {
+                tracing::debug!(%error, "a redirected connection broke");
+            }
         }
+        Err(error) => {
+            tracing::debug!(%error, "a session cannot take a connection");
+            to_app(client, ends.real().await).await;
+        }
+    }
+}
+
+async fn to_app(mut client: TcpStream, app: io::Result<TcpStream>) {
+    let joined = match app {
+        Ok(mut app) => tokio::io::copy_bidirectional(&mut client, &mut app).await.map(|_| ()),
+        Err(error) => client.set_zero_linger().and(Err(error)),
+    };
+    if let Err(error) = joined {
+        tracing::debug!(%error, "a connection with the real app broke");
     }
 }
 

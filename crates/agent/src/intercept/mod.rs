@@ -6,9 +6,12 @@
 
 mod claims;
 mod connection;
+mod first;
+mod session_stream;
 mod upstreams;
 
 pub(crate) use claims::filter;
+pub(crate) use first::fuzz;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,6 +24,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wire::message::{Claim, ClaimState};
 
+use crate::limit::Tried;
 use crate::session::Session;
 use claims::{Claims, Held};
 
@@ -33,6 +37,7 @@ pub(crate) struct Intercept {
     netlink: Option<nft::Socket>,
     /// Redirect only what is for an address of this namespace: it may route for others.
     machine: bool,
+    tried: Tried,
     state: Mutex<State>,
     /// Redirected connections that are open.
     open: watch::Sender<usize>,
@@ -57,6 +62,7 @@ impl Intercept {
         Arc::new(Self {
             netlink,
             machine,
+            tried: Tried::default(),
             state: Mutex::default(),
             open: watch::Sender::new(0),
         })
@@ -70,9 +76,11 @@ impl Intercept {
         if self.lock().active.is_some() {
             return None;
         }
-        nft::Table::probe(netlink, &self.config(nft::Config::default().listener))
-            .err()
-            .map(|error| error.to_string())
+        self.tried.limit(|| {
+            nft::Table::probe(netlink, &self.config(nft::Config::default().listener))
+                .err()
+                .map(|error| error.to_string())
+        })
     }
 
     /// The session's claims from now on; one state for each.

@@ -2,17 +2,14 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use http_route::{Connection, SessionId, Upstreams};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use http_route::{SessionId, Upstreams};
 use tokio::net::{TcpSocket, TcpStream};
-use wire::Stream;
 use wire::message::{ClaimMode, Incoming, Open};
 
 use super::Intercept;
+use super::session_stream::SessionStream;
 
 /// Opens upstreams for one client.
 pub(super) struct Ends {
@@ -20,6 +17,8 @@ pub(super) struct Ends {
     pub client: SocketAddr,
     /// Where the client wanted to go.
     pub server: SocketAddr,
+    /// A session's stream that was opened before it was clear what the client wants.
+    opened: Mutex<Option<(SessionId, SessionStream)>>,
 }
 
 impl Upstreams for Ends {
@@ -27,6 +26,8 @@ impl Upstreams for Ends {
     type Session = SessionStream;
 
     async fn real(&self) -> io::Result<TcpStream> {
+        // The client's first request was not the session's after all: its stream must not grow old here.
+        drop(self.opened().take());
         let socket = if self.server.is_ipv4() {
             TcpSocket::new_v4()?
         } else {
@@ -46,6 +47,9 @@ impl Upstreams for Ends {
     }
 
     async fn session(&self, id: SessionId) -> io::Result<SessionStream> {
+        if let Some((_, stream)) = self.opened().take_if(|(session, _)| *session == id) {
+            return Ok(stream);
+        }
         let session = self.intercept.session(id.0).ok_or(io::ErrorKind::NotConnected)?;
         let incoming = Incoming {
             mode: ClaimMode::Steal,
@@ -53,11 +57,31 @@ impl Upstreams for Ends {
             client: self.client,
             server: self.server,
         };
-        Ok(SessionStream(session.link.open(&Open::Incoming(incoming), &[]).await?))
+        Ok(SessionStream::new(
+            session.link.open(&Open::Incoming(incoming), &[]).await?,
+        ))
     }
 }
 
 impl Ends {
+    pub(super) fn new(intercept: &Arc<Intercept>, client: SocketAddr, server: SocketAddr) -> Self {
+        Self {
+            intercept: Arc::clone(intercept),
+            client,
+            server,
+            opened: Mutex::default(),
+        }
+    }
+
+    /// Keeps a stream for the client's first request, if that is the session's.
+    pub(super) fn keep(&self, session: SessionId, stream: SessionStream) {
+        *self.opened() = Some((session, stream));
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Option<(SessionId, SessionStream)>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Marks the socket so that it is not redirected again, and so that the app sees the client's address where that is
     /// possible; gives the client back if it must be given up again.
     fn mark(&self, socket: &TcpSocket) -> io::Result<Option<IpAddr>> {
@@ -83,30 +107,5 @@ impl Ends {
         };
         socket2::SockRef::from(socket).set_mark(mark.get())?;
         Ok(standing_in)
-    }
-}
-
-/// A stream to the session. Dropped before its end, it is reset: nothing else is needed for that.
-pub(super) struct SessionStream(pub Stream);
-
-impl Connection for SessionStream {}
-
-impl AsyncRead for SessionStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for SessionStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }

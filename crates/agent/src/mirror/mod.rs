@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use wire::message::{Claim, ClaimState, Event, Probe, ToSession};
 
 use crate::intercept;
+use crate::limit::Tried;
 use crate::session::Session;
 use feed::Feed;
 
@@ -25,6 +26,7 @@ use feed::Feed;
 const MAX_PORTS: usize = 256;
 
 pub(crate) struct Mirror {
+    tried: Tried,
     state: Mutex<State>,
     budget: feed::Budget,
 }
@@ -59,6 +61,7 @@ struct Reader {
 impl Mirror {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
+            tried: Tried::default(),
             state: Mutex::default(),
             budget: feed::budget(),
         })
@@ -73,7 +76,8 @@ impl Mirror {
             ring_bytes: 0,
             ..capture::Config::default()
         };
-        capture::Capture::open(&smallest).err().map(|error| error.to_string())
+        self.tried
+            .limit(|| capture::Capture::open(&smallest).err().map(|error| error.to_string()))
     }
 
     /// The session's claims from now on; one state for each.
