@@ -56,7 +56,10 @@ async fn run(namespace: &str, pod: &str, container: &str, what: &str, count: &st
         .stderr(false)
         .max_stdin_buf_size(BUFFER)
         .max_stdout_buf_size(BUFFER);
-    let exec = pods.exec(pod, command.iter().copied(), &parameters).await.map_err(io::Error::other)?;
+    let exec = pods
+        .exec(pod, command.iter().copied(), &parameters)
+        .await
+        .map_err(io::Error::other)?;
     match what {
         "echo" => echo(exec, count).await,
         "down" => down(exec, count).await,
@@ -114,6 +117,11 @@ async fn up(mut exec: AttachedProcess, bytes: usize) -> io::Result<()> {
 
 fn both(
     exec: &mut AttachedProcess,
-) -> io::Result<(impl tokio::io::AsyncWrite + Unpin + use<>, impl tokio::io::AsyncRead + Unpin + use<>)> {
-    exec.stdin().zip(exec.stdout()).ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+) -> io::Result<(
+    impl tokio::io::AsyncWrite + Unpin + use<>,
+    impl tokio::io::AsyncRead + Unpin + use<>,
+)> {
+    exec.stdin()
+        .zip(exec.stdout())
+        .ok_or_else(|| io::ErrorKind::BrokenPipe.into())
 }

@@ -25,7 +25,9 @@ pub fn measure(file: &Path) -> io::Result<()> {
         Ok(())
     })?;
     let zero = rustix::fs::open("/dev/zero", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    batch("read_us", 50_000, || rustix::io::read(&zero, &mut buffer[..1]).map(drop))?;
+    batch("read_us", 50_000, || {
+        rustix::io::read(&zero, &mut buffer[..1]).map(drop)
+    })?;
     let null = rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     batch("write_us", 50_000, || rustix::io::write(&null, b"x").map(drop))?;
     let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC)?;
@@ -51,7 +53,9 @@ impl Own {
 
     fn connect(&self) -> Result<(), rustix::io::Errno> {
         let connected = TcpStream::connect(self.0);
-        connected.map(drop).map_err(|error| rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
+        connected
+            .map(drop)
+            .map_err(|error| rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
     }
 }
 

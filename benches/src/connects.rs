@@ -32,7 +32,12 @@ pub fn together(open: SocketAddr, refused: SocketAddr, count: usize) -> io::Resu
     let mut sockets = Vec::new();
     for index in 0..count {
         let refuses = index % 2 == 1;
-        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+        let socket = socket_with(
+            AddressFamily::INET,
+            SocketType::STREAM,
+            SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+            None,
+        )?;
         match connect(&socket, if refuses { &refused } else { &open }) {
             Ok(()) | Err(Errno::INPROGRESS) => sockets.push((socket, refuses)),
             Err(errno) => return Err(errno.into()),
@@ -41,7 +46,10 @@ pub fn together(open: SocketAddr, refused: SocketAddr, count: usize) -> io::Resu
     say("begun_us", micros(begun.elapsed()));
     let mut wrong = 0;
     while !sockets.is_empty() {
-        let mut polled: Vec<PollFd<'_>> = sockets.iter().map(|(socket, _)| PollFd::new(socket, PollFlags::OUT)).collect();
+        let mut polled: Vec<PollFd<'_>> = sockets
+            .iter()
+            .map(|(socket, _)| PollFd::new(socket, PollFlags::OUT))
+            .collect();
         if begun.elapsed() > PATIENCE {
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -50,7 +58,10 @@ pub fn together(open: SocketAddr, refused: SocketAddr, count: usize) -> io::Resu
         let done: Vec<bool> = polled.iter().map(|polled| !polled.revents().is_empty()).collect();
         let mut done = done.into_iter();
         let (ended, rest): (Vec<_>, Vec<_>) = sockets.into_iter().partition(|_| done.next() == Some(true));
-        wrong += ended.iter().filter(|(socket, refuses)| is_refused(socket) != Some(*refuses)).count();
+        wrong += ended
+            .iter()
+            .filter(|(socket, refuses)| is_refused(socket) != Some(*refuses))
+            .count();
         sockets = rest;
     }
     say("together_us", micros(begun.elapsed()));

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use numbers::{median_us, say};
 
-const USAGE: &str = "usage: bench-guest clock | sleep SECONDS | echo ADDRESS COUNT | down ADDRESS BYTES | up ADDRESS BYTES
+const USAGE: &str =
+    "usage: bench-guest clock | sleep SECONDS | echo ADDRESS COUNT | down ADDRESS BYTES | up ADDRESS BYTES
        | pipe-echo COUNT PROGRAM... | pipe-down BYTES PROGRAM... | pipe-up BYTES PROGRAM...
        | connect ADDRESS COUNT | connects OPEN REFUSED COUNT | calls FILE | spawn COUNT PROGRAM...";
 
@@ -47,16 +48,17 @@ fn run(words: &[&str]) -> io::Result<bool> {
             let stream = connect(address)?;
             transfer::up(&stream, &stream, number(bytes)?, || stream.shutdown(Shutdown::Write))?;
         }
-        ["pipe-echo", count, program @ ..] => piped(program, |input, output| transfer::echo(output, input, number(count)?))?,
+        ["pipe-echo", count, program @ ..] => {
+            piped(program, |input, output| transfer::echo(output, input, number(count)?))?
+        }
         ["pipe-down", bytes, program @ ..] => piped(program, |_, output| transfer::down(output, number(bytes)?))?,
         ["pipe-up", bytes, program @ ..] => piped(program, |input, output| {
             let mut input = Some(input);
             let bytes = number(bytes)?;
-            transfer::send(input.as_mut().ok_or(io::ErrorKind::BrokenPipe)?, bytes)
-                .and_then(|begun| {
-                    drop(input.take());
-                    transfer::confirmed(output, bytes, begun)
-                })
+            transfer::send(input.as_mut().ok_or(io::ErrorKind::BrokenPipe)?, bytes).and_then(|begun| {
+                drop(input.take());
+                transfer::confirmed(output, bytes, begun)
+            })
         })?,
         ["connect", address, count] => connects::one_by_one(address_of(address)?, number(count)?)?,
         ["connects", open, refused, count] => {
@@ -119,9 +121,11 @@ fn command(program: &[&str]) -> io::Result<Command> {
 }
 
 fn number(text: &str) -> io::Result<usize> {
-    text.parse().map_err(|_| io::Error::other(format!("`{text}` is no number")))
+    text.parse()
+        .map_err(|_| io::Error::other(format!("`{text}` is no number")))
 }
 
 fn address_of(text: &str) -> io::Result<SocketAddr> {
-    text.parse().map_err(|_| io::Error::other(format!("`{text}` is no address")))
+    text.parse()
+        .map_err(|_| io::Error::other(format!("`{text}` is no address")))
 }

@@ -2,6 +2,7 @@
  *
  * once create DIRECTORY N   creates N files with O_EXCL, each must be new exactly once
  * once accept PORT N        accepts N connections, each must be another one; prints their first bytes
+ * once bind IP N            binds N sockets, none may be bound already
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -18,8 +19,8 @@
 static volatile sig_atomic_t ticks;
 static void tick(int number) { (void)number; ticks++; }
 
-static void start(int flags) {
-    struct sigaction action = {.sa_handler = tick, .sa_flags = flags};
+static void start(void) {
+    struct sigaction action = {.sa_handler = tick, .sa_flags = getenv("RESTART") ? SA_RESTART : 0};
     sigaction(SIGALRM, &action, NULL);
     struct itimerval every = {{0, 1000}, {0, 1000}};
     setitimer(ITIMER_REAL, &every, NULL);
@@ -40,11 +41,26 @@ static int create(const char *directory, int count) {
     return 0;
 }
 
+static int bind_all(const char *ip, int count) {
+    int failed = 0;
+    struct sockaddr_in in = {.sin_family = AF_INET};
+    inet_pton(AF_INET, ip, &in.sin_addr);
+    for (int i = 0; i < count; i++) {
+        int fd = socket(AF_INET, SOCK_STREAM, 0), bound;
+        while ((bound = bind(fd, (struct sockaddr *)&in, sizeof in)) < 0 && errno == EINTR) {}
+        if (bound < 0) failed++;
+        close(fd);
+    }
+    printf("failed %d\n", failed);
+    return 0;
+}
+
 static int serve(const char *port, int count) {
     int listener = socket(AF_INET, SOCK_STREAM, 0), one = 1;
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(atoi(port))};
     if (bind(listener, (struct sockaddr *)&in, sizeof in) < 0 || listen(listener, 128) < 0) return perror("listen"), 1;
+    start();
     puts("listening");
     for (int i = 0; i < count; i++) {
         int fd;
@@ -68,8 +84,15 @@ static int serve(const char *port, int count) {
 int main(int count, char **arguments) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (count < 4) return 9;
-    start(getenv("RESTART") ? SA_RESTART : 0);
-    int status = !strcmp(arguments[1], "create") ? create(arguments[2], atoi(arguments[3])) : serve(arguments[2], atoi(arguments[3]));
+    const char *what = arguments[1];
+    int number = atoi(arguments[3]), status;
+    if (!strcmp(what, "accept")) {
+        /* It starts the timer when it listens: without SA_RESTART a signal may end any call that inpod answers. */
+        status = serve(arguments[2], number);
+    } else {
+        start();
+        status = !strcmp(what, "create") ? create(arguments[2], number) : bind_all(arguments[2], number);
+    }
     fprintf(stderr, "%d ticks\n", (int)ticks);
     return status;
 }

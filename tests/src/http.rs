@@ -25,7 +25,10 @@ impl Http {
     pub fn connect(network: &Network, address: SocketAddr) -> io::Result<Self> {
         let stream = network.connect(address, Duration::from_secs(5))?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        Ok(Self { stream, received: Vec::new() })
+        Ok(Self {
+            stream,
+            received: Vec::new(),
+        })
     }
 
     /// Where the other end sees this connection come from.
@@ -34,7 +37,10 @@ impl Http {
     /// When the socket has no address.
     #[must_use]
     pub fn address(&self) -> String {
-        self.stream.local_addr().expect("a connected socket has an address").to_string()
+        self.stream
+            .local_addr()
+            .expect("a connected socket has an address")
+            .to_string()
     }
 
     /// A GET with these header lines.
@@ -65,7 +71,11 @@ impl Http {
             self.more()?;
         };
         let text = String::from_utf8_lossy(&self.received[..head]).into_owned();
-        let status = text.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+        let status = text
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .ok_or(io::ErrorKind::InvalidData)?;
         let mut lines = text.lines().filter_map(|line| line.split_once(':'));
         let length = lines.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
         let length: usize = length.and_then(|(_, value)| value.trim().parse().ok()).unwrap_or(0);
@@ -93,7 +103,9 @@ impl Response {
     /// The value of a `name=value` line of the shop's answers.
     #[must_use]
     pub fn line(&self, name: &str) -> Option<&str> {
-        self.body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+        self.body
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
     }
 
     /// Who answered: the `SERVICE` of a shop.

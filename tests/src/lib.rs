@@ -83,7 +83,10 @@ pub fn is_alive(pid: u32) -> bool {
 /// How many times each fault is tried: 3, or `INPOD_FAULT_ROUNDS`.
 #[must_use]
 pub fn fault_rounds() -> u32 {
-    std::env::var("INPOD_FAULT_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(3)
+    std::env::var("INPOD_FAULT_ROUNDS")
+        .ok()
+        .and_then(|rounds| rounds.parse().ok())
+        .unwrap_or(3)
 }
 
 /// A run that takes its time (`cargo xtask test --soak`): what is measured over seconds is measured over a minute.

@@ -19,7 +19,10 @@ impl Network {
     #[must_use]
     pub fn of(pod: &Pod) -> Self {
         let processes = pod.processes().expect("/proc can be read");
-        let any = processes.iter().find(|process| process.state != 'Z').expect("the pod has a process");
+        let any = processes
+            .iter()
+            .find(|process| process.state != 'Z')
+            .expect("the pod has a process");
         Self(File::open(format!("/proc/{}/ns/net", any.pid)).expect("root may open any network"))
     }
 
@@ -41,9 +44,10 @@ impl Network {
     /// # Errors
     /// As connect(2).
     pub fn connect(&self, address: SocketAddr, patience: Duration) -> std::io::Result<TcpStream> {
-        self.enter(|| TcpStream::connect_timeout(&address, patience)).inspect(|stream| {
-            // Only delays measurements otherwise.
-            let _ = stream.set_nodelay(true);
-        })
+        self.enter(|| TcpStream::connect_timeout(&address, patience))
+            .inspect(|stream| {
+                // Only delays measurements otherwise.
+                let _ = stream.set_nodelay(true);
+            })
     }
 }

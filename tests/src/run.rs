@@ -90,7 +90,9 @@ impl Run {
             self.command.stdin(Stdio::piped());
         }
         let mut session = Session::spawn(self.command);
-        let pipe = self.stdin.map(|bytes| (bytes, session.take_stdin().expect("it is a pipe")));
+        let pipe = self
+            .stdin
+            .map(|bytes| (bytes, session.take_stdin().expect("it is a pipe")));
         (pipe, session)
     }
 }

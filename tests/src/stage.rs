@@ -6,7 +6,7 @@ use testbed::{FreshPod, Pod};
 
 use crate::network::Network;
 use crate::session::Session;
-use crate::{http::Http, shop, testbed, wait_until};
+use crate::{http::Http, processes, shop, testbed, wait_until};
 
 #[derive(Debug)]
 pub struct Stage {
@@ -25,7 +25,10 @@ impl Stage {
     /// When the cluster cannot make the pod.
     #[must_use]
     pub fn new() -> Self {
-        Self::of(&FreshPod { env: &[("SERVICE", "real")], ..FreshPod::default() })
+        Self::of(&FreshPod {
+            env: &[("SERVICE", "real")],
+            ..FreshPod::default()
+        })
     }
 
     /// # Panics
@@ -36,7 +39,12 @@ impl Stage {
         let pod = admin.fresh_pod(wanted).unwrap_or_else(|error| panic!("{error}"));
         let client = Network::of(&admin.pod("default", "client").unwrap_or_else(|error| panic!("{error}")));
         let rules = pod.nft_ruleset().unwrap_or_else(|error| panic!("{error}"));
-        Self { pod, client, rules, port: wanted.port.unwrap_or(8080) }
+        Self {
+            pod,
+            client,
+            rules,
+            port: wanted.port.unwrap_or(8080),
+        }
     }
 
     /// `inpod exec -t pod/...`.
@@ -48,7 +56,10 @@ impl Stage {
     /// A session whose app is a shop that calls itself `name`; in force when this returns.
     #[must_use]
     pub fn with_local_shop(&self, flags: &[&str], name: &str) -> Session {
-        let mut session = self.session(flags, &["env", &format!("SERVICE={name}"), &shop().display().to_string(), "web"]);
+        let mut session = self.session(
+            flags,
+            &["env", &format!("SERVICE={name}"), &shop().display().to_string(), "web"],
+        );
         session.wait_for_claim(self.port);
         session
     }
@@ -75,7 +86,11 @@ impl Stage {
     /// When nobody does.
     #[must_use]
     pub fn who_answers(&self, headers: &[&str]) -> String {
-        self.connect().get("/", headers).expect("somebody answers").service().to_owned()
+        self.connect()
+            .get("/", headers)
+            .expect("somebody answers")
+            .service()
+            .to_owned()
     }
 
     /// # Panics
@@ -97,15 +112,37 @@ impl Stage {
     #[must_use]
     pub fn agent(&self) -> Option<u32> {
         let processes = self.pod.processes().ok()?;
-        let agent = processes.iter().find(|process| process.name == "agent" && process.state != 'Z')?;
+        let agent = processes
+            .iter()
+            .find(|process| process.name == "agent" && process.state != 'Z')?;
         u32::try_from(agent.pid).ok()
+    }
+
+    /// What the agent and the session's server have in memory.
+    ///
+    /// # Panics
+    /// When either has ever been as large as 64 MB.
+    #[must_use]
+    pub fn assert_small(&self, session: &Session) -> String {
+        let server = processes::server(session.pid()).expect("a session has a server");
+        let agent = self.agent().expect("the pod has an agent");
+        let part = |name: &str, pid: u32| {
+            let (now, peak) = processes::memory(pid).expect("it runs");
+            assert!(peak < 64_000_000 / 1024, "{name} took {peak} KiB");
+            format!("{name}: {now} KiB, {peak} KiB at its peak")
+        };
+        format!("{}; {}", part("server", server), part("agent", agent))
     }
 
     /// No zombie in any of the pod's containers.
     #[must_use]
     pub fn zombies(&self) -> Vec<String> {
         let processes = self.pod.processes().unwrap_or_default();
-        processes.into_iter().filter(|process| process.state == 'Z').map(|process| process.name).collect()
+        processes
+            .into_iter()
+            .filter(|process| process.state == 'Z')
+            .map(|process| process.name)
+            .collect()
     }
 }
 

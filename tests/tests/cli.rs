@@ -31,17 +31,40 @@ fn exit_codes_of_what_needs_no_cluster() {
         (&["exce"], 2, "exec"),
         (&["exec", "-t", "deploy/web"], 2, "COMMAND"),
         (&["exec", "--", "true"], 2, "no target is given"),
-        (&["exec", "-t", "deploy/web", "--steal", "--mirror", "--", "true"], 2, "cannot be used with"),
-        (&["exec", "-t", "deploy/web", "--header", "nonsense", "--", "true"], 2, "--header"),
+        (
+            &["exec", "-t", "deploy/web", "--steal", "--mirror", "--", "true"],
+            2,
+            "cannot be used with",
+        ),
+        (
+            &["exec", "-t", "deploy/web", "--header", "nonsense", "--", "true"],
+            2,
+            "--header",
+        ),
         (&["exec", "-t", "nonsense", "--", "true"], 69, "nonsense"),
         (&["exec", "-t", "thing/web", "--", "true"], 69, "thing"),
         (&["exec", "-t", "deploy/web", "--", "true"], 69, "kubeconfig"),
         (&["exec", "-t", "process/4194305", "--", "true"], 69, "4194305"),
-        (&["exec", "-f", "/nonexistent/inpod.toml", "-t", "deploy/web", "--", "true"], 78, "/nonexistent/inpod.toml"),
+        (
+            &[
+                "exec",
+                "-f",
+                "/nonexistent/inpod.toml",
+                "-t",
+                "deploy/web",
+                "--",
+                "true",
+            ],
+            78,
+            "/nonexistent/inpod.toml",
+        ),
         (&["ls"], 69, "kubeconfig"),
     ] {
         let mut command = inpod(arguments);
-        command.env("KUBECONFIG", "/nonexistent").env("HOME", "/nonexistent").current_dir("/");
+        command
+            .env("KUBECONFIG", "/nonexistent")
+            .env("HOME", "/nonexistent")
+            .current_dir("/");
         let (found, _, stderr) = output(command);
         assert_eq!(found, Some(code), "{arguments:?}: {stderr}");
         assert!(stderr.contains(says), "{arguments:?}: {stderr}");
@@ -53,9 +76,23 @@ fn help_lists_every_exit_code() {
     let (_, help, _) = output(inpod(&["exec", "--help"]));
     for code in [2, 69, 70, 71, 74, 77, 78, 126, 127] {
         let start = format!("{code:>3}  ");
-        assert!(help.lines().any(|line| line.trim_start().starts_with(start.trim_start())), "{code}: {help}");
+        assert!(
+            help.lines()
+                .any(|line| line.trim_start().starts_with(start.trim_start())),
+            "{code}: {help}"
+        );
     }
-    for flag in ["--target", "--namespace", "--context", "--container", "--steal", "--mirror", "--no-incoming", "--header", "--json"] {
+    for flag in [
+        "--target",
+        "--namespace",
+        "--context",
+        "--container",
+        "--steal",
+        "--mirror",
+        "--no-incoming",
+        "--header",
+        "--json",
+    ] {
         assert!(help.contains(flag), "{flag}: {help}");
     }
 }
@@ -63,14 +100,34 @@ fn help_lists_every_exit_code() {
 #[test]
 fn a_mistake_in_a_file_is_shown_in_its_place() {
     for (name, text, place, says) in [
-        ("inpod.toml", "target = \"deploy/web\"\n[incoming]\nmode = \"stael\"\n", "inpod.toml:3:8:", "steal"),
+        (
+            "inpod.toml",
+            "target = \"deploy/web\"\n[incoming]\nmode = \"stael\"\n",
+            "inpod.toml:3:8:",
+            "steal",
+        ),
         ("inpod.toml", "tagret = \"deploy/web\"\n", "inpod.toml:1:1:", "target"),
         ("inpod.toml", "target = \n", "inpod.toml:1:", ""),
-        ("inpod.json", "{\n  \"target\": \"deploy/web\",\n  \"env\": {\"exlude\": []}\n}\n", "inpod.json:3:11:", "exclude"),
+        (
+            "inpod.json",
+            "{\n  \"target\": \"deploy/web\",\n  \"env\": {\"exlude\": []}\n}\n",
+            "inpod.json:3:11:",
+            "exclude",
+        ),
         ("inpod.json", "{\"target\": 7}", "inpod.json:1:12:", "target"),
         ("inpod.json", "{\"target\": \"deploy/web\"", "inpod.json:1:", ""),
-        ("inpod.yaml", "target: deploy/web\nfiles:\n  mod: read\n", "inpod.yaml:3:3:", "mode"),
-        ("inpod.yaml", "target: deploy/web\ndns:\n  on: perhaps\n", "inpod.yaml:3:7:", "true"),
+        (
+            "inpod.yaml",
+            "target: deploy/web\nfiles:\n  mod: read\n",
+            "inpod.yaml:3:3:",
+            "mode",
+        ),
+        (
+            "inpod.yaml",
+            "target: deploy/web\ndns:\n  on: perhaps\n",
+            "inpod.yaml:3:7:",
+            "true",
+        ),
         ("inpod.yaml", "target: [\n", "inpod.yaml:", ""),
     ] {
         let (code, stderr) = with_file(name, text);
@@ -98,12 +155,23 @@ fn events_are_json_lines() {
     let events = directory.path().join("events");
     let script = "exec \"$0\" exec -t deploy/web --no-incoming --json=9 -v -- sh -c 'echo out; echo err >&2; exit 5' 9> \"$EVENTS\"";
     let mut command = Command::new("sh");
-    command.args(["-c", script]).arg(tests::executable()).env("EVENTS", &events);
+    command
+        .args(["-c", script])
+        .arg(tests::executable())
+        .env("EVENTS", &events);
     command.env("KUBECONFIG", testbed().user_kubeconfig());
     assert_eq!(output(command), (Some(5), "out\n".to_owned(), "err\n".to_owned()));
     let text = std::fs::read_to_string(&events).unwrap();
-    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect();
-    let of = |kind: &str| events.iter().find(|event| event["event"] == kind).unwrap_or_else(|| panic!("{kind}: {text}"));
+    let events: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a JSON line"))
+        .collect();
+    let of = |kind: &str| {
+        events
+            .iter()
+            .find(|event| event["event"] == kind)
+            .unwrap_or_else(|| panic!("{kind}: {text}"))
+    };
     assert!(of("phase")["name"].is_string());
     assert!(of("started")["target"].as_str().unwrap().contains("web"));
     assert!(of("process")["executable"].as_str().unwrap().ends_with("sh"));
@@ -115,8 +183,15 @@ fn events_are_json_lines() {
 fn a_failure_is_an_event_too() {
     let ended = Run::at("deploy/wbe").flags(&["--json"]).run(&["true"]);
     assert_eq!(ended.code(), 69);
-    let lines: Vec<Value> = ended.stderr.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect();
-    let error = lines.iter().find(|event| event["event"] == "error").expect("the failure");
+    let lines: Vec<Value> = ended
+        .stderr
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a JSON line"))
+        .collect();
+    let error = lines
+        .iter()
+        .find(|event| event["event"] == "error")
+        .expect("the failure");
     assert_eq!(error["kind"], "target");
     assert!(error["message"].as_str().unwrap().contains("wbe"), "{error}");
     assert!(error["hints"].to_string().contains("web"), "{error}");
@@ -128,9 +203,17 @@ fn ls_shows_what_can_be_a_target() {
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     let rows: Vec<Vec<&str>> = stdout.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["TARGET", "READY", "STATE", "CONTAINERS"]);
-    let row = |target: &str| rows.iter().find(|row| row[0] == target).unwrap_or_else(|| panic!("{target}: {stdout}"));
+    let row = |target: &str| {
+        rows.iter()
+            .find(|row| row[0] == target)
+            .unwrap_or_else(|| panic!("{target}: {stdout}"))
+    };
     assert_eq!(row("deploy/web")[1], "1/1");
-    assert_eq!(row("pod/sidecars")[3], "web,", "the container that is taken comes first");
+    assert_eq!(
+        row("pod/sidecars")[3],
+        "web,",
+        "the container that is taken comes first"
+    );
     assert!(rows.iter().all(|row| row.len() > 2), "{stdout}");
 
     let (code, stdout, _) = output(cluster(&["ls", "--json", "-n", "restricted"]));
@@ -141,6 +224,8 @@ fn ls_shows_what_can_be_a_target() {
     // `inpod ls | head -1` is no failure.
     let script = format!("'{}' ls | true; exit ${{PIPESTATUS[0]}}", tests::executable().display());
     let mut command = Command::new("bash");
-    command.args(["-c", &script]).env("KUBECONFIG", testbed().user_kubeconfig());
+    command
+        .args(["-c", &script])
+        .env("KUBECONFIG", testbed().user_kubeconfig());
     assert_eq!(output(command).0, Some(0));
 }

@@ -10,7 +10,9 @@ use tests::{Public, Run, testbed};
 
 fn ephemeral_containers(pod: &Pod) -> usize {
     let kubectl = testbed().admin().kubectl;
-    let pod = kubectl.json(&["get", "pod", &pod.name, "--namespace", &pod.namespace]).unwrap();
+    let pod = kubectl
+        .json(&["get", "pod", &pod.name, "--namespace", &pod.namespace])
+        .unwrap();
     pod["spec"]["ephemeralContainers"].as_array().map_or(0, Vec::len)
 }
 
@@ -37,7 +39,9 @@ fn a_target_that_is_not_root() {
 fn processes_shared_between_containers() {
     check(|| Run::at("pod/shared-processes"), "shared-processes");
     check(|| Run::at("pod/shared-processes/container/web"), "shared-processes");
-    let other = Run::at("pod/shared-processes").flags(&["-c", "other"]).run(&["sh", "-c", "echo \"[$SERVICE]\""]);
+    let other = Run::at("pod/shared-processes")
+        .flags(&["-c", "other"])
+        .run(&["sh", "-c", "echo \"[$SERVICE]\""]);
     assert_eq!(other.ok(), "[]\n");
 }
 
@@ -47,32 +51,65 @@ fn the_container_that_is_meant() {
     check(|| Run::at("pod/sidecars").flags(&["-c", "istio-proxy"]), "istio-proxy");
     let wrong = Run::at("pod/sidecars").flags(&["-c", "wbe"]).run(&["true"]);
     assert_eq!(wrong.code(), 69);
-    assert!(wrong.stderr.contains("no container `wbe`") && wrong.stderr.contains("did you mean web?"), "{}", wrong.stderr);
+    assert!(
+        wrong.stderr.contains("no container `wbe`") && wrong.stderr.contains("did you mean web?"),
+        "{}",
+        wrong.stderr
+    );
 
     let container = |name: &str| {
         json!({"name": name, "image": "inpod.test/shop:1", "imagePullPolicy": "Never", "env": [{"name": "SERVICE", "value": name}],
                "args": ["web", if name == "first" { "0.0.0.0:8080" } else { "0.0.0.0:8081" }]})
     };
-    let pod = fresh(&FreshPod { spec: json!({"containers": [container("first"), container("second")]}), ..FreshPod::default() });
-    let service = || Run::at(&format!("pod/{}", pod.name)).run(&["sh", "-c", "echo $SERVICE"]).ok();
+    let pod = fresh(&FreshPod {
+        spec: json!({"containers": [container("first"), container("second")]}),
+        ..FreshPod::default()
+    });
+    let service = || {
+        Run::at(&format!("pod/{}", pod.name))
+            .run(&["sh", "-c", "echo $SERVICE"])
+            .ok()
+    };
     assert_eq!(service(), "first\n");
     let annotation = "kubectl.kubernetes.io/default-container=second";
-    testbed().admin().kubectl.run(&["annotate", "pod", &pod.name, annotation]).unwrap();
+    testbed()
+        .admin()
+        .kubectl
+        .run(&["annotate", "pod", &pod.name, annotation])
+        .unwrap();
     assert_eq!(service(), "second\n");
 }
 
 #[test]
 fn an_image_without_a_shell() {
-    let pod = fresh(&FreshPod { image: "shop-bare", env: &[("SERVICE", "bare")], ..FreshPod::default() });
+    let pod = fresh(&FreshPod {
+        image: "shop-bare",
+        env: &[("SERVICE", "bare")],
+        ..FreshPod::default()
+    });
     let target = format!("pod/{}", pod.name);
     let without = Run::at(&target).run(&["true"]);
     assert_eq!(without.code(), 69, "{}", without.stderr);
-    assert!(without.stderr.contains("no shell") && without.stderr.contains("--agent-image"), "{}", without.stderr);
-    check(|| Run::at(&target).flags(&["--agent-image", "inpod.test/busybox:1"]), "bare");
+    assert!(
+        without.stderr.contains("no shell") && without.stderr.contains("--agent-image"),
+        "{}",
+        without.stderr
+    );
+    check(
+        || Run::at(&target).flags(&["--agent-image", "inpod.test/busybox:1"]),
+        "bare",
+    );
     // Where it is known already that there is none.
     let again = Run::at(&target).run(&["true"]);
-    assert!(again.code() == 0 || again.stderr.contains("no shell"), "{}", again.stderr);
-    check(|| Run::at("pod/shell-less").flags(&["--agent-image", "inpod.test/busybox:1"]), "shell-less");
+    assert!(
+        again.code() == 0 || again.stderr.contains("no shell"),
+        "{}",
+        again.stderr
+    );
+    check(
+        || Run::at("pod/shell-less").flags(&["--agent-image", "inpod.test/busybox:1"]),
+        "shell-less",
+    );
 }
 
 #[test]
@@ -83,13 +120,30 @@ fn under_pod_security_rules() {
 
         let steal = at().flags(&["--steal"]).run(&["true"]);
         assert_eq!(steal.code(), 77, "{namespace}: {}", steal.stderr);
-        assert!(steal.stderr.contains("steal") && steal.stderr.contains(&format!("PodSecurity \"{namespace}")), "{}", steal.stderr);
+        assert!(
+            steal.stderr.contains("steal") && steal.stderr.contains(&format!("PodSecurity \"{namespace}")),
+            "{}",
+            steal.stderr
+        );
 
         // The runtime's default capabilities, which `baseline` leaves, suffice for a mirror.
-        let (default, asked) = (at().run(&["echo", "started"]), at().flags(&["--mirror"]).run(&["echo", "started"]));
-        assert_eq!((default.code(), default.stdout.as_str()), (0, "started\n"), "{}", default.stderr);
+        let (default, asked) = (
+            at().run(&["echo", "started"]),
+            at().flags(&["--mirror"]).run(&["echo", "started"]),
+        );
+        assert_eq!(
+            (default.code(), default.stdout.as_str()),
+            (0, "started\n"),
+            "{}",
+            default.stderr
+        );
         let refused = namespace == "restricted";
-        assert_eq!(default.stderr.contains("is not mirrored"), refused, "{}", default.stderr);
+        assert_eq!(
+            default.stderr.contains("is not mirrored"),
+            refused,
+            "{}",
+            default.stderr
+        );
         assert_eq!(asked.code(), if refused { 77 } else { 0 }, "{}", asked.stderr);
     }
 }
@@ -98,7 +152,11 @@ fn under_pod_security_rules() {
 fn targets_that_are_not_there() {
     let missing = Run::at("deploy/wbe").run(&["true"]);
     assert_eq!(missing.code(), 69);
-    assert!(missing.stderr.contains("no deployment `wbe`") && missing.stderr.contains("did you mean"), "{}", missing.stderr);
+    assert!(
+        missing.stderr.contains("no deployment `wbe`") && missing.stderr.contains("did you mean"),
+        "{}",
+        missing.stderr
+    );
     let elsewhere = Run::at("pod/wbe").flags(&["-n", "baseline"]).run(&["true"]);
     assert!(elsewhere.stderr.contains("did you mean web?"), "{}", elsewhere.stderr);
 
@@ -113,7 +171,11 @@ fn targets_that_are_not_there() {
     let waits = Run::at(&format!("pod/{name}")).run(&["true"]);
     kubectl.run(&["delete", "pod", &name, "--wait=false"]).unwrap();
     assert_eq!(waits.code(), 69);
-    assert!(waits.stderr.contains("not running") && waits.stderr.contains("kubectl describe pod"), "{}", waits.stderr);
+    assert!(
+        waits.stderr.contains("not running") && waits.stderr.contains("kubectl describe pod"),
+        "{}",
+        waits.stderr
+    );
 }
 
 /// A kubeconfig of a service account with these rules and no others.
@@ -129,7 +191,9 @@ fn account_with(name: &str, rules: &Value, directory: &Public) -> PathBuf {
          "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": "default"}]},
     ]});
     kubectl.apply(&objects.to_string()).unwrap();
-    let token = kubectl.run(&["create", "token", name, "--namespace", "default"]).unwrap();
+    let token = kubectl
+        .run(&["create", "token", name, "--namespace", "default"])
+        .unwrap();
     let plain = testbed().user().json(&["config", "view", "--raw"]).unwrap();
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "test", "clusters": plain["clusters"],
@@ -148,25 +212,54 @@ fn a_user_without_the_rights() {
     let patch = json!({"apiGroups": [""], "resources": ["pods/ephemeralcontainers"], "verbs": ["patch"]});
     let pod = fresh(&FreshPod::default());
     for (name, rules, hint) in [
-        ("inpod-tests-nothing", json!([]), "kubectl auth can-i get pods -n default"),
-        ("inpod-tests-reader", json!([read]), "kubectl auth can-i patch pods --subresource=ephemeralcontainers -n default"),
-        ("inpod-tests-patcher", json!([read, patch]), "pods --subresource=exec -n default"),
+        (
+            "inpod-tests-nothing",
+            json!([]),
+            "kubectl auth can-i get pods -n default",
+        ),
+        (
+            "inpod-tests-reader",
+            json!([read]),
+            "kubectl auth can-i patch pods --subresource=ephemeralcontainers -n default",
+        ),
+        (
+            "inpod-tests-patcher",
+            json!([read, patch]),
+            "pods --subresource=exec -n default",
+        ),
     ] {
         let kubeconfig = account_with(name, &rules, &directory);
-        let ended = Run::at(&format!("pod/{}", pod.name)).env("KUBECONFIG", kubeconfig.to_str().unwrap()).run(&["true"]);
+        let ended = Run::at(&format!("pod/{}", pod.name))
+            .env("KUBECONFIG", kubeconfig.to_str().unwrap())
+            .run(&["true"]);
         assert_eq!(ended.code(), 69, "{name}: {}", ended.stderr);
-        assert!(ended.stderr.contains("no permission to") && ended.stderr.contains(hint), "{name}: {}", ended.stderr);
-        assert!(ended.stderr.contains(&format!("system:serviceaccount:default:{name}")), "verbatim: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains("no permission to") && ended.stderr.contains(hint),
+            "{name}: {}",
+            ended.stderr
+        );
+        assert!(
+            ended.stderr.contains(&format!("system:serviceaccount:default:{name}")),
+            "verbatim: {}",
+            ended.stderr
+        );
     }
     for kind in ["serviceaccount", "role", "rolebinding"] {
         let names = ["inpod-tests-nothing", "inpod-tests-reader", "inpod-tests-patcher"];
-        testbed().admin().kubectl.run(&[&["delete", kind][..], &names].concat()).unwrap();
+        testbed()
+            .admin()
+            .kubectl
+            .run(&[&["delete", kind][..], &names].concat())
+            .unwrap();
     }
 }
 
 #[test]
 fn a_second_session_takes_the_agent_that_is_there() {
-    let pod = fresh(&FreshPod { env: &[("SERVICE", "twice")], ..FreshPod::default() });
+    let pod = fresh(&FreshPod {
+        env: &[("SERVICE", "twice")],
+        ..FreshPod::default()
+    });
     let session = || {
         let begun = Instant::now();
         let ended = Run::at(&format!("pod/{}", pod.name)).run(&["sh", "-c", "echo $SERVICE"]);
@@ -182,7 +275,10 @@ fn a_second_session_takes_the_agent_that_is_there() {
 
 #[test]
 fn sessions_that_start_at_once_deliver_one_agent() {
-    let pod = fresh(&FreshPod { env: &[("SERVICE", "both")], ..FreshPod::default() });
+    let pod = fresh(&FreshPod {
+        env: &[("SERVICE", "both")],
+        ..FreshPod::default()
+    });
     let start = || Run::at(&format!("pod/{}", pod.name)).start(&["sh", "-c", "echo $SERVICE"]);
     let sessions: Vec<_> = (0..3).map(|_| start()).collect();
     for session in sessions {
@@ -193,7 +289,10 @@ fn sessions_that_start_at_once_deliver_one_agent() {
 
 #[test]
 fn nothing_is_added_where_steal_is_refused() {
-    let wanted = FreshPod { namespace: "baseline", ..FreshPod::default() };
+    let wanted = FreshPod {
+        namespace: "baseline",
+        ..FreshPod::default()
+    };
     let pod = fresh(&wanted);
     let target = format!("pod/{}", pod.name);
     let mut command = tests::cluster(&["exec", "-t", &target, "-n", "baseline", "--steal", "--", "true"]);

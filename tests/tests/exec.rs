@@ -23,11 +23,21 @@ fn the_pods_environment_without_what_would_break_tools() {
         ("BOTH", "of the pod"),
         ("SECRET", "a=b\nc \u{e4}"),
     ];
-    let pod = testbed().admin().fresh_pod(&FreshPod { env: &set, ..FreshPod::default() }).unwrap();
+    let pod = testbed()
+        .admin()
+        .fresh_pod(&FreshPod {
+            env: &set,
+            ..FreshPod::default()
+        })
+        .unwrap();
     let ended = Run::at(&format!("pod/{}", pod.name))
         .env("BOTH", "of the machine")
         .env("ONLY_HERE", "of the machine")
-        .run(&["/usr/bin/python3", "-c", "import os, json; print(json.dumps(dict(os.environ)))"]);
+        .run(&[
+            "/usr/bin/python3",
+            "-c",
+            "import os, json; print(json.dumps(dict(os.environ)))",
+        ]);
     let env: serde_json::Value = serde_json::from_str(&ended.ok()).unwrap();
     assert_eq!(env["PLAIN"], "of the pod");
     assert_eq!(env["BOTH"], "of the pod");
@@ -51,7 +61,11 @@ fn files_and_host_name() {
         "/etc/hosts",
         "/etc/hostname",
     ] {
-        assert_eq!(web().run(&["cat", path]).ok(), pod.exec(&["cat", path]).unwrap(), "{path}");
+        assert_eq!(
+            web().run(&["cat", path]).ok(),
+            pod.exec(&["cat", path]).unwrap(),
+            "{path}"
+        );
     }
     assert_eq!(web().run(&["hostname"]).ok().trim(), pod.name);
     assert_eq!(web().run(&["uname", "-n"]).ok().trim(), pod.name);
@@ -97,18 +111,34 @@ fn signals_to_inpod_reach_the_app() {
     session.signal(Signal::USR1);
     session.wait_for_stdout("got USR1");
     let ended = session.stop();
-    assert_eq!((ended.code(), ended.stdout.ends_with("got TERM\n")), (42, true), "{}{}", ended.stdout, ended.stderr);
+    assert_eq!(
+        (ended.code(), ended.stdout.ends_with("got TERM\n")),
+        (42, true),
+        "{}{}",
+        ended.stdout,
+        ended.stderr
+    );
 }
 
 #[test]
 fn standard_streams_are_the_apps() {
     let input: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
     let ended = web().stdin(&input).run(&["sha256sum"]);
-    let expected = Run::at("deploy/web").stdin(&input).run(&["sh", "-c", "cat | cat | sha256sum"]);
+    let expected = Run::at("deploy/web")
+        .stdin(&input)
+        .run(&["sh", "-c", "cat | cat | sha256sum"]);
     assert_eq!(ended.ok(), expected.ok());
-    let ended = web().stdin(b"one\ntwo\n").run(&["sh", "-c", "read line; echo out $line; echo err >&2; exec 1>&-; cat >&2"]);
+    let ended = web().stdin(b"one\ntwo\n").run(&[
+        "sh",
+        "-c",
+        "read line; echo out $line; echo err >&2; exec 1>&-; cat >&2",
+    ]);
     assert_eq!(ended.stdout, "out one\n");
-    assert!(ended.stderr.contains("err\n") && ended.stderr.contains("two\n"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("err\n") && ended.stderr.contains("two\n"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
@@ -121,8 +151,22 @@ fn children_in_a_pipeline_and_with_an_emptied_environment() {
         echo "$(busybox env -i busybox cat /run/secrets/shop/token)"
     "#;
     let lines = web().run(&["sh", "-c", script]).lines();
-    let host = testbed().admin().pod_of_deployment("default", "web").unwrap().name.clone();
-    assert_eq!(lines, ["CURRENCY = \"EUR\"", "not-a-real-secret", &host, "service=web", "0123456789abcdef"]);
+    let host = testbed()
+        .admin()
+        .pod_of_deployment("default", "web")
+        .unwrap()
+        .name
+        .clone();
+    assert_eq!(
+        lines,
+        [
+            "CURRENCY = \"EUR\"",
+            "not-a-real-secret",
+            &host,
+            "service=web",
+            "0123456789abcdef"
+        ]
+    );
 }
 
 #[test]
@@ -143,7 +187,15 @@ fn a_daemon_ends_with_its_session() {
 #[test]
 fn node_and_its_children() {
     let lines = web().run(&["node", &guests::script("children.js")]).lines();
-    assert_eq!(lines, ["file currency = \"EUR\"", "shell WEB", "own not-a-real-secret", "host true"]);
+    assert_eq!(
+        lines,
+        [
+            "file currency = \"EUR\"",
+            "shell WEB",
+            "own not-a-real-secret",
+            "host true"
+        ]
+    );
 }
 
 #[test]
@@ -162,7 +214,10 @@ fn python_its_children_and_threads() {
 fn go_run() {
     // What is only built is built before, so that the time is the session's.
     let program = guests::script("gorun/main.go");
-    let built = Command::new("go").args(["build", "-o", "/dev/null", &program]).status().unwrap();
+    let built = Command::new("go")
+        .args(["build", "-o", "/dev/null", &program])
+        .status()
+        .unwrap();
     assert!(built.success());
     let ended = web().run(&["go", "run", &program]);
     assert_eq!(ended.ok(), "web currency = \"EUR\" true 1\n");

@@ -1,6 +1,8 @@
 //! kill -9 of each part of a session, during a steal under load: the pod answers by itself again at once, nobody hangs, and
 //! nothing is left, neither in the pod nor on this machine.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -38,10 +40,16 @@ impl Parts {
         let app = app(supervisor).expect("the app runs");
         let directory = format!("inpod-{}-{supervisor}", rustix::process::getuid().as_raw());
         let bases = [std::env::var("XDG_RUNTIME_DIR").ok(), Some("/tmp".to_owned())];
-        let directories = bases.into_iter().flatten().map(|base| PathBuf::from(base).join(&directory));
+        let directories = bases
+            .into_iter()
+            .flatten()
+            .map(|base| PathBuf::from(base).join(&directory));
         let mounts = std::fs::read_to_string(format!("/proc/{app}/mountinfo")).unwrap_or_default();
         let fuse = mounts.lines().filter(|line| line.contains(" - fuse"));
-        let mut devices: Vec<String> = fuse.filter_map(|line| line.split(' ').nth(2)).map(str::to_owned).collect();
+        let mut devices: Vec<String> = fuse
+            .filter_map(|line| line.split(' ').nth(2))
+            .map(str::to_owned)
+            .collect();
         devices.sort();
         devices.dedup();
         Self {
@@ -50,7 +58,10 @@ impl Parts {
             app,
             daemon: read.trim().parse().unwrap(),
             agent: stage.agent().expect("the pod has an agent"),
-            directory: directories.into_iter().find(|path| path.exists()).expect("a session has a directory"),
+            directory: directories
+                .into_iter()
+                .find(|path| path.exists())
+                .expect("a session has a directory"),
             devices,
         }
     }
@@ -72,7 +83,10 @@ impl Parts {
             let mounts = std::fs::read_to_string(process.path().join("mountinfo")).unwrap_or_default();
             let ours = |line: &&str| {
                 line.contains(&self.directory.display().to_string())
-                    || line.split(' ').nth(2).is_some_and(|device| self.devices.iter().any(|ours| ours == device))
+                    || line
+                        .split(' ')
+                        .nth(2)
+                        .is_some_and(|device| self.devices.iter().any(|ours| ours == device))
             };
             if let Some(line) = mounts.lines().find(ours) {
                 left.push(format!("mount in {}: {line}", process.path().display()));
@@ -99,8 +113,13 @@ impl Load<'_> {
                 client.stream.set_read_timeout(Some(LIMIT * 2))?;
                 client.get("/", &[])
             });
-            let answer = asked.map(|response| response.service().to_owned()).map_err(|error| error.to_string());
-            self.answers.lock().unwrap_or_else(PoisonError::into_inner).push((begin, answer));
+            let answer = asked
+                .map(|response| response.service().to_owned())
+                .map_err(|error| error.to_string());
+            self.answers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push((begin, answer));
             thread::sleep(PAUSE);
         }
     }
@@ -133,21 +152,39 @@ impl Drop for Stopping<'_> {
 fn fault(stage: &Stage, victim: &dyn Fn(&Parts) -> u32) -> (Duration, Duration) {
     let daemon = scratch(&format!("{}.daemon", stage.pod.name));
     let _ = std::fs::remove_file(&daemon);
-    let program = ["sh", &guests::script("strays.sh"), &shop().display().to_string(), &daemon.display().to_string()];
+    let program = [
+        "sh",
+        &guests::script("strays.sh"),
+        &shop().display().to_string(),
+        &daemon.display().to_string(),
+    ];
     let mut session = stage.session(&["--steal"], &program);
     session.wait_for_claim(PORT);
     let parts = Parts::of(stage, &session, &daemon);
-    let load = Load { stage, stop: AtomicBool::new(false), answers: Mutex::default() };
+    let load = Load {
+        stage,
+        stop: AtomicBool::new(false),
+        answers: Mutex::default(),
+    };
     let times = thread::scope(|scope| {
         let stopping = Stopping(&load.stop);
         (0..4).for_each(|_| drop(scope.spawn(|| load.run())));
-        wait_until("answers of the local program", || load.after(session_start()).iter().filter(|(_, who)| who.as_deref() == Ok("local")).count() > 20);
+        wait_until("answers of the local program", || {
+            load.after(session_start())
+                .iter()
+                .filter(|(_, who)| who.as_deref() == Ok("local"))
+                .count()
+                > 20
+        });
         // Clients in flight: the local program works on their requests and will not be done in time.
         let mut in_flight: Vec<_> = (0..4).map(|_| stage.connect()).collect();
         for client in &mut in_flight {
             use std::io::Write;
             assert_eq!(client.get("/", &[]).unwrap().service(), "local");
-            client.stream.write_all(b"GET /slow?ms=60000 HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+            client
+                .stream
+                .write_all(b"GET /slow?ms=60000 HTTP/1.1\r\nHost: test\r\n\r\n")
+                .unwrap();
         }
         // One round trip over the same link: what was sent before it has arrived.
         assert_eq!(stage.who_answers(&[]), "local");
@@ -169,7 +206,10 @@ fn fault(stage: &Stage, victim: &dyn Fn(&Parts) -> u32) -> (Duration, Duration) 
         for client in waiting {
             let (took, ended) = client.join().unwrap();
             let error = ended.expect_err("nobody could answer that");
-            assert!(error.kind() != std::io::ErrorKind::WouldBlock, "a client in flight hangs: {error}");
+            assert!(
+                error.kind() != std::io::ErrorKind::WouldBlock,
+                "a client in flight hangs: {error}"
+            );
             known = known.max(took);
         }
         wait_until("the real service's answers", || {
@@ -184,8 +224,15 @@ fn fault(stage: &Stage, victim: &dyn Fn(&Parts) -> u32) -> (Duration, Duration) 
         (real, known)
     });
     let (real, known) = times;
-    let others: Vec<_> = load.after(session_start()).into_iter().filter_map(|(_, who)| who.err()).collect();
-    println!("  real again {real:.0?}, clients know {known:.0?}, {} requests of the load lost: {others:?}", others.len());
+    let others: Vec<_> = load
+        .after(session_start())
+        .into_iter()
+        .filter_map(|(_, who)| who.err())
+        .collect();
+    println!(
+        "  real again {real:.0?}, clients know {known:.0?}, {} requests of the load lost: {others:?}",
+        others.len()
+    );
     assert!(real <= LIMIT, "the pod answered by itself only after {real:?}");
     assert!(known <= LIMIT, "clients in flight knew only after {known:?}");
 
@@ -220,7 +267,9 @@ fn rounds(name: &str, victim: impl Fn(&Parts) -> u32) {
         worst_real = worst_real.max(real);
         worst_known = worst_known.max(known);
     }
-    println!("kill -9 of the {name}, {rounds} times: real again within {worst_real:.0?}, clients knew within {worst_known:.0?}");
+    println!(
+        "kill -9 of the {name}, {rounds} times: real again within {worst_real:.0?}, clients knew within {worst_known:.0?}"
+    );
 }
 
 #[test]

@@ -16,7 +16,9 @@ fn guest(is_static: bool) -> String {
 #[test]
 fn all_ways_to_look_at_a_directory_of_the_pod() {
     for is_static in [false, true] {
-        let lines = Run::at("deploy/web").run(&[&guest(is_static), "/etc/shop", "shop.toml", "in"]).lines();
+        let lines = Run::at("deploy/web")
+            .run(&[&guest(is_static), "/etc/shop", "shop.toml", "in"])
+            .lines();
         let size = testbed().admin().pod_of_deployment("default", "web").unwrap();
         let size = size.exec(&["stat", "-L", "-c", "%s", "/etc/shop/shop.toml"]).unwrap();
         let size = size.trim();
@@ -45,7 +47,11 @@ fn all_ways_to_look_at_a_directory_of_the_pod() {
 #[test]
 fn secrets_below_both_names_of_run() {
     let lines = Run::at("deploy/web")
-        .run(&["sh", "-c", "cat /run/secrets/shop/password; echo; ls /var/run/secrets/kubernetes.io/serviceaccount"])
+        .run(&[
+            "sh",
+            "-c",
+            "cat /run/secrets/shop/password; echo; ls /var/run/secrets/kubernetes.io/serviceaccount",
+        ])
         .lines();
     assert_eq!(lines, ["not-a-real-secret", "ca.crt", "namespace", "token"]);
 }
@@ -83,7 +89,12 @@ fn every_tool_sees_the_same() {
         "grep -l '^29.$' -r /data/a | sort",
     ] {
         let here = Run::at(&target).run(&["sh", "-c", script]);
-        assert_eq!(here.stdout, pod.exec(&["sh", "-c", script]).unwrap(), "{script}: {}", here.stderr);
+        assert_eq!(
+            here.stdout,
+            pod.exec(&["sh", "-c", script]).unwrap(),
+            "{script}: {}",
+            here.stderr
+        );
     }
 }
 
@@ -102,7 +113,9 @@ impl Nobody {
         if beside.exists() {
             let _ = public.copy(&beside);
         }
-        let guests = [false, true].map(|is_static| public.copy(&guests::c("paths", is_static))).to_vec();
+        let guests = [false, true]
+            .map(|is_static| public.copy(&guests::c("paths", is_static)))
+            .to_vec();
         let own = public.path().join("own");
         std::fs::create_dir(&own).unwrap();
         std::os::unix::fs::chown(&own, Some(65_534), Some(65_534)).unwrap();
@@ -116,7 +129,9 @@ impl Nobody {
              env -i PATH=\"$PATH\" HOME=\"$0\" TMPDIR=\"$0\" \"$@\"",
         );
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "sh", "-c", &script]).arg(self.public.path().join("own"));
+        command
+            .args(["--mount", "--propagation", "private", "sh", "-c", &script])
+            .arg(self.public.path().join("own"));
         command.arg(&self.inpod).current_dir(self.public.path());
         command
     }
@@ -134,13 +149,20 @@ impl Playground {
         let holder = nobody.public.copy(Path::new(env!("CARGO_BIN_EXE_hold-playground")));
         let own = nobody.public.path().join("own");
         let mut command = Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(holder);
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(holder);
         command.arg(program).arg(own.join("playground")).current_dir(&own);
         let mut holder = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut pid = String::new();
-        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut pid).unwrap();
+        BufReader::new(holder.stdout.take().unwrap())
+            .read_line(&mut pid)
+            .unwrap();
         assert!(!pid.is_empty(), "the playground did not start");
-        Self { holder, pid: pid.trim().to_owned() }
+        Self {
+            holder,
+            pid: pid.trim().to_owned(),
+        }
     }
 }
 
@@ -160,7 +182,19 @@ fn check(nobody: &Nobody, setup: &str, backend: &str) {
         assert!(ended.stderr.contains(backend), "{}", ended.stderr);
         let lines = ended.lines();
         let shown: Vec<&str> = lines.iter().map(|line| line.split(' ').next().unwrap()).collect();
-        let kinds = ["open:", "stat:", "lstat:", "readlink:", "opendir:", "openat:", "fstatat:", "fdopendir:", "access:", "missing:", "write:"];
+        let kinds = [
+            "open:",
+            "stat:",
+            "lstat:",
+            "readlink:",
+            "opendir:",
+            "openat:",
+            "fstatat:",
+            "fdopendir:",
+            "access:",
+            "missing:",
+            "write:",
+        ];
         assert_eq!(shown, kinds, "{lines:?}");
         assert_eq!(lines[0].strip_prefix("open"), lines[5].strip_prefix("openat"));
         assert_eq!(lines[0], "open: greeting = \"hello from inside\"");
@@ -170,18 +204,45 @@ fn check(nobody: &Nobody, setup: &str, backend: &str) {
         assert_eq!(lines[8..10], ["access: yes", "missing: ENOENT"]);
         assert_eq!(lines[10], "write: EROFS");
     }
+    // Here each open is the supervisor's to decide.
+    let directory = nobody.public.path().join("own/created");
+    let once = nobody.public.copy(&guests::c("once", false));
+    for restart in ["RESTART=1", "RESTARTS=0"] {
+        let _ = std::fs::remove_dir_all(&directory);
+        std::fs::create_dir(&directory).unwrap();
+        std::os::unix::fs::chown(&directory, Some(65_534), Some(65_534)).unwrap();
+        let ended = Run::by(nobody.command(setup), &format!("process/{}", playground.pid))
+            .flags(&["--no-incoming"])
+            .run(&[
+                "env",
+                restart,
+                once.to_str().unwrap(),
+                "create",
+                directory.to_str().unwrap(),
+                "2000",
+            ]);
+        assert_eq!(ended.ok(), "exists 0 other 0\n");
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 2000);
+    }
 }
 
 #[test]
 fn a_user_without_fuse_gets_copies() {
     let nobody = Nobody::new();
-    check(&nobody, "chmod 0600 /dev/fuse", "files: copied on first use, because /dev/fuse is not usable by this user");
+    check(
+        &nobody,
+        "chmod 0600 /dev/fuse",
+        "files: copied on first use, because /dev/fuse is not usable by this user",
+    );
 }
 
 #[test]
 fn a_user_with_fuse_gets_a_namespace() {
     let nobody = Nobody::new();
     let node = nobody.public.path().join("fuse");
-    let setup = format!("test -e {0} || mknod -m 0666 {0} c 10 229; mount --bind {0} /dev/fuse", node.display());
+    let setup = format!(
+        "test -e {0} || mknod -m 0666 {0} c 10 229; mount --bind {0} /dev/fuse",
+        node.display()
+    );
     check(&nobody, &setup, "files: mount namespace in a user namespace");
 }

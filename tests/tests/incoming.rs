@@ -1,8 +1,10 @@
 //! The pod's incoming traffic on the real cluster: mirrored, stolen, left alone.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
+
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,6 +13,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::json;
 use testbed::FreshPod;
+use tests::http::Http;
+use tests::network::Network;
+use tests::processes::{processor_time_since, processor_times};
 use tests::{Session, Stage, guests, scratch, shop, soak, wait_until};
 
 const PORT: u16 = 8080;
@@ -33,15 +38,24 @@ fn recorded(file: &Path) -> Vec<Vec<u8>> {
 /// A session whose app is record.py; the claim is in force.
 fn with_recorder(stage: &Stage, flags: &[&str]) -> (Session, PathBuf) {
     let file = scratch(&format!("{}.requests", stage.pod.name));
-    let mut session = stage.session(flags, &["python3", &guests::script("record.py"), &file.display().to_string()]);
+    let mut session = stage.session(
+        flags,
+        &["python3", &guests::script("record.py"), &file.display().to_string()],
+    );
     session.wait_for_claim(PORT);
     (session, file)
 }
 
 /// A request that no other equals, with a body of up to 8 KiB, now and then 100 KiB.
 fn unique(client: usize, number: usize) -> Vec<u8> {
-    let size = if number % 50 == 7 { 100 << 10 } else { (client * 7919 + number * 104_729) % 8192 };
-    let body: String = (0..size).map(|at| char::from(b'a' + ((at * 31 + number * 17 + client) % 26) as u8)).collect();
+    let size = if number % 50 == 7 {
+        100 << 10
+    } else {
+        (client * 7919 + number * 104_729) % 8192
+    };
+    let body: String = (0..size)
+        .map(|at| char::from(b'a' + ((at * 31 + number * 17 + client) % 26) as u8))
+        .collect();
     let path = format!("/{client}/{number}");
     format!("POST {path} HTTP/1.1\r\nHost:  test\r\nx-CASE: kept\r\nContent-Length: {size}\r\n\r\n{body}").into_bytes()
 }
@@ -60,31 +74,76 @@ fn a_mirror_receives_byte_for_byte_what_the_real_service_answers() {
     let clients = |client: usize| {
         let mut connection = None;
         for number in 0..each {
-            let due = begin + Duration::from_secs_f64((number as f64 + client as f64 / CLIENTS as f64) * CLIENTS as f64 / RATE as f64);
+            let due = begin
+                + Duration::from_secs_f64(
+                    (number as f64 + client as f64 / CLIENTS as f64) * CLIENTS as f64 / RATE as f64,
+                );
             thread::sleep(due.saturating_duration_since(Instant::now()));
             if number % REQUESTS_A_CONNECTION == 0 {
                 connection = Some(stage.connect());
             }
             let request = unique(client, number);
-            let response = connection.as_mut().unwrap().send(&request).expect("the real service answers");
+            let response = connection
+                .as_mut()
+                .unwrap()
+                .send(&request)
+                .expect("the real service answers");
             assert_eq!((response.status, response.service()), (200, "real"));
             let body = String::from_utf8_lossy(&request);
             let body = body.split_once("\r\n\r\n").unwrap().1;
-            assert!(response.body.ends_with(body), "the real service received something else");
+            assert!(
+                response.body.ends_with(body),
+                "the real service received something else"
+            );
         }
     };
     thread::scope(|scope| (0..CLIENTS).for_each(|client| drop(scope.spawn(move || clients(client)))));
     let took = begin.elapsed();
 
-    let sent: BTreeSet<Vec<u8>> = (0..CLIENTS).flat_map(|client| (0..each).map(move |number| unique(client, number))).collect();
+    let sent: BTreeSet<Vec<u8>> = (0..CLIENTS)
+        .flat_map(|client| (0..each).map(move |number| unique(client, number)))
+        .collect();
     assert_eq!(sent.len(), CLIENTS * each);
-    wait_until("the last copy", || recorded(&file).len() >= sent.len() || !session.events("warning").is_empty());
+    wait_until("the last copy", || {
+        recorded(&file).len() >= sent.len() || !session.events("warning").is_empty()
+    });
     let received = recorded(&file);
     assert!(session.events("warning").is_empty(), "{:?}", session.events("warning"));
     assert_eq!(received.len(), sent.len(), "nothing comes twice");
-    assert!(received.into_iter().collect::<BTreeSet<_>>() == sent, "the copies differ from what was sent");
-    println!("mirrored: {} requests in {took:.1?}, none lost, none changed", sent.len());
+    assert!(
+        received.into_iter().collect::<BTreeSet<_>>() == sent,
+        "the copies differ from what was sent"
+    );
+    println!(
+        "mirrored: {} requests in {took:.1?}, none lost, none changed",
+        sent.len()
+    );
+    println!("{}", stage.assert_small(&session));
     assert_eq!(stage.rules_now(), stage.rules, "a mirror never touches the data path");
+}
+
+#[test]
+fn a_filtered_mirror_receives_only_what_matches() {
+    let stage = Stage::new();
+    let (session, file) = with_recorder(&stage, &["--mirror", "--header", "X-User=a"]);
+    let mut client = stage.connect();
+    for number in 0..10 {
+        let user = if number % 3 == 0 { "a" } else { "b" };
+        let path = format!("/{number}");
+        assert_eq!(
+            client.get(&path, &[&format!("X-User: {user}")]).unwrap().service(),
+            "real"
+        );
+    }
+    wait_until("the copies", || recorded(&file).len() >= 4);
+    drop(client);
+    wait_until("the copy's end", || session.stdout().contains("end orderly"));
+    let requests = recorded(&file);
+    let paths: Vec<_> = requests
+        .iter()
+        .filter_map(|request| request.split(|&byte| byte == b' ').nth(1))
+        .collect();
+    assert_eq!(paths, [&b"/0"[..], b"/3", b"/6", b"/9"]);
 }
 
 /// The pod's own probes stay with it, whatever the local program answers.
@@ -103,12 +162,40 @@ fn an_unfiltered_steal_takes_everything_but_the_probes() {
     let (session, file) = with_recorder(&stage, &["--steal"]);
     let mut client = stage.connect();
     let response = client.get("/a", &[]).unwrap();
-    assert_eq!((response.status, response.line("client")), (503, Some(client.address().as_str())));
+    assert_eq!(
+        (response.status, response.line("client")),
+        (503, Some(client.address().as_str()))
+    );
+
+    // The pod's own processes get there over their loopback, and others over a service.
+    let own = Network::of(&stage.pod);
+    let check = |network: &Network, ip: IpAddr, port| {
+        let mut client = Http::connect(network, SocketAddr::new(ip, port)).unwrap();
+        let response = client.get("/own", &[]).unwrap();
+        assert_eq!(
+            (response.status, response.line("client")),
+            (503, Some(client.address().as_str())),
+            "{ip}"
+        );
+    };
+    check(&own, stage.address().ip(), PORT);
+    check(&own, Ipv4Addr::LOCALHOST.into(), PORT);
+    let admin = tests::testbed().admin();
+    let name = stage.pod.name.as_str();
+    let expose = ["expose", "pod", name, "--port=80", "--target-port=8080"];
+    admin.kubectl.run(&expose).unwrap();
+    let service = admin.kubectl.json(&["get", "service", name]).unwrap();
+    let service: IpAddr = service["spec"]["clusterIP"].as_str().unwrap().parse().unwrap();
+    wait_until("the service", || {
+        Http::connect(&stage.client, (service, 80).into()).is_ok()
+    });
+    check(&stage.client, service, 80);
+    admin.kubectl.run(&["delete", "service", name, "--wait=false"]).unwrap();
 
     // The tools of other pods, too.
-    let caller = tests::testbed().admin().pod("default", "client").unwrap();
     let url = format!("http://{}/b", stage.address());
-    let status = caller.exec(&["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", &url]).unwrap();
+    let curl = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", &url];
+    let status = admin.pod("default", "client").unwrap().exec(&curl).unwrap();
     assert_eq!(status, "503");
 
     // Four periods of both probes, with one failure allowed.
@@ -117,29 +204,37 @@ fn an_unfiltered_steal_takes_everything_but_the_probes() {
         assert_eq!(client.get("/c", &[]).unwrap().status, 503);
         thread::sleep(Duration::from_millis(100));
     }
-    let kubectl = tests::testbed().admin().kubectl;
-    let status = kubectl.json(&["get", "pod", &stage.pod.name]).unwrap()["status"].clone();
+    let status = admin.kubectl.json(&["get", "pod", name]).unwrap()["status"].clone();
     let container = &status["containerStatuses"][0];
-    assert_eq!((&container["ready"], &container["restartCount"]), (&json!(true), &json!(0)), "{status}");
-    let probed = recorded(&file).iter().filter(|request| request.starts_with(b"GET /healthz")).count();
+    assert_eq!(
+        (&container["ready"], &container["restartCount"]),
+        (&json!(true), &json!(0)),
+        "{status}"
+    );
+    let probed = recorded(&file)
+        .iter()
+        .filter(|request| request.starts_with(b"GET /healthz"))
+        .count();
     assert_eq!(probed, 0, "probes are for the pod");
 
     // A client's orderly end is one for the local program, and its reset is a reset.
     let ends = |how: &str| session.stdout().matches(&format!("end {how}")).count();
     drop(client);
-    wait_until("the ends of both clients", || ends("orderly") + ends("Connection") == 2);
-    assert_eq!(ends("orderly"), 2, "{}", session.stdout());
+    // The service was tried at least once before it was used.
+    wait_until("the ends of all clients", || ends("") >= 6);
+    assert_eq!(ends("Connection"), 0, "{}", session.stdout());
     let mut broken = stage.connect();
     broken.get("/d", &[]).unwrap();
-    reset(broken.stream);
+    reset(&broken.stream);
+    drop(broken);
     wait_until("the reset", || ends("ConnectionResetError") == 1);
 
     assert_eq!(session.stop().code(), 0);
     stage.wait_for_own_rules();
 }
 
-fn reset(stream: TcpStream) {
-    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+fn reset(stream: &TcpStream) {
+    rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO)).unwrap();
 }
 
 #[test]
@@ -152,8 +247,15 @@ fn only_matching_requests_are_stolen_by_each_of_two_sessions() {
         assert_eq!(response.service(), who, "{headers:?}");
         // The real app sees another port: the client's own belongs to its connection with the agent.
         let seen = response.line("client").unwrap();
-        let seen = if who == "real" { seen.split(':').next().unwrap() } else { seen };
-        assert!(client.address().starts_with(seen), "{who} sees the client itself, not {seen}");
+        let seen = if who == "real" {
+            seen.split(':').next().unwrap()
+        } else {
+            seen
+        };
+        assert!(
+            client.address().starts_with(seen),
+            "{who} sees the client itself, not {seen}"
+        );
     };
     // One connection, request by request.
     for _ in 0..10 {
@@ -171,7 +273,10 @@ fn only_matching_requests_are_stolen_by_each_of_two_sessions() {
     }
 
     // An unfiltered steal would take what is theirs.
-    let third = stage.session(&["--steal"], &["env", "SERVICE=third", &shop().display().to_string(), "web"]);
+    let third = stage.session(
+        &["--steal"],
+        &["env", "SERVICE=third", &shop().display().to_string(), "web"],
+    );
     wait_until("the refusal", || !third.events("claim-refused").is_empty());
     let refused = third.events("claim-refused");
     let reason = refused[0]["reason"].as_str().unwrap();
@@ -191,7 +296,11 @@ fn only_matching_requests_are_stolen_by_each_of_two_sessions() {
 /// A pod that sends back what it receives: what reaches it can be seen.
 fn echo_stage() -> Stage {
     // Without a port there is no TCP probe of it, whose connections say nothing.
-    Stage::of(&FreshPod { args: &["tcp-echo", "0.0.0.0:8080"], port: None, ..FreshPod::default() })
+    Stage::of(&FreshPod {
+        args: &["tcp-echo", "0.0.0.0:8080"],
+        port: None,
+        ..FreshPod::default()
+    })
 }
 
 /// Sends, ends its direction, and gives all that comes back.
@@ -199,7 +308,11 @@ fn converse(stage: &Stage, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     let stream = stage.client.connect(stage.address(), Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     thread::scope(|scope| {
-        let writing = scope.spawn(|| (&stream).write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write)));
+        let writing = scope.spawn(|| {
+            (&stream)
+                .write_all(bytes)
+                .and_then(|()| stream.shutdown(Shutdown::Write))
+        });
         let mut answer = Vec::new();
         (&stream).read_to_end(&mut answer)?;
         writing.join().expect("it does not panic")?;
@@ -216,9 +329,19 @@ fn an_unfiltered_steal_takes_any_protocol_without_delay() {
     let mut session = stage.session(&["--steal"], &program);
     session.wait_for_claim(PORT);
     let bytes: Vec<u8> = (0..1_u32 << 18).flat_map(u32::to_le_bytes).collect();
-    for said in [&bytes[..], b"PING\r\n", b"\x16\x03\x01\x02\x00\x01", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b""] {
+    for said in [
+        &bytes[..],
+        b"PING\r\n",
+        b"\x16\x03\x01\x02\x00\x01",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"",
+    ] {
         let answer = converse(&stage, said).unwrap();
-        assert!(answer == [GREETING.as_bytes(), said].concat(), "{:?}...", said.get(..20));
+        assert!(
+            answer == [GREETING.as_bytes(), said].concat(),
+            "{:?}...",
+            said.get(..20)
+        );
     }
     // A server that speaks first does not wait for a client that does not.
     let greeted = |_| {
@@ -260,21 +383,34 @@ fn keep_asking(stage: &Stage, stop: &AtomicBool, answered: &(dyn Fn(u16) + Sync)
     while !stop.load(Ordering::Relaxed) {
         number += 1;
         let response = client.get(&format!("/{number}"), &[]);
-        answered(response.unwrap_or_else(|error| panic!("request {number} is lost: {error}")).status);
+        answered(
+            response
+                .unwrap_or_else(|error| panic!("request {number} is lost: {error}"))
+                .status,
+        );
         thread::sleep(Duration::from_millis(5));
     }
 }
 
 /// Whether new connections to the port are redirected.
 fn redirects(rules: &str) -> bool {
-    rules.split("set ports {").nth(1).and_then(|set| set.split('}').next()).is_some_and(|set| set.contains("elements"))
+    rules
+        .split("set ports {")
+        .nth(1)
+        .and_then(|set| set.split('}').next())
+        .is_some_and(|set| set.contains("elements"))
 }
 
 #[test]
 fn keep_alive_clients_lose_no_request_at_either_end_of_a_steal() {
     let stage = Stage::new();
     let (stop, local, real_again) = (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
-    let before = |status| assert_eq!(status, 200, "a connection that is older than the steal stays with the pod");
+    let before = |status| {
+        assert_eq!(
+            status, 200,
+            "a connection that is older than the steal stays with the pod"
+        )
+    };
     let during = |status| match status {
         503 => local.store(true, Ordering::Relaxed),
         200 if local.load(Ordering::Relaxed) => real_again.store(true, Ordering::Relaxed),
@@ -286,8 +422,12 @@ fn keep_alive_clients_lose_no_request_at_either_end_of_a_steal() {
         let (session, _) = with_recorder(&stage, &["--steal"]);
         let older = session.events("claimed")[0]["older_connections"].as_u64();
         assert!(older.is_some_and(|older| (1..=4).contains(&older)), "{older:?}");
-        let clients: Vec<_> = (0..4).map(|_| scope.spawn(|| keep_asking(&stage, &stop, &during))).collect();
-        wait_until("the local program's answer", || local.load(Ordering::Relaxed) || clients.iter().any(|it| it.is_finished()));
+        let clients: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| keep_asking(&stage, &stop, &during)))
+            .collect();
+        wait_until("the local program's answer", || {
+            local.load(Ordering::Relaxed) || clients.iter().any(|it| it.is_finished())
+        });
         assert!(redirects(&stage.rules_now()));
         let begin = Instant::now();
         let ended = session.stop();
@@ -296,8 +436,13 @@ fn keep_alive_clients_lose_no_request_at_either_end_of_a_steal() {
             assert!(begin.elapsed() < Duration::from_secs(10), "the port set is never empty");
         }
         println!("session over and port set empty after {:.0?}", begin.elapsed());
-        wait_until("the real service's answer", || real_again.load(Ordering::Relaxed) || clients.iter().any(|it| it.is_finished()));
-        assert!(stage.rules_now().contains("table inet inpod"), "redirected connections are open");
+        wait_until("the real service's answer", || {
+            real_again.load(Ordering::Relaxed) || clients.iter().any(|it| it.is_finished())
+        });
+        assert!(
+            stage.rules_now().contains("table inet inpod"),
+            "redirected connections are open"
+        );
         drop(stopping);
     });
     stage.wait_for_own_rules();
@@ -329,7 +474,11 @@ fn nothing_is_taken_while_nothing_listens() {
     wait_until("the end of the claim", || !redirects(&stage.rules_now()));
     assert!(session.stdout().contains("closed"));
     assert_eq!(stage.who_answers(&[]), "real");
-    assert_eq!(client.get("/", &[]).unwrap().service(), "real", "a client that stays connected moves as well");
+    assert_eq!(
+        client.get("/", &[]).unwrap().service(),
+        "real",
+        "a client that stays connected moves as well"
+    );
     drop(client);
     stage.wait_for_own_rules();
     session.signal(Signal::USR2);
@@ -343,19 +492,24 @@ fn nothing_is_taken_while_nothing_listens() {
 #[test]
 fn an_idle_session_costs_next_to_nothing() {
     // No probes: those are the agent's work, too.
-    let stage = Stage::of(&FreshPod { port: None, ..FreshPod::default() });
+    let stage = Stage::of(&FreshPod {
+        port: None,
+        ..FreshPod::default()
+    });
     let session = stage.with_local_shop(&["--steal"], "local");
     let server = tests::processes::server(session.pid()).expect("a session has a server");
     let agent = stage.agent().expect("the pod has an agent");
     let parts = [("supervisor", session.pid()), ("server", server), ("agent", agent)];
-    let used = || parts.map(|(_, pid)| tests::processes::processor_time(pid));
     // What the start and the claim still cause is not idle.
     thread::sleep(Duration::from_secs(2));
     let span = Duration::from_secs(if soak() { 60 } else { 20 });
-    let before = used();
+    let before = parts.map(|(_, pid)| processor_times(pid));
     thread::sleep(span);
-    let after = used();
-    let spent: Vec<Duration> = after.iter().zip(before).map(|(after, before)| after.saturating_sub(before)).collect();
+    let spent: Vec<Duration> = parts
+        .iter()
+        .zip(&before)
+        .map(|((_, pid), before)| processor_time_since(*pid, before))
+        .collect();
     let share = spent.iter().sum::<Duration>().as_secs_f64() / span.as_secs_f64() * 100.0;
     println!("idle for {span:?}: {share:.3} % of a core; {parts:?} {spent:?}");
     assert!(!soak() || share <= 0.1, "an idle session used {share:.3} % of a core");

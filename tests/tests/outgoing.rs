@@ -33,7 +33,11 @@ impl Refusing {
     }
 
     fn run(&self, program: &[&str]) -> String {
-        Run::at(&format!("pod/{}", self.0.name)).run(program).ok().trim().to_owned()
+        Run::at(&format!("pod/{}", self.0.name))
+            .run(program)
+            .ok()
+            .trim()
+            .to_owned()
     }
 }
 
@@ -45,14 +49,21 @@ fn echo_address() -> &'static str {
     static ADDRESS: OnceLock<String> = OnceLock::new();
     ADDRESS.get_or_init(|| {
         let kubectl = testbed().admin().kubectl;
-        let service = kubectl.json(&["get", "service", "echo", "--namespace", "default"]).unwrap();
+        let service = kubectl
+            .json(&["get", "service", "echo", "--namespace", "default"])
+            .unwrap();
         service["spec"]["clusterIP"].as_str().unwrap().to_owned()
     })
 }
 
 /// Where every port but a few answers by RST. The service's address would answer by ICMP, which is limited to one a second.
 fn echo_pod() -> String {
-    testbed().admin().pod_of_deployment("default", "echo").unwrap().ip.clone()
+    testbed()
+        .admin()
+        .pod_of_deployment("default", "echo")
+        .unwrap()
+        .ip
+        .clone()
 }
 
 #[test]
@@ -67,7 +78,12 @@ fn http_by_full_and_short_names_from_every_kind_of_program() {
             vec![go.to_str().unwrap(), &url],
             vec!["curl", "-sS", &url],
             vec!["busybox", "wget", "-q", "-O", "-", &url],
-            vec!["/usr/bin/python3", "-c", "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())", &url],
+            vec![
+                "/usr/bin/python3",
+                "-c",
+                "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())",
+                &url,
+            ],
         ] {
             let text = web().run(&program).ok();
             assert!(text.starts_with("service=web\n"), "{program:?}: {text}");
@@ -91,23 +107,44 @@ fn clients_in_python() {
 #[test]
 fn clients_in_node() {
     let lines = web().run(&["node", &guests::script("clients.js"), &echo_pod()]).lines();
-    assert_eq!(lines, ["http service=web", "fetch service=web", "echo connected 7000", "refused ECONNREFUSED"]);
+    assert_eq!(
+        lines,
+        [
+            "http service=web",
+            "fetch service=web",
+            "echo connected 7000",
+            "refused ECONNREFUSED"
+        ]
+    );
 }
 
 #[test]
 fn dns_queries_by_hand() {
     let admin = testbed().admin();
-    let resolv = admin.pod_of_deployment("default", "web").unwrap().exec(&["cat", "/etc/resolv.conf"]).unwrap();
-    let server = resolv.lines().find_map(|line| line.strip_prefix("nameserver ")).unwrap();
+    let resolv = admin
+        .pod_of_deployment("default", "web")
+        .unwrap()
+        .exec(&["cat", "/etc/resolv.conf"])
+        .unwrap();
+    let server = resolv
+        .lines()
+        .find_map(|line| line.strip_prefix("nameserver "))
+        .unwrap();
     let expected = format!("{} from {server}:53\n", echo_address());
     for is_static in [false, true] {
         let guest = guests::c("dns", is_static);
         for how in ["connected", "unconnected"] {
             let name = "echo.default.svc.cluster.local";
-            assert_eq!(web().run(&[guest.to_str().unwrap(), server, name, how]).ok(), expected, "{how}");
+            assert_eq!(
+                web().run(&[guest.to_str().unwrap(), server, name, how]).ok(),
+                expected,
+                "{how}"
+            );
         }
     }
-    let nslookup = web().run(&["busybox", "nslookup", "echo.default.svc.cluster.local"]).ok();
+    let nslookup = web()
+        .run(&["busybox", "nslookup", "echo.default.svc.cluster.local"])
+        .ok();
     assert!(nslookup.contains(echo_address()), "{nslookup}");
 }
 
@@ -140,7 +177,11 @@ fn a_connected_sockets_peer_is_the_remote_one() {
     for guest in connect_guests() {
         for how in ["blocking", "nonblocking"] {
             let expected = format!("connected {}:7000\n", echo_address());
-            assert_eq!(web().run(&[&guest, how, echo_address(), "7000"]).ok(), expected, "{how}");
+            assert_eq!(
+                web().run(&[&guest, how, echo_address(), "7000"]).ok(),
+                expected,
+                "{how}"
+            );
         }
     }
 }
@@ -148,8 +189,14 @@ fn a_connected_sockets_peer_is_the_remote_one() {
 #[test]
 fn fifty_connects_at_once() {
     for guest in connect_guests() {
-        assert_eq!(web().run(&[&guest, "many", echo_address(), "7000", "50"]).ok(), "50 connected, 0 failed\n");
-        assert_eq!(web().run(&[&guest, "many", &echo_pod(), "1", "50"]).ok(), "0 connected, 50 failed\n");
+        assert_eq!(
+            web().run(&[&guest, "many", echo_address(), "7000", "50"]).ok(),
+            "50 connected, 0 failed\n"
+        );
+        assert_eq!(
+            web().run(&[&guest, "many", &echo_pod(), "1", "50"]).ok(),
+            "0 connected, 50 failed\n"
+        );
     }
 }
 
@@ -163,17 +210,33 @@ fn the_apps_own_listener_stays_its_own() {
 #[test]
 fn the_pods_loopback_is_the_apps_where_it_does_not_listen_itself() {
     // The pod's own server, which nothing on this machine is.
-    let pod = testbed().admin().fresh_pod(&FreshPod { args: &["web", "127.0.0.1:18080"], port: None, ..FreshPod::default() });
+    let pod = testbed().admin().fresh_pod(&FreshPod {
+        args: &["web", "127.0.0.1:18080"],
+        port: None,
+        ..FreshPod::default()
+    });
     let pod = pod.unwrap();
-    let text = Run::at(&format!("pod/{}", pod.name)).run(&["curl", "-sS", "http://127.0.0.1:18080/"]).ok();
+    let text = Run::at(&format!("pod/{}", pod.name))
+        .run(&["curl", "-sS", "http://127.0.0.1:18080/"])
+        .ok();
     assert!(text.contains(&format!("host={}\n", pod.name)), "{text}");
 }
 
 #[test]
 fn much_both_ways_and_a_half_close() {
     let count = 64 << 20;
-    let text = web().run(&["/usr/bin/python3", &guests::script("exchange.py"), "echo", "7000", &count.to_string()]).ok();
+    let text = web()
+        .run(&[
+            "/usr/bin/python3",
+            &guests::script("exchange.py"),
+            "echo",
+            "7000",
+            &count.to_string(),
+        ])
+        .ok();
     assert_eq!(text, format!("{count} same\n"));
-    let reply = web().stdin(b"until the end").run(&["busybox", "nc", echo_address(), "7000"]);
+    let reply = web()
+        .stdin(b"until the end")
+        .run(&["busybox", "nc", echo_address(), "7000"]);
     assert_eq!(reply.ok(), "until the end");
 }

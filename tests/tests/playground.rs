@@ -6,6 +6,8 @@ use std::net::{TcpListener, TcpStream};
 use tests::{Public, Run, guests, inpod, playground};
 
 const COUNT: usize = 400;
+/// Enough to take tens of milliseconds.
+const FILES: usize = 4000;
 
 #[test]
 fn files_are_created_and_connections_accepted_once_under_a_timer() {
@@ -19,14 +21,16 @@ fn files_are_created_and_connections_accepted_once_under_a_timer() {
                 let run = Run::by(inpod(&[]), &target).flags(&["--mirror"]);
                 if restart { run.env("RESTART", "1") } else { run }
             };
-            // Where the machine's files are, and where the pod's are and the machine's lie in between.
             let public = Public::new();
             let directory = public.path().to_str().unwrap();
-            let created = run().run(&[guest.to_str().unwrap(), "create", directory, &COUNT.to_string()]);
+            let created = run().run(&[guest.to_str().unwrap(), "create", directory, &FILES.to_string()]);
             let ticks = ticks(&created.stderr);
             assert_eq!(created.ok(), "exists 0 other 0\n");
             assert!(ticks > 20, "{ticks} signals show nothing");
-            assert_eq!(std::fs::read_dir(directory).unwrap().count(), COUNT);
+            assert_eq!(std::fs::read_dir(directory).unwrap().count(), FILES);
+
+            let bound = run().run(&[guest.to_str().unwrap(), "bind", "127.0.0.1", "4000"]);
+            assert_eq!(bound.ok(), "failed 0\n");
 
             let port = free_port();
             let mut session = run().start(&[guest.to_str().unwrap(), "accept", &port.to_string(), &COUNT.to_string()]);
@@ -36,8 +40,11 @@ fn files_are_created_and_connections_accepted_once_under_a_timer() {
                 connection.write_all(number.to_string().as_bytes()).unwrap();
             }
             let ended = session.wait();
-            let mut got: Vec<usize> =
-                ended.stdout.lines().filter_map(|line| line.strip_prefix("got ")?.parse().ok()).collect();
+            let mut got: Vec<usize> = ended
+                .stdout
+                .lines()
+                .filter_map(|line| line.strip_prefix("got ")?.parse().ok())
+                .collect();
             got.sort_unstable();
             assert!(got.iter().copied().eq(0..COUNT), "{}{}", ended.stdout, ended.stderr);
         }
@@ -45,9 +52,15 @@ fn files_are_created_and_connections_accepted_once_under_a_timer() {
 }
 
 fn ticks(text: &str) -> u64 {
-    text.lines().find_map(|line| line.strip_suffix(" ticks")?.parse().ok()).unwrap_or(0)
+    text.lines()
+        .find_map(|line| line.strip_suffix(" ticks")?.parse().ok())
+        .unwrap_or(0)
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }

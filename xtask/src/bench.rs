@@ -68,9 +68,11 @@ pub fn run(options: &Options) -> Result<(), String> {
         ("start", Part::Start, cold_start::measure),
         ("idle", Part::Idle, idle::measure),
     ];
+    let mut failures = Vec::new();
     for (name, part, measure) in parts {
         if options.only.is_empty() || options.only.contains(&part) {
-            step(name, || measure(&bench, &mut table))?;
+            // What could be measured is told in any case.
+            failures.extend(step(name, || measure(&bench, &mut table)).err());
         }
     }
     let text = table.markdown();
@@ -80,6 +82,9 @@ pub fn run(options: &Options) -> Result<(), String> {
         .and_then(|()| std::fs::write(&file, &text))
         .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     say(&format!("the table is in {}", file.display()));
+    if !failures.is_empty() {
+        return Err(failures.join("\n"));
+    }
     let wrong = |verdict| table.names(verdict).join(", ");
     let (regressed, missed) = (wrong(Verdict::Regressed), wrong(Verdict::Missed));
     match (regressed.as_str(), missed.as_str()) {

@@ -20,7 +20,7 @@ use crate::reactor::{Waiting, Wake};
 use crate::sockaddr::{Address, Encoded, dressed, plain};
 use crate::socket::{Kind, Socket};
 use crate::sys::message;
-use crate::table::{Shared, lock};
+use crate::table::{Shared, Tracked, lock};
 
 /// `bind(fd, address, length)`.
 pub(crate) fn bind(context: &Arc<Context>, pending: Pending) {
@@ -38,10 +38,34 @@ pub(crate) fn bind(context: &Arc<Context>, pending: Pending) {
         Some(Kind::Udp) => Protocol::Udp,
         None => return pending.proceed(),
     };
-    pending.finish(bind_here(context, &socket, protocol, asked).map(|()| 0));
+    let cookie = match socket.cookie() {
+        Ok(cookie) => cookie,
+        Err(errno) => return pending.fail(errno),
+    };
+    let shared = context.table.get_or_new(cookie);
+    // Held until it is delivered or not: the restart of a call that a signal ended waits here for what became of it.
+    let mut tracked = lock(&shared);
+    if tracked.undelivered_bind.take() == Some(asked) {
+        return deliver_bind(&mut tracked, pending, asked, Ok(()));
+    }
+    let bound = bind_here(context, &socket, &mut tracked, protocol, asked);
+    deliver_bind(&mut tracked, pending, asked, bound);
 }
 
-fn bind_here(context: &Context, socket: &Socket, protocol: Protocol, asked: SocketAddr) -> Result<(), Errno> {
+fn deliver_bind(tracked: &mut Tracked, pending: Pending, asked: SocketAddr, bound: Result<(), Errno>) {
+    let done = bound.is_ok();
+    if let Err(Gone) = pending.deliver(bound.map(|()| 0)) {
+        tracked.undelivered_bind = done.then_some(asked);
+    }
+}
+
+fn bind_here(
+    context: &Context,
+    socket: &Socket,
+    tracked: &mut Tracked,
+    protocol: Protocol,
+    asked: SocketAddr,
+) -> Result<(), Errno> {
     let cookie = socket.cookie()?;
     // The pod's own address does not exist here.
     let here = if context.ready.addresses.contains(&plain(asked).ip()) {
@@ -64,12 +88,8 @@ fn bind_here(context: &Context, socket: &Socket, protocol: Protocol, asked: Sock
         Err(errno) => return Err(errno),
     };
     let actual = socket.local()?;
-    let shared = context.table.get_or_new(cookie);
-    {
-        let mut tracked = lock(&shared);
-        tracked.named_port = asked.port() != 0;
-        tracked.asked = (moved || here != asked).then_some(asked);
-    }
+    tracked.named_port = asked.port() != 0;
+    tracked.asked = (moved || here != asked).then_some(asked);
     if protocol == Protocol::Udp {
         context.table.add_port(
             protocol,

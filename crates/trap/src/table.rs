@@ -18,6 +18,8 @@ pub(crate) struct Tracked {
     pub(crate) outgoing: Option<Outgoing>,
     /// What the app asked to be bound to, where that is not what it got.
     pub(crate) asked: Option<SocketAddr>,
+    /// A bind that was done, and whose caller a signal took away before it was told: its repetition succeeds.
+    pub(crate) undelivered_bind: Option<SocketAddr>,
     /// A port was named in bind, not left to the kernel.
     pub(crate) named_port: bool,
     pub(crate) listening: bool,

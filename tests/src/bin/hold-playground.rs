@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 fn main() -> Result<(), playground::PlaygroundError> {
     let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [shop, directory] = paths.as_slice() else { return Ok(()) };
+    let [shop, directory] = paths.as_slice() else {
+        return Ok(());
+    };
     let playground = playground::Playground::start(shop, directory)?;
     println!("{}", playground.pid());
     // Whatever ends it.

@@ -18,7 +18,7 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
     let proxy = testbed::delay_proxy(ADDED).map_err(|error| error.to_string())?;
     let (open, refused) = (format!("{}:7000", pod.ip), format!("{}:9", pod.ip));
     let session = |words: &[&str]| listen(bench.session(&target, words).env("KUBECONFIG", proxy.kubeconfig()));
-    let (mut one, mut together, mut wrong) = (Vec::new(), Vec::new(), 0.0);
+    let (mut one, mut together, mut wrong) = (Vec::new(), Vec::new(), 0.0_f64);
     for _ in 0..bench.rounds(3) {
         one.push(session(&["connect", &open, "9"])?.number("connect_us")? / 1e3);
         let said = session(&["connects", &open, &refused, "50"])?;

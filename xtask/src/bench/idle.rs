@@ -1,5 +1,6 @@
 //! What a session takes while its app does nothing: supervisor, server and agent together.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -28,9 +29,20 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
     let session = Session(child.map_err(|error| format!("cannot run inpod: {error}"))?);
     let processes = session.processes(bench, &pod)?;
     std::thread::sleep(SETTLE);
-    let (begun, before) = (Instant::now(), spent(&processes)?);
-    std::thread::sleep(span);
-    let (after, wall) = (spent(&processes)?, begun.elapsed().as_secs_f64());
+    let mut spent: Vec<Spent> = processes.iter().map(|_| Spent::default()).collect();
+    let mut look = || -> Result<Vec<f64>, String> {
+        processes
+            .iter()
+            .zip(&mut spent)
+            .map(|((name, pid), spent)| spent.look(name, *pid))
+            .collect()
+    };
+    let (begun, before) = (Instant::now(), look()?);
+    while begun.elapsed() < span {
+        std::thread::sleep(Duration::from_secs(1));
+        look()?;
+    }
+    let (after, wall) = (look()?, begun.elapsed().as_secs_f64());
     let percent: Vec<f64> = before
         .iter()
         .zip(&after)
@@ -97,19 +109,21 @@ fn children(parent: i32) -> Vec<(i32, String)> {
     .collect()
 }
 
-/// Seconds on a processor so far: the first field of each thread's schedstat, in nanoseconds
-/// (Documentation/scheduler/sched-stats.rst). Clock ticks of 10 ms would be too coarse.
-fn spent(processes: &[(&'static str, i32)]) -> Result<Vec<f64>, String> {
-    processes
-        .iter()
-        .map(|(name, pid)| {
-            let tasks = std::fs::read_dir(Path::new("/proc").join(pid.to_string()).join("task"));
-            let tasks = tasks.map_err(|error| format!("the {name} is gone: {error}"))?.flatten();
-            let each = tasks.filter_map(|task| {
-                let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-                text.split_whitespace().next()?.parse::<f64>().ok()
-            });
-            Ok(each.sum::<f64>() / 1e9)
-        })
-        .collect()
+/// Nanoseconds that each thread has had a processor: the first field of its schedstat (sched-stats.rst in the kernel's
+/// Documentation/scheduler). Clock ticks of 10 ms would be too coarse. A thread that has ended keeps what was last seen of it.
+#[derive(Default)]
+struct Spent(BTreeMap<i32, f64>);
+
+impl Spent {
+    fn look(&mut self, name: &str, pid: i32) -> Result<f64, String> {
+        let tasks = std::fs::read_dir(Path::new("/proc").join(pid.to_string()).join("task"));
+        for task in tasks.map_err(|error| format!("the {name} is gone: {error}"))?.flatten() {
+            let tid = task.file_name().to_string_lossy().parse().unwrap_or_default();
+            let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            if let Some(time) = text.split_whitespace().next().and_then(|time| time.parse().ok()) {
+                self.0.insert(tid, time);
+            }
+        }
+        Ok(self.0.values().sum::<f64>() / 1e9)
+    }
 }

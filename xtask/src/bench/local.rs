@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::Bench;
-use super::goals::{Table, number};
+use super::goals::{Table, median, number};
 use super::run::{Said, listen, local_file};
 
 /// Calls that no session has any business with.
@@ -17,10 +17,10 @@ const UNTOUCHED: [(&str, &str); 4] = [
 const PROGRAMS: [(&str, &[&str]); 3] = [
     (
         "python3 -c 'import ssl, json, asyncio'",
-        &["python3", "-c", "import ssl, json, asyncio"],
+        &["/usr/bin/python3", "-c", "import ssl, json, asyncio"],
     ),
-    ("node -e 0", &["node", "-e", "0"]),
-    ("sh -c true", &["sh", "-c", "true"]),
+    ("node -e 0", &["/usr/bin/node", "-e", "0"]),
+    ("sh -c true", &["/bin/sh", "-c", "true"]),
 ];
 
 pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
@@ -53,22 +53,36 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
         }
     }
     for (name, program) in PROGRAMS {
-        let count = bench.rounds(15).to_string();
-        let words = [&["spawn", &count], program].concat();
-        let bare = listen(&mut bench.guest(&words))?.number("spawn_us")? / 1e3;
-        for (view, mut command) in [
-            ("", bench.session(&target, &words)),
-            (" (copy view)", nobody(&bench.session(&target, &words))),
-        ] {
-            let session = listen(&mut command)?.number("spawn_us")? / 1e3;
-            table.report(
-                format!("{name}{view}"),
-                session / bare,
-                "x",
-                format!("{session:.1} ms, bare {bare:.1} ms"),
-            );
-        }
+        let words = [&["spawn", "5"], program].concat();
+        let direct = || bench.guest(&words);
+        let within = || bench.session(&target, &words);
+        spawned(bench, table, name, &direct, &within)?;
+        spawned(
+            bench,
+            table,
+            &format!("{name} (copy view)"),
+            &|| nobody(&direct()),
+            &|| nobody(&within()),
+        )?;
     }
+    Ok(())
+}
+
+/// One after the other, so that both meet the same machine.
+fn spawned(
+    bench: &Bench,
+    table: &mut Table,
+    name: &str,
+    direct: &dyn Fn() -> Command,
+    within: &dyn Fn() -> Command,
+) -> Result<(), String> {
+    let (mut bare, mut session) = (Vec::new(), Vec::new());
+    for _ in 0..bench.rounds(5) {
+        bare.push(listen(&mut direct())?.number("spawn_us")? / 1e3);
+        session.push(listen(&mut within())?.number("spawn_us")? / 1e3);
+    }
+    let (bare, session) = (median(bare), median(session));
+    table.report(name, session / bare, "x", format!("{session:.1} ms, bare {bare:.1} ms"));
     Ok(())
 }
 
