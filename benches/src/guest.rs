@@ -49,16 +49,14 @@ fn run(words: &[&str]) -> io::Result<bool> {
             transfer::up(&stream, &stream, number(bytes)?, || stream.shutdown(Shutdown::Write))?;
         }
         ["pipe-echo", count, program @ ..] => {
-            piped(program, |input, output| transfer::echo(output, input, number(count)?))?
+            piped(program, |input, output| transfer::echo(output, input, number(count)?))?;
         }
         ["pipe-down", bytes, program @ ..] => piped(program, |_, output| transfer::down(output, number(bytes)?))?,
-        ["pipe-up", bytes, program @ ..] => piped(program, |input, output| {
-            let mut input = Some(input);
+        ["pipe-up", bytes, program @ ..] => piped(program, |mut input, output| {
             let bytes = number(bytes)?;
-            transfer::send(input.as_mut().ok_or(io::ErrorKind::BrokenPipe)?, bytes).and_then(|begun| {
-                drop(input.take());
-                transfer::confirmed(output, bytes, begun)
-            })
+            let begun = transfer::send(&mut input, bytes)?;
+            drop(input);
+            transfer::confirmed(output, bytes, begun)
         })?,
         ["connect", address, count] => connects::one_by_one(address_of(address)?, number(count)?)?,
         ["connects", open, refused, count] => {

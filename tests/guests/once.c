@@ -48,7 +48,7 @@ static int bind_all(const char *ip, int count) {
     for (int i = 0; i < count; i++) {
         int fd = socket(AF_INET, SOCK_STREAM, 0), bound;
         while ((bound = bind(fd, (struct sockaddr *)&in, sizeof in)) < 0 && errno == EINTR) {}
-        if (bound < 0) failed++;
+        if (bound < 0 && failed++ == 0) perror("bind");
         close(fd);
     }
     printf("failed %d\n", failed);

@@ -77,7 +77,18 @@ impl Stage {
     /// When nobody takes it.
     #[must_use]
     pub fn connect(&self) -> Http {
-        Http::connect(&self.client, self.address()).expect("the pod takes connections")
+        Http::connect(&self.client, self.address()).unwrap_or_else(|error| {
+            let mut see = self.pod.in_network("sh").expect("the pod has a process");
+            see.args(["-c", "ss -Htlnp; ss -Htan | head -50; cat /proc/net/nf_conntrack"]);
+            let seen = see
+                .output()
+                .map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+            let processes = self.pod.processes();
+            panic!(
+                "the pod takes no connection: {error}\n{}\n{seen:?}\n{processes:#?}",
+                self.rules_now()
+            )
+        })
     }
 
     /// Who answers a request over a new connection.

@@ -1,4 +1,5 @@
 //! The command itself: exit codes, places in configuration files, events for machines, help, what `ls` shows.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::process::{Command, Output};
 

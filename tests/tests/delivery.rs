@@ -1,4 +1,5 @@
 //! The agent gets into every kind of pod, and where it may not, the cluster's own reason and a way on are told.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::path::PathBuf;
 use std::process::Stdio;

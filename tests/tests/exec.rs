@@ -1,4 +1,5 @@
 //! A program of this machine with a pod's environment, files and name, as a shell would start it.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::process::Command;
 

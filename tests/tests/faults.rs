@@ -170,11 +170,14 @@ fn fault(stage: &Stage, victim: &dyn Fn(&Parts) -> u32) -> (Duration, Duration) 
         let stopping = Stopping(&load.stop);
         (0..4).for_each(|_| drop(scope.spawn(|| load.run())));
         wait_until("answers of the local program", || {
-            load.after(session_start())
-                .iter()
-                .filter(|(_, who)| who.as_deref() == Ok("local"))
-                .count()
-                > 20
+            let answers = load.after(session_start());
+            let last: Vec<_> = answers.iter().rev().take(3).collect();
+            assert!(
+                is_alive(parts.app),
+                "the app ended early, {last:?}: {}",
+                session.stderr()
+            );
+            answers.iter().filter(|(_, who)| who.as_deref() == Ok("local")).count() > 20
         });
         // Clients in flight: the local program works on their requests and will not be done in time.
         let mut in_flight: Vec<_> = (0..4).map(|_| stage.connect()).collect();

@@ -1,4 +1,5 @@
 //! A pod's files for dynamic and static programs, with each of the ways in which they can be served.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

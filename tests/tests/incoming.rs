@@ -409,7 +409,7 @@ fn keep_alive_clients_lose_no_request_at_either_end_of_a_steal() {
         assert_eq!(
             status, 200,
             "a connection that is older than the steal stays with the pod"
-        )
+        );
     };
     let during = |status| match status {
         503 => local.store(true, Ordering::Relaxed),

@@ -1,4 +1,5 @@
 //! Connections and datagrams leave from the pod, for every kind of program, and end as they would there.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::sync::OnceLock;
 

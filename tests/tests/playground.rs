@@ -1,4 +1,5 @@
 //! What needs no cluster: calls that must happen exactly once.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -30,7 +31,12 @@ fn files_are_created_and_connections_accepted_once_under_a_timer() {
             assert_eq!(std::fs::read_dir(directory).unwrap().count(), FILES);
 
             let bound = run().run(&[guest.to_str().unwrap(), "bind", "127.0.0.1", "4000"]);
-            assert_eq!(bound.ok(), "failed 0\n");
+            assert_eq!(
+                (bound.stdout.as_str(), bound.code()),
+                ("failed 0\n", 0),
+                "{}",
+                bound.stderr
+            );
 
             let port = free_port();
             let mut session = run().start(&[guest.to_str().unwrap(), "accept", &port.to_string(), &COUNT.to_string()]);

@@ -41,6 +41,9 @@ enum Part {
     Idle,
 }
 
+/// One part: measures and fills its rows.
+type Measure = fn(&Bench, &mut Table) -> Result<(), String>;
+
 /// What every part needs.
 struct Bench {
     inpod: PathBuf,
@@ -61,7 +64,7 @@ impl Bench {
 pub fn run(options: &Options) -> Result<(), String> {
     let bench = step("build", || prepare(options))?;
     let mut table = Table::default();
-    let parts: [(&str, Part, fn(&Bench, &mut Table) -> Result<(), String>); 5] = [
+    let parts: [(&str, Part, Measure); 5] = [
         ("local calls", Part::Local, local::measure),
         ("outgoing traffic", Part::Traffic, traffic::measure),
         ("40 ms away", Part::Distance, distance::measure),

@@ -7,7 +7,7 @@ use wire::Stream;
 
 /// A copying buffer begins small, since most connections are idle, and grows while it is filled.
 const SMALL: usize = 2 << 10;
-const LARGE: usize = 64 << 10;
+const LARGE: usize = wire::BULK;
 
 /// A byte stream that can be ended by force.
 pub(crate) trait Abort: AsyncRead + AsyncWrite + Unpin + Send {
@@ -57,7 +57,7 @@ async fn copy<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(reader: &mut R, write
         writer.write_all(&buffer[..count]).await?;
         writer.flush().await?;
         if count == buffer.len() && buffer.len() < LARGE {
-            buffer.resize(buffer.len() * 4, 0);
+            buffer.resize((buffer.len() * 4).min(LARGE), 0);
         }
     }
 }

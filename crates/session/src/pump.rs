@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Bytes in flight for each direction of one connection.
-const BUFFER: usize = 64 << 10;
+/// Bytes that one direction of a connection takes at once.
+const BUFFER: usize = wire::BULK;
 
 /// Both directions until both are done. On an error the local socket is reset and the stream dropped unfinished, which
 /// the other end sees as a reset.

@@ -5,7 +5,9 @@
 //! after that holds the filter, and the duplicate of its listener says when nobody does any more (POLLHUP).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     known: BTreeMap<u32, u64>,
-    mount_namespace: Option<std::path::PathBuf>,
+    mount_namespace: Option<Namespace>,
     listener: Option<OwnedFd>,
 }
 
@@ -33,9 +35,11 @@ impl Tree {
     pub(crate) fn launched(&mut self, pid: u32, listener: Option<OwnedFd>) {
         self.add(pid);
         self.listener = listener;
-        let theirs = std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
-        let ours = std::fs::read_link("/proc/self/ns/mnt").ok();
-        self.mount_namespace = theirs.filter(|theirs| Some(theirs) != ours.as_ref());
+        let is_ours = |theirs: &Namespace| {
+            let ours = std::fs::metadata("/proc/self/ns/mnt");
+            ours.is_ok_and(|ours| (ours.dev(), ours.ino()) == theirs.number)
+        };
+        self.mount_namespace = Namespace::of(pid).filter(|theirs| !is_ours(theirs));
     }
 
     /// Kills the tree and waits until nobody of it is left.
@@ -70,9 +74,7 @@ impl Tree {
             .map(|(pid, _)| *pid)
             .collect();
         if let Some(namespace) = &self.mount_namespace {
-            let shares =
-                |pid: &&u32| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).is_ok_and(|theirs| theirs == *namespace);
-            tree.extend(all.keys().filter(shares));
+            tree.extend(all.keys().filter(|pid| namespace.has(**pid)));
         }
         loop {
             let children: Vec<u32> = all
@@ -113,6 +115,30 @@ impl Tree {
             Ok(_) => fds[0].revents(),
             Err(_) => PollFlags::empty(),
         }
+    }
+}
+
+/// A mount namespace, kept in existence: the number of one that is gone is given to the next one that anybody makes, and its
+/// processes would be taken for the app's.
+#[derive(Debug)]
+struct Namespace {
+    number: (u64, u64),
+    _held: File,
+}
+
+impl Namespace {
+    fn of(pid: u32) -> Option<Self> {
+        let held = File::open(format!("/proc/{pid}/ns/mnt")).ok()?;
+        let metadata = held.metadata().ok()?;
+        Some(Self {
+            number: (metadata.dev(), metadata.ino()),
+            _held: held,
+        })
+    }
+
+    fn has(&self, pid: u32) -> bool {
+        std::fs::metadata(format!("/proc/{pid}/ns/mnt"))
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.number)
     }
 }
 
@@ -164,6 +190,34 @@ mod tests {
         tree.end();
         assert!(tree.alive().is_empty());
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_namespace_made_after_the_apps_is_another_one() {
+        let child = || {
+            let mut child = std::process::Command::new("unshare")
+                .args(["--mount", "cat"])
+                .stdin(std::process::Stdio::piped())
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            // It echoes once it is in its namespace.
+            std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"x").unwrap();
+            std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+            child
+        };
+        let mut app = child();
+        let mut tree = Tree::default();
+        tree.launched(app.id(), None);
+        assert!(tree.mount_namespace.is_some());
+        app.kill().unwrap();
+        app.wait().unwrap();
+        let mut others: Vec<_> = (0..8).map(|_| child()).collect();
+        assert!(tree.alive().is_empty(), "processes of others");
+        for other in &mut others {
+            other.kill().unwrap();
+            other.wait().unwrap();
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use guest::event::Event;
 use guest::protocol::{Answer, Call, Notice, Peer};
@@ -20,7 +20,11 @@ use crate::reactor::{Waiting, Wake};
 use crate::sockaddr::{Address, Encoded, dressed, plain};
 use crate::socket::{Kind, Socket};
 use crate::sys::message;
-use crate::table::{Shared, Tracked, lock};
+use crate::table::{Bound, Shared, Tracked, lock};
+
+/// The kernel drops a reply that it took in the very moment in which a signal wakes the caller (seccomp.c,
+/// `seccomp_do_user_notification`), so a thread that repeats a bind word for word within this time was not told of it.
+const UNSEEN: Duration = Duration::from_millis(20);
 
 /// `bind(fd, address, length)`.
 pub(crate) fn bind(context: &Arc<Context>, pending: Pending) {
@@ -45,7 +49,10 @@ pub(crate) fn bind(context: &Arc<Context>, pending: Pending) {
     let shared = context.table.get_or_new(cookie);
     // Held until it is delivered or not: the restart of a call that a signal ended waits here for what became of it.
     let mut tracked = lock(&shared);
-    if tracked.undelivered_bind.take() == Some(asked) {
+    if let Some(done) = tracked.bound.take()
+        && (done.tid, done.asked) == (pending.tid(), asked)
+        && done.until.is_none_or(|until| Instant::now() < until)
+    {
         return deliver_bind(&mut tracked, pending, asked, Ok(()));
     }
     let bound = bind_here(context, &socket, &mut tracked, protocol, asked);
@@ -53,10 +60,12 @@ pub(crate) fn bind(context: &Arc<Context>, pending: Pending) {
 }
 
 fn deliver_bind(tracked: &mut Tracked, pending: Pending, asked: SocketAddr, bound: Result<(), Errno>) {
-    let done = bound.is_ok();
-    if let Err(Gone) = pending.deliver(bound.map(|()| 0)) {
-        tracked.undelivered_bind = done.then_some(asked);
-    }
+    let (tid, done) = (pending.tid(), bound.is_ok());
+    let until = match pending.deliver(bound.map(|()| 0)) {
+        Ok(()) => Some(Instant::now() + UNSEEN),
+        Err(Gone) => None,
+    };
+    tracked.bound = done.then_some(Bound { tid, asked, until });
 }
 
 fn bind_here(

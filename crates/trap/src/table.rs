@@ -18,8 +18,7 @@ pub(crate) struct Tracked {
     pub(crate) outgoing: Option<Outgoing>,
     /// What the app asked to be bound to, where that is not what it got.
     pub(crate) asked: Option<SocketAddr>,
-    /// A bind that was done, and whose caller a signal took away before it was told: its repetition succeeds.
-    pub(crate) undelivered_bind: Option<SocketAddr>,
+    pub(crate) bound: Option<Bound>,
     /// A port was named in bind, not left to the kernel.
     pub(crate) named_port: bool,
     pub(crate) listening: bool,
@@ -35,6 +34,14 @@ pub(crate) struct Tracked {
     pub(crate) remote_datagrams: bool,
     /// The unix path the app believes to be connected to.
     pub(crate) unix_peer: Option<Vec<u8>>,
+}
+
+/// A bind that was done. When a signal took its caller away before it was told, its repetition succeeds.
+pub(crate) struct Bound {
+    pub(crate) tid: u32,
+    pub(crate) asked: SocketAddr,
+    /// How long its repetition succeeds; `None`: it is known not to be delivered.
+    pub(crate) until: Option<std::time::Instant>,
 }
 
 /// A TCP connection out of the pod.

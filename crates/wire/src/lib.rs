@@ -30,7 +30,7 @@ pub use control::ControlClient;
 pub use error::LinkError;
 pub use hello::Hello;
 pub use link::{Acceptor, Link, accept, connect};
-pub use stream::Stream;
+pub use stream::{BULK, Stream};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 

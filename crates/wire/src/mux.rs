@@ -19,8 +19,14 @@ const YAMUX_STREAMS: usize = 3 * MAX_STREAMS;
 /// By how much all windows of one end together may outgrow their initial 256 KiB each, in bytes. One stream at 100 MB/s and
 /// 100 ms needs 10 MB.
 const WINDOW_BUDGET: usize = 24 << 20;
-/// The largest payload of one frame in bytes: bounds how long a small frame waits behind a large one.
-pub(crate) const MAX_FRAME: usize = 32 << 10;
+/// The largest frame on the transport in bytes: bounds how long a small frame waits behind a large one. The runtime, the
+/// kubelet and the API server each pass an exec stream on in pieces of this size: a frame that is a little larger would cost
+/// them a second, tiny piece.
+const FRAME: usize = 32 << 10;
+/// yamux' own header.
+const YAMUX_HEADER: usize = 12;
+/// The largest payload of one frame in bytes.
+pub(crate) const MAX_FRAME: usize = FRAME - YAMUX_HEADER;
 /// How long an orderly close may take to write what is left.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 

@@ -21,6 +21,8 @@ use crate::mux::MAX_FRAME;
 
 const HEADER: usize = 2;
 const MAX_CHUNK: usize = MAX_FRAME - HEADER;
+/// Who copies much into a stream does it in pieces of this size: two full frames.
+pub const BULK: usize = 2 * MAX_CHUNK;
 const END: u16 = 0;
 const TAKEN_UP: u16 = u16::MAX;
 

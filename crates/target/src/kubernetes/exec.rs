@@ -25,8 +25,9 @@ const STDERR: u8 = 2;
 const STATUS: u8 = 3;
 /// Only in v5: the channel named by the next byte ends.
 const CLOSE: u8 = 255;
-/// The most bytes of one message.
-const MESSAGE: usize = 32 << 10;
+/// The most bytes of one message: the channel, and as much as the kubelet and the runtime pass on at once, so that they
+/// make one piece of it.
+const MESSAGE: usize = 1 + (32 << 10);
 /// The most of stderr that is kept for an error, in bytes.
 const STDERR_KEPT: usize = 8 << 10;
 
