@@ -1,11 +1,16 @@
 //! Every decoder of foreign bytes, fed with mutations of seeds from a fixed random sequence on stable Rust: none may panic or
 //! hang. 10 s each, or `INPOD_FUZZ_SECONDS`.
 
+#![allow(clippy::print_stdout, reason = "how many runs each decoder had is the result")]
+
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
+/// What it reads, itself, and well-formed examples.
+type Decoder = (&'static str, fn(&[u8]), &'static [&'static [u8]]);
+
 /// The decoders: what they read, and well-formed examples to start from.
-const DECODERS: &[(&str, fn(&[u8]), &[&[u8]])] = &[
+const DECODERS: &[Decoder] = &[
     (
         "wire: hello, frames, messages",
         wire::fuzz::fuzz,
