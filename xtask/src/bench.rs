@@ -57,6 +57,14 @@ impl Bench {
     fn rounds(&self, full: usize) -> usize {
         if self.quick { full.div_ceil(3) } else { full }
     }
+
+    /// The pod whose services are measured against.
+    fn echo(&self) -> Result<testbed::Pod, String> {
+        let admin = self.testbed.admin();
+        admin
+            .pod_of_deployment("default", "echo")
+            .map_err(|error| error.to_string())
+    }
 }
 
 /// # Errors

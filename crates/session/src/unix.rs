@@ -25,7 +25,8 @@ pub(crate) async fn dial(router: Router, directory: PathBuf, flow: FlowId, path:
         Ok(listener) => listener,
         Err(error) => {
             tracing::warn!(%error, "cannot listen for a unix flow");
-            return Answer::UnixRelay(Err(Errno(error.raw_os_error().unwrap_or(libc_eio()))));
+            let errno = error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error());
+            return Answer::UnixRelay(Err(Errno(errno)));
         }
     };
     let answer = Answer::UnixRelay(Ok(local.clone().into_os_string().into_vec()));
@@ -43,8 +44,4 @@ pub(crate) async fn dial(router: Router, directory: PathBuf, flow: FlowId, path:
 fn listen(path: &Path) -> std::io::Result<UnixListener> {
     debug_assert!(path.as_os_str().as_bytes().len() < 108, "sun_path");
     UnixListener::bind(path)
-}
-
-fn libc_eio() -> i32 {
-    rustix::io::Errno::IO.raw_os_error()
 }

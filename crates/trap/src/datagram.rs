@@ -187,8 +187,9 @@ fn udp(context: &Context, pending: Pending, flags: i32) -> Option<(Pending, Sock
     None
 }
 
-/// `sendmsg(fd, header, flags)` and `sendmmsg(fd, headers, count, flags)`.
-pub(crate) fn send_message(context: &Arc<Context>, pending: Pending, batch: bool) {
+/// The headers and flags of a `*msg` call, which has them in the same places for sending and receiving; a call whose headers
+/// cannot be read is answered.
+fn headers(context: &Context, pending: Pending, batch: bool) -> Option<(Pending, Vec<Header>, i32)> {
     let (count, flags) = if batch {
         (pending.argument(2) as usize, pending.int(3))
     } else {
@@ -196,8 +197,22 @@ pub(crate) fn send_message(context: &Arc<Context>, pending: Pending, batch: bool
     };
     let headers = match Header::read(&pending, 1, count.min(MAX_BATCH), batch) {
         Ok(headers) => headers,
-        Err(Errno::FAULT) => return pending.fail(Errno::FAULT),
-        Err(errno) => return context.refuse(pending, errno),
+        Err(Errno::FAULT) => {
+            pending.fail(Errno::FAULT);
+            return None;
+        }
+        Err(errno) => {
+            context.refuse(pending, errno);
+            return None;
+        }
+    };
+    Some((pending, headers, flags))
+}
+
+/// `sendmsg(fd, header, flags)` and `sendmmsg(fd, headers, count, flags)`.
+pub(crate) fn send_message(context: &Arc<Context>, pending: Pending, batch: bool) {
+    let Some((pending, headers, flags)) = headers(context, pending, batch) else {
+        return;
     };
     let memory = pending.memory();
     let named: Vec<Option<SocketAddr>> = headers
@@ -358,15 +373,8 @@ pub(crate) fn receive_from(context: &Arc<Context>, pending: Pending) {
 
 /// `recvmsg(fd, header, flags)` and `recvmmsg(fd, headers, count, flags, timeout)`.
 pub(crate) fn receive_message(context: &Arc<Context>, pending: Pending, batch: bool) {
-    let (count, flags) = if batch {
-        (pending.argument(2) as usize, pending.int(3))
-    } else {
-        (1, pending.int(2))
-    };
-    let headers = match Header::read(&pending, 1, count.min(MAX_BATCH), batch) {
-        Ok(headers) => headers,
-        Err(Errno::FAULT) => return pending.fail(Errno::FAULT),
-        Err(errno) => return context.refuse(pending, errno),
+    let Some((pending, headers, flags)) = headers(context, pending, batch) else {
+        return;
     };
     if headers.iter().all(|header| !header.wants_name()) {
         return pending.proceed();

@@ -9,11 +9,7 @@ use super::run::listen;
 const ADDED: Duration = Duration::from_millis(40);
 
 pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
-    let pod = bench
-        .testbed
-        .admin()
-        .pod_of_deployment("default", "echo")
-        .map_err(|error| error.to_string())?;
+    let pod = bench.echo()?;
     let target = format!("pod/{}/container/tcp", pod.name);
     let proxy = testbed::delay_proxy(ADDED).map_err(|error| error.to_string())?;
     let (open, refused) = (format!("{}:7000", pod.ip), format!("{}:9", pod.ip));

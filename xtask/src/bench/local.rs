@@ -24,11 +24,7 @@ const PROGRAMS: [(&str, &[&str]); 3] = [
 ];
 
 pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
-    let pod = bench
-        .testbed
-        .admin()
-        .pod_of_deployment("default", "echo")
-        .map_err(|error| error.to_string())?;
+    let pod = bench.echo()?;
     let target = format!("pod/{}/container/tcp", pod.name);
     let file = local_file("local-file")?;
     let file = file.display().to_string();

@@ -55,11 +55,7 @@ struct Kind {
 }
 
 pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
-    let pod = bench
-        .testbed
-        .admin()
-        .pod_of_deployment("default", "echo")
-        .map_err(|error| error.to_string())?;
+    let pod = bench.echo()?;
     let target = format!("pod/{}/container/{CONTAINER}", pod.name);
     for kind in &KINDS {
         let address = format!("{}:{}", pod.ip, kind.port);
