@@ -1,4 +1,4 @@
-//! The separate cargo invocations: the static agent and services have flags of their own.
+//! The separate cargo invocations: the static agent and services, and the layer, have flags of their own.
 
 use std::path::PathBuf;
 
@@ -24,4 +24,37 @@ pub fn statically(packages: &[&str]) -> Result<PathBuf, String> {
     );
     run(&mut command)?;
     Ok(directory.join(STATIC_TARGET).join("release"))
+}
+
+/// Builds `libinpod_layer.so` and returns where it lies. It needs no library and no version of a symbol, so that every glibc
+/// takes it: what it links against is empty.
+///
+/// # Errors
+/// When cargo fails, or a file cannot be written.
+pub fn layer() -> Result<PathBuf, String> {
+    let directory = root().join("target/layer");
+    let nothing = directory.join("nothing");
+    let write = |name: &str| std::fs::write(nothing.join(name), "INPUT()\n");
+    std::fs::create_dir_all(&nothing)
+        .and_then(|()| write("libc.so"))
+        .and_then(|()| write("libgcc_s.so"))
+        .map_err(|error| format!("cannot write {}: {error}", nothing.display()))?;
+    let mut command = cargo(["rustc", "--release", "-p", "layer", "--features", "standalone", "--lib"]);
+    command
+        .args(["--crate-type", "cdylib", "--target", STATIC_TARGET, "--target-dir"])
+        .arg(&directory)
+        // Small, and without what unwinding and checks would pull in.
+        .env("CARGO_PROFILE_RELEASE_LTO", "fat")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
+        .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
+        .env("CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS", "false")
+        .env(
+            "RUSTFLAGS",
+            format!(
+                "-C panic=abort -C link-arg=-nostdlib -C relro-level=partial -L native={}",
+                nothing.display()
+            ),
+        );
+    run(&mut command)?;
+    Ok(directory.join(STATIC_TARGET).join("release/libinpod_layer.so"))
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::build::statically;
+use crate::build::{layer, statically};
 use crate::shell::{cargo, root, say};
 
 /// Builds target/dist/inpod, which needs nothing beside it.
@@ -10,8 +10,12 @@ use crate::shell::{cargo, root, say};
 /// # Errors
 /// When a build fails or the executable cannot be put in its place.
 pub fn run() -> Result<PathBuf, String> {
-    let agent = statically(&["agent"])?.join("agent");
-    crate::shell::run(cargo(["build", "--release", "-p", "inpod"]).env("INPOD_EMBED_AGENT", &agent))?;
+    let (agent, layer) = (statically(&["agent"])?.join("agent"), layer()?);
+    let mut build = cargo(["build", "--release", "-p", "inpod"]);
+    build
+        .env("INPOD_EMBED_AGENT", &agent)
+        .env("INPOD_EMBED_LAYER", &layer);
+    crate::shell::run(&mut build)?;
     let dist = root().join("target/dist");
     std::fs::create_dir_all(&dist).map_err(|error| format!("cannot make {}: {error}", dist.display()))?;
     let (from, staged, to) = (

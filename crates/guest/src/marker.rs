@@ -10,6 +10,7 @@ impl Marker {
     ///
     /// # Errors
     /// When the kernel has no random bytes (`getrandom(2)`).
+    #[cfg(feature = "std")]
     pub fn random() -> std::io::Result<Self> {
         let mut bytes = [0; 8];
         rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;

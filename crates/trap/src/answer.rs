@@ -13,7 +13,7 @@ use crate::calls::{self, Action};
 use crate::context::Context;
 use crate::names::{self, End};
 use crate::notification::{Listener, Pending};
-use crate::{connect, datagram, exec, hostname, listen, path_call, supervise};
+use crate::{connect, datagram, exec, hello, hostname, listen, path_call, supervise};
 
 /// How often the watch looks; a stalled thread delays others for at most two looks.
 const LOOK: Duration = Duration::from_millis(100);
@@ -79,11 +79,15 @@ fn watch(context: &Arc<Context>, listener: &Arc<Listener>, crew: &Arc<Crew>, lea
     }
 }
 
-fn dispatch(context: &Arc<Context>, pending: Pending) {
+/// Answers one call, or sees to it that it is answered later.
+pub(crate) fn dispatch(context: &Arc<Context>, pending: Pending) {
     context.reactor.displace(pending.tid());
     let Some(call) = calls::of(pending.number()) else {
         return pending.proceed();
     };
+    if call.action == Action::PendingError && hello::is_hello(&pending) {
+        return hello::answer(context, pending);
+    }
     let executes = matches!(call.action, Action::Execute | Action::ExecuteAt);
     if !executes && context.skipped.contains(pending.tid()) {
         return pending.proceed();

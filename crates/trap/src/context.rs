@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,8 @@ use guest::protocol::{Answer, Call, Ready};
 use rules::{AddressContext, Endpoints, Place, Plan, Protocol, Verdict};
 use rustix::io::Errno;
 
+use crate::engine::Engine;
+use crate::enterable::Looked;
 use crate::files::Files;
 use crate::notification::Pending;
 use crate::reactor::Reactor;
@@ -23,6 +26,7 @@ use crate::workers::Workers;
 
 /// One session's supervisor.
 pub(crate) struct Context {
+    pub(crate) engine: Engine,
     pub(crate) plan: Arc<Plan>,
     pub(crate) ready: Ready,
     pub(crate) files: Files,
@@ -31,6 +35,9 @@ pub(crate) struct Context {
     pub(crate) reactor: Reactor,
     pub(crate) workers: Workers,
     pub(crate) skipped: Skipped,
+    pub(crate) looked: Looked,
+    /// Some program was refused.
+    pub(crate) refused: AtomicBool,
     pub(crate) relays: Relays,
     pub(crate) named_routes: NamedRoutes,
     pub(crate) events: Box<dyn Fn(Event) + Send + Sync>,
@@ -113,7 +120,7 @@ impl Context {
     /// A duplicate of the descriptor that `pending` names in `argument`. On failure the call is answered: with EBADF as the
     /// kernel would, or refused with an event when the process hides, since going on would be silently local.
     pub(crate) fn socket(&self, pending: Pending, argument: usize) -> Option<(Pending, Socket)> {
-        let descriptor = Task::of(pending.tid()).descriptor(pending.int(argument));
+        let descriptor = pending.descriptor_of(argument);
         if !pending.is_alive() {
             return None;
         }

@@ -225,7 +225,7 @@ pub(crate) fn send_message(context: &Arc<Context>, pending: Pending, batch: bool
     let Some((pending, socket)) = udp(context, pending, flags) else {
         return;
     };
-    let mut left = VecDeque::new();
+    let (memory, mut left) = (pending.memory(), VecDeque::new());
     for (header, destination) in headers.iter().zip(named) {
         match header.gather(memory, MAX_DATAGRAM) {
             Ok((data, control)) => left.push_back(Outbound {

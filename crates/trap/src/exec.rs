@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use guest::elf::{Executable, HEAD};
 use guest::event::Event;
@@ -12,6 +13,7 @@ use guest::protocol::Notice;
 use rustix::io::Errno;
 
 use crate::context::Context;
+use crate::enterable;
 use crate::files::{PathError, absolute};
 use crate::notification::Pending;
 use crate::sys::structs;
@@ -52,6 +54,13 @@ pub(crate) fn execute(context: &Arc<Context>, pending: Pending, directory: Optio
         }
         Some(_) => {}
     }
+    if pending.is_forwarded()
+        && !context.plan.skip.skips(&whole)
+        && let Some(reason) = enterable::refusal(&whole, &context.looked)
+    {
+        refused(context, group, &whole, reason);
+        return pending.fail(Errno::ACCESS);
+    }
     if let Some(what) = gains_rights(&whole) {
         context.event(Event::Warning {
             message: format!(
@@ -69,6 +78,10 @@ pub(crate) fn enter(context: &Context, group: u32, executable: &Path) {
     let skip = context.plan.skip.skips(executable);
     context.skipped.set(group, skip);
     context.server.notice(Notice::Process { pid: group }, &[]);
+    // Where the layer works in it, it will say so itself.
+    if !skip && !context.engine.traps() {
+        return;
+    }
     context.event(Event::Process {
         pid: group,
         executable: executable.display().to_string(),
@@ -77,6 +90,7 @@ pub(crate) fn enter(context: &Context, group: u32, executable: &Path) {
 }
 
 fn refused(context: &Context, pid: u32, executable: &Path, reason: String) {
+    context.refused.store(true, Ordering::Release);
     context.event(Event::ProgramRefused {
         pid,
         executable: executable.display().to_string(),
@@ -97,7 +111,7 @@ pub(crate) fn inspect(path: &Path) -> Option<Executable> {
 }
 
 /// How a program would gain rights that no_new_privs withholds.
-fn gains_rights(path: &Path) -> Option<&'static str> {
+pub(crate) fn gains_rights(path: &Path) -> Option<&'static str> {
     let metadata = std::fs::metadata(path).ok()?;
     let own = rustix::process::geteuid().as_raw();
     if metadata.mode() & libc::S_ISUID != 0 && metadata.uid() != own {

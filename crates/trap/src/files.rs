@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use guest::paths::NEVER_FOLLOWED;
 use rules::{Place, Plan};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
@@ -67,10 +68,6 @@ impl From<Errno> for PathError {
     }
 }
 
-/// Kernel interfaces and programs: always local by the rules, and `/proc/self` means the caller.
-const NEVER_FOLLOWED: &[&str] = &[
-    "/proc", "/sys", "/dev", "/usr", "/lib", "/lib64", "/bin", "/sbin", "/opt",
-];
 /// `MAXSYMLINKS`.
 pub(crate) const MOST_LINKS: usize = 40;
 

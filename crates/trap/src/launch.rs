@@ -13,10 +13,12 @@ use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, Recv
 use rustix::process::{Pid, PidfdFlags};
 
 use crate::calls::{CALLS, Scope};
+use crate::engine::Engine;
+use crate::enterable::Looked;
 use crate::files::PathView;
 use crate::sys::process::{Forked, Image};
 use crate::sys::{process, seccomp, signal};
-use crate::{bpf, exec};
+use crate::{bpf, enterable, exec, preload};
 
 /// What runs in the child before the filter: entering namespaces, mounts.
 pub type Prepare = Box<dyn FnOnce() -> io::Result<()>>;
@@ -34,14 +36,41 @@ pub struct Launch {
     pub prepare: Option<Prepare>,
     pub paths: PathView,
     pub marker: Marker,
+    /// The layer's file, where it takes part (`preload::write`).
+    pub layer: Option<PathBuf>,
+    /// Without a filter: where the layer's calls arrive (see [`Calls::listen`]).
+    pub alone: Option<Calls>,
 }
 
-/// A started app, whose trapped calls wait to be answered.
+/// Where the app's stopped calls arrive.
+#[derive(Debug)]
+pub enum Calls {
+    /// From the filter.
+    Filter(OwnedFd),
+    /// From the layer, on its socket; `direct`: the caller's memory can be reached from outside.
+    Layer { socket: OwnedFd, direct: bool },
+}
+
+impl Calls {
+    /// A socket for the layer's calls at `path`, which is below a directory of this user's alone.
+    ///
+    /// # Errors
+    /// When the socket cannot be made there.
+    pub fn listen(path: &Path, direct: bool) -> io::Result<Self> {
+        Ok(Self::Layer {
+            socket: crate::forwarded::listen(path)?,
+            direct,
+        })
+    }
+}
+
+/// A started app, whose stopped calls wait to be answered.
 #[derive(Debug)]
 pub struct Launched {
     pub pid: u32,
     pub pidfd: OwnedFd,
-    pub listener: OwnedFd,
+    pub(crate) calls: Calls,
+    pub(crate) engine: Engine,
     /// The file that was executed.
     pub executable: PathBuf,
     pub(crate) paths: PathView,
@@ -56,6 +85,12 @@ pub enum LaunchError {
     NotExecutable { program: PathBuf, source: io::Error },
     #[error("{} is not a 64-bit x86 program, so its calls cannot be seen", program.display())]
     Foreign { program: PathBuf },
+    #[error("process {pid} {} was refused: {reason}", program.display())]
+    Refused {
+        pid: u32,
+        program: PathBuf,
+        reason: String,
+    },
     #[error("an argument or variable contains a NUL byte")]
     Nul,
     #[error("cannot change to the directory {}", directory.display())]
@@ -74,7 +109,7 @@ impl LaunchError {
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::NotFound { .. } => 127,
-            Self::NotExecutable { .. } | Self::Foreign { .. } => 126,
+            Self::NotExecutable { .. } | Self::Foreign { .. } | Self::Refused { .. } => 126,
             _ => 125,
         }
     }
@@ -102,7 +137,7 @@ enum Stage {
 /// Starts the app under the filter. This process becomes the reaper of its descendants. It may have other threads, as long
 /// as `prepare` takes no lock of theirs.
 ///
-/// The app's process is killed when the calling thread ends.
+/// With a layer the app's environment names it. The app's process is killed when the calling thread ends.
 ///
 /// # Errors
 /// [`LaunchError`]; then no process is left.
@@ -115,13 +150,21 @@ pub fn launch(launch: Launch) -> Result<Launched, LaunchError> {
         prepare,
         paths,
         marker,
+        layer,
+        alone,
     } = launch;
+    let engine = match (&alone, &layer) {
+        (Some(_), _) => Engine::Layer,
+        (None, Some(_)) => Engine::TrapAndLayer,
+        (None, None) => Engine::Trap,
+    };
     let program = PathBuf::from(program);
     let path = environment
         .iter()
         .find(|(name, _)| name == "PATH")
         .map(|(_, value)| value.clone());
     let candidates = exec::search(&program, path.as_deref());
+    let environment = with_layer(environment, layer.as_deref());
     let image = Image::new(
         [program.clone().into_os_string()]
             .into_iter()
@@ -136,7 +179,9 @@ pub fn launch(launch: Launch) -> Result<Launched, LaunchError> {
         .collect::<Result<_, LaunchError>>()?;
     let scopes = [Scope::Always, Scope::Paths];
     let scopes = &scopes[..if matches!(paths, PathView::Native) { 1 } else { 2 }];
-    let filter = bpf::assemble(CALLS.iter().filter(|call| scopes.contains(&call.scope)), marker);
+    let filter = engine
+        .traps()
+        .then(|| bpf::assemble(CALLS.iter().filter(|call| scopes.contains(&call.scope)), marker));
 
     process::become_subreaper()?;
     let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
@@ -151,17 +196,25 @@ pub fn launch(launch: Launch) -> Result<Launched, LaunchError> {
                 candidates: &candidates,
                 marker,
             };
-            child.become_app(directory.as_deref(), prepare, &filter)
+            child.become_app(directory.as_deref(), prepare, filter.as_deref())
         }
     };
     drop(theirs);
     let raw = Pid::from_raw(pid as i32).ok_or_else(|| io::Error::other("fork returned no pid"))?;
     let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty()).map_err(io::Error::from)?;
     let started = listen_to_child(&ours);
-    let (listener, index) = match started {
-        Ok(started) => started,
-        Err((stage, errno)) => {
+    let (calls, index) = match (started, alone) {
+        (Ok((_, index)), Some(calls)) => (calls, index),
+        (Ok((Some(listener), index)), None) => (Calls::Filter(listener), index),
+        (Ok((None, _)), None) => return Err(failure(None, 0, program, directory)),
+        (Err((stage, errno)), _) => {
             let _ = rustix::process::waitpid(Some(raw), rustix::process::WaitOptions::empty());
+            if errno == REFUSED {
+                let found = candidates.iter().find(|(path, _)| exec::inspect(path).is_some());
+                let program = found.map_or(program, |(path, _)| path.clone());
+                let reason = enterable::refusal(&program, &Looked::default()).unwrap_or_default();
+                return Err(LaunchError::Refused { pid, program, reason });
+            }
             return Err(failure(stage, errno, program, directory));
         }
     };
@@ -171,10 +224,22 @@ pub fn launch(launch: Launch) -> Result<Launched, LaunchError> {
     Ok(Launched {
         pid,
         pidfd,
-        listener,
+        calls,
+        engine,
         executable,
         paths,
     })
+}
+
+/// The environment with the layer in it.
+fn with_layer(mut environment: Vec<(OsString, OsString)>, layer: Option<&Path>) -> Vec<(OsString, OsString)> {
+    const NAME: &str = "LD_PRELOAD";
+    let Some(layer) = layer else { return environment };
+    let present = environment.iter().find(|(name, _)| name == NAME);
+    let value = preload::variable(present.map(|(_, value)| value.as_os_str()), layer);
+    environment.retain(|(name, _)| name != NAME);
+    environment.push((NAME.into(), value));
+    environment
 }
 
 fn c_string(string: OsString) -> Result<CString, LaunchError> {
@@ -208,9 +273,11 @@ fn failure(stage: Option<Stage>, errno: i32, program: PathBuf, directory: Option
 
 /// Stands for an executable of another architecture where an errno travels.
 const FOREIGN: i32 = 4095;
+/// For one that the layer alone cannot serve.
+const REFUSED: i32 = 4094;
 
-/// The listener, and which candidate was executed; or where it failed.
-fn listen_to_child(channel: &OwnedFd) -> Result<(OwnedFd, usize), (Option<Stage>, i32)> {
+/// The listener, if there is a filter, and which candidate was executed; or where it failed.
+fn listen_to_child(channel: &OwnedFd) -> Result<(Option<OwnedFd>, usize), (Option<Stage>, i32)> {
     use rustix::cmsg_space;
     let mut listener = None;
     let mut bytes = Vec::new();
@@ -243,14 +310,33 @@ fn listen_to_child(channel: &OwnedFd) -> Result<(OwnedFd, usize), (Option<Stage>
         return Err((stage, errno));
     }
     let tried = bytes.iter().filter(|byte| **byte == TRY).count();
-    match listener {
-        Some(listener) if tried > 0 => Ok((listener, tried - 1)),
-        _ => Err((None, 0)),
+    if tried == 0 {
+        return Err((None, 0));
     }
+    Ok((listener, tried - 1))
 }
 
 const TRY: u8 = 0xf1;
 const REPORT: u8 = 0xf2;
+
+/// What was seen of a candidate before it is executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Foreign,
+    /// The layer would be alone, and cannot enter it.
+    Refused,
+    Other,
+}
+
+impl Known {
+    fn of(path: &Path, alone: bool) -> Self {
+        match exec::inspect(path) {
+            Some(Executable::Foreign) => Self::Foreign,
+            Some(_) if alone && enterable::refusal(path, &Looked::default()).is_some() => Self::Refused,
+            _ => Self::Other,
+        }
+    }
+}
 
 /// The forked process before it is the app.
 struct Child<'a> {
@@ -261,7 +347,12 @@ struct Child<'a> {
 }
 
 impl Child<'_> {
-    fn become_app(&self, directory: Option<&Path>, prepare: Option<Prepare>, filter: &[seccomp::Instruction]) -> ! {
+    fn become_app(
+        &self,
+        directory: Option<&Path>,
+        prepare: Option<Prepare>,
+        filter: Option<&[seccomp::Instruction]>,
+    ) -> ! {
         let Err((stage, errno)) = self.try_become(directory, prepare, filter);
         let mut report = vec![REPORT, stage as u8];
         report.extend(errno.to_ne_bytes());
@@ -280,7 +371,7 @@ impl Child<'_> {
         &self,
         directory: Option<&Path>,
         prepare: Option<Prepare>,
-        filter: &[seccomp::Instruction],
+        filter: Option<&[seccomp::Instruction]>,
     ) -> Result<std::convert::Infallible, (Stage, i32)> {
         let raw = |error: &io::Error| error.raw_os_error().unwrap_or(libc::EIO);
         process::die_with_parent();
@@ -292,21 +383,24 @@ impl Child<'_> {
             std::env::set_current_dir(directory).map_err(|error| (Stage::Directory, raw(&error)))?;
         }
         // Looked at before the filter: afterwards our own opens would wait for a supervisor that is not there yet.
-        let known: Vec<Option<Executable>> = self.candidates.iter().map(|(path, _)| exec::inspect(path)).collect();
-        let listener = seccomp::install(filter).map_err(|errno| (Stage::Filter, errno.raw_os_error()))?;
-        process::send_descriptor_marked(self.channel.as_fd(), &listener, self.marker)
-            .map_err(|errno| (Stage::Filter, errno.raw_os_error()))?;
-        drop(listener);
+        let known: Vec<Known> = self.candidates.iter().map(|(path, _)| Known::of(path, filter.is_none())).collect();
+        if let Some(filter) = filter {
+            let listener = seccomp::install(filter).map_err(|errno| (Stage::Filter, errno.raw_os_error()))?;
+            process::send_descriptor_marked(self.channel.as_fd(), &listener, self.marker)
+                .map_err(|errno| (Stage::Filter, errno.raw_os_error()))?;
+        }
         self.execute(&known).map_err(|errno| (Stage::Execute, errno))
     }
 
     /// Tries each candidate as `execvp(3)`: what is missing is passed over, a denial is remembered, a text file is a script.
-    fn execute(&self, known: &[Option<Executable>]) -> Result<std::convert::Infallible, i32> {
+    fn execute(&self, known: &[Known]) -> Result<std::convert::Infallible, i32> {
         let mut denied = None;
         for ((_, path), known) in self.candidates.iter().zip(known) {
             self.say(&[TRY]);
-            if *known == Some(Executable::Foreign) {
-                return Err(FOREIGN);
+            match known {
+                Known::Foreign => return Err(FOREIGN),
+                Known::Refused => return Err(REFUSED),
+                Known::Other => {}
             }
             match self.image.execute(path, None, self.marker) {
                 Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT => {}

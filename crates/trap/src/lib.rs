@@ -19,8 +19,12 @@ mod calls;
 mod connect;
 mod context;
 mod datagram;
+mod engine;
+mod enterable;
 mod exec;
 mod files;
+mod forwarded;
+mod hello;
 mod hostname;
 mod launch;
 mod lifetime;
@@ -30,6 +34,7 @@ mod message;
 mod names;
 mod notification;
 mod path_call;
+pub mod preload;
 mod reactor;
 mod server;
 mod skip;
@@ -43,8 +48,9 @@ mod tree;
 mod unix;
 mod workers;
 
+pub use engine::Engine;
 pub use files::PathView;
-pub use launch::{Launch, LaunchError, Launched, Prepare, launch};
+pub use launch::{Calls, Launch, LaunchError, Launched, Prepare, launch};
 pub use supervise::{DEFAULT_THREADS, Ended, Supervision, supervise};
 
 /// The names of all trapped calls, for the documentation: each with whether it is trapped only where paths are translated.

@@ -2,6 +2,7 @@
 
 use rustix::io::Errno;
 
+use crate::forwarded::Conversation;
 use crate::sys::memory;
 
 /// `PATH_MAX`: the longest path the kernel takes, its NUL included.
@@ -24,13 +25,37 @@ impl Pointer {
 
 /// The memory of one thread's process.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Memory {
+pub(crate) struct Memory<'a> {
     tid: u32,
+    /// The caller itself, where it can be asked and nothing better is to be had.
+    caller: Option<&'a Conversation>,
 }
 
-impl Memory {
+impl<'a> Memory<'a> {
     pub(crate) fn of(tid: u32) -> Self {
-        Self { tid }
+        Self { tid, caller: None }
+    }
+
+    /// Of a caller that answers for its memory itself where this machine does not let others look.
+    pub(crate) fn by(tid: u32, caller: &'a Conversation) -> Self {
+        Self {
+            tid,
+            caller: (!caller.direct).then_some(caller),
+        }
+    }
+
+    fn fetch(self, from: u64, into: &mut [u8]) -> Result<usize, Errno> {
+        match self.caller {
+            None => memory::read(self.tid, from, into),
+            Some(caller) => caller.peek(from, into),
+        }
+    }
+
+    fn put(self, to: u64, bytes: &[u8]) -> Result<usize, Errno> {
+        match self.caller {
+            None => memory::write(self.tid, to, bytes),
+            Some(caller) => caller.poke(to, bytes),
+        }
     }
 
     /// All of `into`.
@@ -41,7 +66,7 @@ impl Memory {
         if into.is_empty() {
             return Ok(());
         }
-        if memory::read(self.tid, from.0, into)? == into.len() {
+        if self.fetch(from.0, into)? == into.len() {
             Ok(())
         } else {
             Err(Errno::FAULT)
@@ -82,7 +107,7 @@ impl Memory {
             };
             let start = path.len();
             path.resize(start + want as usize, 0);
-            let got = memory::read(self.tid, at.0, &mut path[start..])?;
+            let got = self.fetch(at.0, &mut path[start..])?;
             path.truncate(start + got);
             if let Some(end) = path[start..].iter().position(|byte| *byte == 0) {
                 path.truncate(start + end);
@@ -105,7 +130,7 @@ impl Memory {
         if bytes.is_empty() {
             return Ok(());
         }
-        if memory::write(self.tid, to.0, bytes)? == bytes.len() {
+        if self.put(to.0, bytes)? == bytes.len() {
             Ok(())
         } else {
             Err(Errno::FAULT)

@@ -70,14 +70,14 @@ impl Header {
     }
 
     /// The address bytes it carries; empty without.
-    pub(crate) fn name(&self, memory: Memory) -> Result<Vec<u8>, Errno> {
+    pub(crate) fn name(&self, memory: Memory<'_>) -> Result<Vec<u8>, Errno> {
         if self.name.is_null() {
             return Ok(Vec::new());
         }
         memory.read_vec(self.name, (self.name_length as usize).min(MAX_ADDRESS))
     }
 
-    fn parts(&self, memory: Memory) -> Result<Vec<(Pointer, usize)>, Errno> {
+    fn parts(&self, memory: Memory<'_>) -> Result<Vec<(Pointer, usize)>, Errno> {
         if self.part_count > MAX_BATCH as u64 {
             return Err(Errno::MSGSIZE);
         }
@@ -89,7 +89,7 @@ impl Header {
     }
 
     /// Data and control of a message to send, of at most `most` bytes.
-    pub(crate) fn gather(&self, memory: Memory, most: usize) -> Result<(Vec<u8>, Vec<u8>), Errno> {
+    pub(crate) fn gather(&self, memory: Memory<'_>, most: usize) -> Result<(Vec<u8>, Vec<u8>), Errno> {
         let mut data = Vec::new();
         for (at, length) in self.parts(memory)? {
             if length > most - data.len() {
@@ -108,7 +108,7 @@ impl Header {
     }
 
     /// How much data (at most `most`) and control it has room for.
-    pub(crate) fn room(&self, memory: Memory, most: usize) -> Result<(usize, usize), Errno> {
+    pub(crate) fn room(&self, memory: Memory<'_>, most: usize) -> Result<(usize, usize), Errno> {
         let room = self
             .parts(memory)?
             .iter()
@@ -122,7 +122,7 @@ impl Header {
     }
 
     /// Writes a received datagram where the header says, and the header's own results.
-    pub(crate) fn scatter(&self, memory: Memory, datagram: &Datagram, shown: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn scatter(&self, memory: Memory<'_>, datagram: &Datagram, shown: &[u8]) -> Result<(), Errno> {
         let mut rest = &datagram.data[..];
         for (at, length) in self.parts(memory)? {
             let (now, later) = rest.split_at(length.min(rest.len()));

@@ -1,7 +1,7 @@
 //! Calls that would block: they wait here, all on one thread, until their socket is ready.
 //!
 //! Waiting costs no thread, so a thousand blocked accepts delay nothing. A call is given up when its thread ends (its
-//! pidfd), when the same thread calls again (it was interrupted by a signal), and by a look at each once a second.
+//! pidfd, or its connection), when the same thread calls again (it was interrupted by a signal), and by a look at each once a second.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -14,7 +14,6 @@ use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::io::Errno;
 
 use crate::notification::Pending;
-use crate::task::Task;
 
 /// How often calls that wait are checked for having been interrupted.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -88,20 +87,16 @@ impl Reactor {
     pub(crate) fn wait(&self, waiting: Waiting) {
         let token = self.next.fetch_add(2, Ordering::Relaxed);
         let tid = waiting.pending.tid();
-        let thread = Task::of(tid).pidfd().ok();
+        let thread = waiting.pending.end();
         let mut entries = self.entries();
         let flags = waiting.interest;
         if epoll::add(&self.epoll, &waiting.socket, epoll::EventData::new_u64(token), flags).is_err() {
             return waiting.pending.fail(Errno::NOMEM);
         }
-        if let Some(thread) = &thread {
-            let _ = epoll::add(
-                &self.epoll,
-                thread,
-                epoll::EventData::new_u64(token | 1),
-                epoll::EventFlags::IN,
-            );
-        }
+        let thread = thread.map(|(thread, gone)| {
+            let _ = epoll::add(&self.epoll, &thread, epoll::EventData::new_u64(token | 1), gone);
+            thread
+        });
         entries.by_token.insert(token, Entry { waiting, thread });
         let older = entries.by_thread.insert(tid, token);
         if let Some(older) = older {

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use guest::channel::Channel;
@@ -14,7 +15,8 @@ use rustix::process::{Pid, WaitOptions, WaitStatus};
 
 use crate::context::{Context, NamedRoutes, Relays, has_names};
 use crate::files::Files;
-use crate::launch::Launched;
+use crate::enterable::Looked;
+use crate::launch::{Calls, Launched};
 use crate::notification::Listener;
 use crate::reactor::Reactor;
 use crate::server::Server;
@@ -22,7 +24,7 @@ use crate::skip::Skipped;
 use crate::sys::{message, signal};
 use crate::table::Table;
 use crate::workers::Workers;
-use crate::{answer, exec, lifetime, tree};
+use crate::{answer, exec, forwarded, lifetime, tree};
 
 /// How many threads answer trapped calls while none of them stalls. One is fastest: see `answer`.
 pub const DEFAULT_THREADS: usize = 1;
@@ -50,6 +52,8 @@ pub struct Ended {
     pub status: i32,
     /// Why the session ended before the app did, in one line.
     pub lost: Option<String>,
+    /// Some program of the tree was refused.
+    pub refused: bool,
 }
 
 /// Signals that mean the app rather than us.
@@ -119,6 +123,7 @@ fn start(launched: Launched, supervision: Supervision) -> io::Result<Running> {
     let all: Vec<i32> = FORWARDED.iter().copied().chain([libc::SIGCHLD]).collect();
     let signals = signal::descriptor(&all)?;
     let context = Arc::new(Context {
+        engine: launched.engine,
         files: Files::new(launched.paths, plan.clone())?,
         rules_by_name: has_names(&plan),
         plan,
@@ -128,14 +133,19 @@ fn start(launched: Launched, supervision: Supervision) -> io::Result<Running> {
         reactor: Reactor::new()?,
         workers: Workers::default(),
         skipped: Skipped::default(),
+        looked: Looked::default(),
+        refused: AtomicBool::new(false),
         relays: Relays::default(),
         named_routes: NamedRoutes::default(),
         events,
         say_decisions: decisions,
     });
-    context
-        .server
-        .notice(Notice::Launched { pid: launched.pid }, &[launched.listener.as_fd()]);
+    let listener = match &launched.calls {
+        Calls::Filter(listener) => Some(listener.as_fd()),
+        Calls::Layer { .. } => None,
+    };
+    let launch = Notice::Launched { pid: launched.pid };
+    context.server.notice(launch, listener.as_slice());
     exec::enter(&context, launched.pid, &launched.executable);
 
     let destroyed = message::destroy_groups()?;
@@ -151,11 +161,16 @@ fn start(launched: Launched, supervision: Supervision) -> io::Result<Running> {
         let _ = say_lost.send(why);
         let _ = rustix::io::write(&*wake, &1_u64.to_ne_bytes());
     })?;
-    let listener = Arc::new(Listener::new(launched.listener));
-    if !listener.synchronous_wake_up() {
-        tracing::debug!("no synchronous wake-up before Linux 6.6: trapped calls cost about 40 us instead of 4");
+    match launched.calls {
+        Calls::Filter(listener) => {
+            let listener = Arc::new(Listener::new(listener));
+            if !listener.synchronous_wake_up() {
+                tracing::debug!("no synchronous wake-up before Linux 6.6: trapped calls cost about 40 us instead of 4");
+            }
+            answer::start(&context, &listener, threads)?;
+        }
+        Calls::Layer { socket, direct } => forwarded::start(&context, socket, direct)?,
     }
-    answer::start(&context, &listener, threads)?;
     Ok(Running {
         context,
         signals,
@@ -219,7 +234,8 @@ impl Running {
         }
         let status = status.unwrap_or(128 + libc::SIGKILL);
         self.context.server.notice(Notice::End, &[]);
-        Ended { status, lost }
+        let refused = self.context.refused.load(Ordering::Acquire);
+        Ended { status, lost, refused }
     }
 
     /// The terminal sends its signals to the app as well; everybody else's are passed on.

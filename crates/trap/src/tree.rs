@@ -70,6 +70,15 @@ pub(crate) fn descendants(except: Option<u32>) -> Vec<u32> {
         .collect()
 }
 
+/// Whether a running process descends from this one.
+pub(crate) fn is_descendant(pid: u32) -> bool {
+    /// Deeper than any tree of processes; numbers that are reused meanwhile could form a circle.
+    const DEEPEST: usize = 4096;
+    let own = std::process::id();
+    let parents = std::iter::successors(stat(pid), |child| stat(child.parent));
+    parents.take(DEEPEST).any(|child| child.parent == own)
+}
+
 /// A pidfd of `pid`, sure to be a descendant still: the number may have gone to a stranger since it was read.
 fn hold(pid: u32) -> Option<OwnedFd> {
     let before = stat(pid)?;

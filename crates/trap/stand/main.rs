@@ -12,6 +12,7 @@
     reason = "a tool for tests: it may fail loudly"
 )]
 
+mod layer;
 mod options;
 mod relay;
 mod server;
@@ -54,6 +55,8 @@ fn run(arguments: &[OsString]) -> i32 {
         panic!("the server is not ready")
     };
     let (program, rest) = options.command.split_first().expect("a program after --");
+    let marker = Marker::random().unwrap();
+    let (layer, alone) = layer::prepare(&options, &ready, marker);
     let launch = Launch {
         program: program.clone(),
         arguments: rest.to_vec(),
@@ -61,7 +64,9 @@ fn run(arguments: &[OsString]) -> i32 {
         directory: None,
         prepare: None,
         paths: options.view.clone(),
-        marker: Marker::random().unwrap(),
+        marker,
+        layer,
+        alone,
     };
     let launched = match trap::launch(launch) {
         Ok(launched) => launched,

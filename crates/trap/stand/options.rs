@@ -36,6 +36,8 @@ pub(crate) struct Options {
     /// The server ends when the app first dials.
     pub(crate) server_dies: bool,
     pub(crate) delay_ms: u64,
+    /// `trap`, `trap+layer` or `layer`; the layer's file is `$INPOD_LAYER`.
+    pub(crate) engine: String,
     pub(crate) command: Vec<OsString>,
 }
 
@@ -58,6 +60,7 @@ impl Options {
             events: None,
             server_dies: false,
             delay_ms: 0,
+            engine: "trap".to_owned(),
             command: Vec::new(),
         };
         let mut rest = arguments.iter();
@@ -94,6 +97,7 @@ impl Options {
                     Fate::Fails(errno.parse().unwrap(), delay.parse().unwrap()),
                 ));
             }
+            "--engine" => value.clone_into(&mut self.engine),
             "--unix" => self.unix.push((pair().0.into(), pair().1.into())),
             "--name" => self.names.push((pair().0.parse().unwrap(), pair().1.to_owned())),
             "--local-name" => self.local.push(AddressRule {

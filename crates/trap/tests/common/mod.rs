@@ -16,6 +16,16 @@ use std::time::{Duration, Instant};
 /// Far beyond anything that works.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Which engine the guests run under: `trap` (the default), `trap+layer` or `layer`, which `cargo xtask test` tries in turn.
+pub fn engine() -> String {
+    std::env::var("INPOD_ENGINE").unwrap_or_else(|_| "trap".to_owned())
+}
+
+/// Whether there is no filter, so that only programs which the layer can enter are served.
+pub fn is_layer_alone() -> bool {
+    engine() == "layer"
+}
+
 pub struct Stand {
     pub directory: tempfile::TempDir,
     options: Vec<String>,
@@ -47,7 +57,7 @@ impl Stand {
     pub fn new() -> Self {
         Self {
             directory: tempfile::tempdir().unwrap(),
-            options: Vec::new(),
+            options: vec!["--engine".to_owned(), engine()],
             environment: Vec::new(),
         }
     }
