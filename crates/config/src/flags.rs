@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use rules::IncomingMode;
 
+use crate::resolve::EngineChoice;
 use crate::value::Node;
 
 /// What was said on the command line; the strongest source.
@@ -20,6 +21,8 @@ pub struct Flags {
     /// `--header`, each `Name=value` or `re:PATTERN`.
     pub headers: Vec<String>,
     pub agent_image: Option<String>,
+    /// `--engine`.
+    pub engine: Option<EngineChoice>,
 }
 
 impl Flags {
@@ -36,6 +39,9 @@ impl Flags {
             .into_iter()
             .filter_map(|(key, flag, value)| Some((key, flag, Node::text(value.as_ref()?))))
             .collect();
+        if let Some(engine) = self.engine {
+            entries.push(("engine", "--engine", Node::text(engine.as_str())));
+        }
         if let Some(mode) = self.incoming {
             let (flag, value) = match mode {
                 IncomingMode::Mirror => ("--mirror", "mirror"),

@@ -2,7 +2,7 @@
 
 use crate::Resolved;
 use crate::reader::{PathSide, Reader};
-use crate::resolve::LogLevel;
+use crate::resolve::{EngineChoice, LogLevel};
 use crate::value::Node;
 use rules::{FileMode, IncomingMode};
 
@@ -53,6 +53,11 @@ const INCOMING: &[(&str, IncomingMode)] = &[
     ("off", IncomingMode::Off),
 ];
 const FILES: &[(&str, FileMode)] = &[("read", FileMode::Read), ("local", FileMode::Local)];
+const ENGINES: &[(&str, EngineChoice)] = &[
+    ("auto", EngineChoice::Auto),
+    ("trap", EngineChoice::Trap),
+    ("layer", EngineChoice::Layer),
+];
 const LEVELS: &[(&str, LogLevel)] = &[
     ("error", LogLevel::Error),
     ("warn", LogLevel::Warn),
@@ -102,6 +107,16 @@ pub const KEYS: &[Key] = &[
         about: "Container of the pod. By default the one the annotation `kubectl.kubernetes.io/default-container` names, \
                 else the first that is not a known sidecar.",
         set: |reader, node, out| out.container = reader.text(node),
+    },
+    Key {
+        path: "engine",
+        takes: Takes::One("`auto`, `trap` or `layer`"),
+        default: "`auto`",
+        flag: Some("--engine"),
+        about: "How the program's calls are seen. `trap`: a seccomp filter, which serves every program. `layer`: a preloaded \
+                library, which serves dynamic programs only and refuses the others. `auto`: both together, or the layer alone \
+                where this machine allows no filter with notification (`inpod doctor` says what it allows).",
+        set: |reader, node, out| reader.choice(node, ENGINES, &mut out.engine),
     },
     Key {
         path: "env.include",

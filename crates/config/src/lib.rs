@@ -26,7 +26,7 @@ pub use flags::Flags;
 pub use key::{KEYS, Key, Takes};
 pub use parse::{MAX_DEPTH, fuzz_json, fuzz_toml, fuzz_yaml};
 pub use reference::reference;
-pub use resolve::{AgentSettings, LogLevel, Resolved, load};
+pub use resolve::{AgentSettings, EngineChoice, LogLevel, Resolved, load};
 pub use source::Origin;
 pub use variable::FILE_VARIABLE;
 

@@ -21,6 +21,7 @@ pub struct Resolved {
     pub context: Option<String>,
     pub container: Option<String>,
     pub agent: AgentSettings,
+    pub engine: EngineChoice,
     pub plan: rules::Plan,
     /// The file that was read.
     pub file: Option<PathBuf>,
@@ -45,6 +46,30 @@ impl Default for AgentSettings {
             image: None,
             linger: Duration::from_secs(120),
             log: LogLevel::Warn,
+        }
+    }
+}
+
+/// How the program's calls are to be seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EngineChoice {
+    /// The best that this machine allows.
+    #[default]
+    Auto,
+    /// The filter alone.
+    Trap,
+    /// The preloaded layer alone.
+    Layer,
+}
+
+impl EngineChoice {
+    /// As in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Trap => "trap",
+            Self::Layer => "layer",
         }
     }
 }

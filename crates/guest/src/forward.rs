@@ -27,6 +27,8 @@ pub const MAX_PATH: usize = 4096;
 pub const ADDRESS: usize = 17;
 /// In the fourth argument of a `getsockopt(-1, SOL_SOCKET, SO_ERROR)`: the layer works in this process.
 pub const HELLO: u64 = 0x1d0d_e110;
+/// The answer to it in a program that is to run untouched; else 0.
+pub const SKIPPED: i64 = 1;
 
 /// One call of the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

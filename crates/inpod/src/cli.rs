@@ -73,6 +73,9 @@ pub struct ExecArgs {
     /// Only requests with this header; repeatable, all must match. `re:PATTERN` searches a regular expression in `Name: value`
     #[arg(long = "header", value_name = "NAME=VALUE", conflicts_with = "no_incoming")]
     pub headers: Vec<String>,
+    /// How the program's calls are seen: a seccomp filter (trap), a preloaded library (layer), or both [default: auto]
+    #[arg(long, value_name = "ENGINE", value_parser = engine)]
+    pub engine: Option<config::EngineChoice>,
     /// Image of the agent, for targets whose own image has no shell
     #[arg(long, value_name = "IMAGE")]
     pub agent_image: Option<String>,
@@ -159,6 +162,7 @@ impl ExecArgs {
             incoming: self.incoming.mode(),
             headers: self.headers.clone(),
             agent_image: self.agent_image.clone(),
+            engine: self.engine,
             ..self.place.flags()
         }
     }
@@ -197,6 +201,12 @@ impl IncomingArgs {
             _ => None,
         }
     }
+}
+
+fn engine(text: &str) -> Result<config::EngineChoice, String> {
+    use config::EngineChoice::{Auto, Layer, Trap};
+    let named = [Auto, Trap, Layer].into_iter().find(|choice| choice.as_str() == text);
+    named.ok_or_else(|| "it is auto, trap or layer".to_owned())
 }
 
 fn exec_about() -> String {

@@ -23,7 +23,7 @@ fn the_definition_is_sound() {
 #[test]
 fn every_flag_arrives() {
     let exec = exec(
-        "inpod exec -t deploy/a -n ns --context c -c app --steal --header X-User=me --header re:^a --agent-image busybox \
+        "inpod exec -t deploy/a -n ns --context c -c app --steal --header X-User=me --header re:^a --agent-image busybox --engine layer \
          -f my.toml -vv --json=7 --kubeconfig /k -- npm -t start --steal",
     );
     let flags = exec.flags();
@@ -41,6 +41,7 @@ fn every_flag_arrives() {
     assert_eq!(flags.headers, ["X-User=me", "re:^a"]);
     assert_eq!(flags.file, Some("my.toml".into()));
     assert_eq!(flags.incoming, Some(IncomingMode::Steal));
+    assert_eq!(flags.engine, Some(config::EngineChoice::Layer));
     assert_eq!((exec.output.verbose, exec.output.json), (2, Some(7)));
     assert_eq!(exec.place.kubeconfig, Some("/k".into()));
     assert_eq!(exec.command, ["npm", "-t", "start", "--steal"]);

@@ -10,17 +10,17 @@ use std::sync::Arc;
 
 use guest::channel::Channel;
 use guest::event::Event;
-use guest::marker::Marker;
 use guest::protocol::{FromServer, Notice, Ready, ToServer};
 use rules::Plan;
 use session::bond::Bond;
 use session::{Directory, Settings};
-use trap::{Launch, LaunchError, PathView, Prepare, Supervision};
+use trap::{Engine, Launch, LaunchError, PathView, Prepare, Supervision};
 use view::Backend;
 use view::ns::{Layout, PodRoot};
 
 use crate::agent::agent_settings;
 use crate::cli::{ExecArgs, OutputArgs};
+use crate::engine;
 use crate::error::{CliError, Kind};
 use crate::report::{Report, Style};
 
@@ -37,9 +37,11 @@ pub fn run(arguments: &ExecArgs) -> Result<u8, CliError> {
     let machine = |error: std::io::Error| CliError::new(Kind::Machine, &error);
     let (program, rest) = arguments.command.split_first().ok_or_else(no_program)?;
     let variables: Vec<(OsString, OsString)> = input.variables.clone();
-    let plan = with_kept_paths(&resolved.plan, &input, program);
+    let allowed = engine::machine();
+    let engine = engine::choose(resolved.engine, &allowed)?;
     let backend = view::choose();
     let directory = Directory::create(runtime_directory(&variables).as_deref()).map_err(machine)?;
+    let plan = with_kept_paths(&resolved.plan, &input, program, &directory);
     let bond =
         session::bond::fork_server(server_settings(arguments, &resolved, plan.clone(), directory)?).map_err(machine)?;
 
@@ -54,6 +56,8 @@ pub fn run(arguments: &ExecArgs) -> Result<u8, CliError> {
         bond,
         plan,
         backend,
+        engine,
+        allowed: &allowed,
         variables,
         program,
         rest,
@@ -72,6 +76,8 @@ struct Attached<'a> {
     bond: Bond,
     plan: Plan,
     backend: Backend,
+    engine: Engine,
+    allowed: &'a engine::Machine,
     variables: Vec<(OsString, OsString)>,
     program: &'a OsStr,
     rest: &'a [OsString],
@@ -84,6 +90,8 @@ fn attached(session: Attached<'_>) -> Result<u8, CliError> {
         bond,
         mut plan,
         backend,
+        engine,
+        allowed,
         variables,
         program,
         rest,
@@ -95,12 +103,16 @@ fn attached(session: Attached<'_>) -> Result<u8, CliError> {
     let environment = environment(&plan, variables, &ready);
     report.event(&Event::Started {
         target: ready.target.clone(),
-        summary: summary(&plan, &backend),
+        summary: summary(&plan, &backend, engine),
     });
 
     let (skipped, skipping) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|errno| CliError::new(Kind::Machine, &std::io::Error::from(errno)))?;
     let (paths, prepare) = files(&backend, &plan, &ready, &bond.channel, skipping)?;
+    let interception = engine::prepare(engine, allowed, &plan, &ready, &bond.directory, &paths)?;
+    if let Some(message) = interception.warning {
+        report.event(&Event::Warning { message });
+    }
     let launched = trap::launch(Launch {
         program: program.to_owned(),
         arguments: rest.to_vec(),
@@ -108,7 +120,9 @@ fn attached(session: Attached<'_>) -> Result<u8, CliError> {
         directory: None,
         prepare,
         paths,
-        marker: Marker::random().map_err(|error| CliError::new(Kind::Machine, &error))?,
+        marker: interception.marker,
+        layer: interception.layer,
+        alone: interception.alone,
     })
     .map_err(|error| not_launched(&error))?;
     warn_of_skipped(skipped, report);
@@ -134,6 +148,12 @@ fn attached(session: Attached<'_>) -> Result<u8, CliError> {
     .map_err(|error| CliError::new(Kind::Machine, &error))?;
     wait_for_server(&bond.server_pidfd);
     match ended.lost {
+        None if ended.refused && !engine.traps() && ended.status == 0 => Err(CliError {
+            kind: Kind::Machine,
+            message: "the program ended well, but some of its tree was refused (see above)".to_owned(),
+            causes: Vec::new(),
+            hints: vec!["`inpod doctor` says why this machine allows the preloaded layer only".to_owned()],
+        }),
         Some(why) => Err(CliError {
             kind: Kind::Lost,
             message: why,
@@ -221,17 +241,18 @@ fn environment(plan: &Plan, local: Vec<(OsString, OsString)>, ready: &Ready) -> 
 }
 
 /// The working directory, the user's home and the program's own directory stay this machine's.
-fn with_kept_paths(plan: &Plan, input: &config::Input, program: &OsStr) -> Plan {
+fn with_kept_paths(plan: &Plan, input: &config::Input, program: &OsStr, directory: &Directory) -> Plan {
     let mut plan = plan.clone();
     let program = Path::new(program)
         .is_absolute()
         .then(|| Path::new(program).parent().map(Path::to_owned))
         .flatten();
     let kept = [Some(input.working_directory.clone()), input.home.clone(), program];
+    let own = directory.paths().map(Path::to_owned);
     // A program that is started in `/` does not make everything local.
     plan.files
         .kept
-        .extend(kept.into_iter().flatten().filter(|path| path != Path::new("/")));
+        .extend(kept.into_iter().flatten().filter(|path| path != Path::new("/")).chain(own));
     plan
 }
 
@@ -274,7 +295,7 @@ fn owner() -> String {
     )
 }
 
-fn summary(plan: &Plan, backend: &Backend) -> String {
+fn summary(plan: &Plan, backend: &Backend, engine: Engine) -> String {
     let on = |on: bool, what: &str| if on { what.to_owned() } else { format!("no {what}") };
     let incoming = match plan.incoming.mode {
         rules::IncomingMode::Off => "incoming traffic left alone".to_owned(),
@@ -288,6 +309,7 @@ fn summary(plan: &Plan, backend: &Backend) -> String {
         on(plan.outgoing.tcp, "outgoing TCP"),
         on(plan.outgoing.udp, "UDP"),
         incoming,
+        format!("engine: {engine}"),
     ]
     .join(", ")
 }

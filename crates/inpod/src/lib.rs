@@ -4,9 +4,11 @@
 
 mod agent;
 pub mod cli;
+mod engine;
 pub mod error;
 pub mod exec;
 pub mod log;
+mod layer;
 pub mod ls;
 pub mod report;
 mod sys;

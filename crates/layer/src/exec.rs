@@ -7,8 +7,8 @@ use core::ptr::null;
 use guest::forward::MAX_PATH;
 
 use crate::forward::{self, Answer};
-use crate::image::{image, is_alone};
-use crate::sys::{Arguments, Raw, raw, returned, text};
+use crate::image::session;
+use crate::sys::{Arguments, Raw, raw, returned, text, uninterrupted};
 
 type Strings = *const *const c_char;
 
@@ -22,13 +22,18 @@ unsafe extern "C" {
     fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
 }
 
+/// Without a filter, also for what a skipped program starts.
+fn is_alone() -> bool {
+    session().is_some_and(|image| image.has(guest::image::ALONE))
+}
+
 /// Tells the supervisor that this process has the layer: run by the loader before the app's main.
 #[cfg_attr(feature = "standalone", unsafe(link_section = ".init_array"))]
 #[used]
 static HELLO: unsafe extern "C" fn() = hello;
 
 unsafe extern "C" fn hello() {
-    if !cfg!(feature = "standalone") || image().is_none() {
+    if !cfg!(feature = "standalone") || session().is_none() {
         return;
     }
     let arguments = [
@@ -40,7 +45,10 @@ unsafe extern "C" fn hello() {
         0,
     ];
     // SAFETY: the supervisor answers this one; if nobody does, the kernel says EBADF.
-    unsafe { forward::undecided(libc::SYS_getsockopt, arguments, None) };
+    let answer = uninterrupted(|| unsafe { forward::undecided(libc::SYS_getsockopt, arguments, None) });
+    if answer == guest::forward::SKIPPED as Raw {
+        crate::image::skip();
+    }
 }
 
 /// `execve(2)`.
@@ -91,7 +99,7 @@ unsafe fn start(number: i64, asked: Arguments, environment: Strings, call: impl 
 unsafe fn with_layer<T>(environment: Strings, go: impl FnOnce(Strings) -> T) -> T {
     const NAME: &[u8] = b"LD_PRELOAD=";
     // The block has it with its name and a NUL behind.
-    let own = image().map_or(&[][..], |image| image.preload());
+    let own = session().map_or(&[][..], |image| image.preload());
     if own.is_empty() {
         return go(environment);
     }
@@ -370,7 +378,7 @@ pub(crate) unsafe fn before_shell() -> Result<(), c_int> {
         permitted(c"/bin/sh".as_ptr())?;
         with_layer(environ, |with| {
             if with != environ
-                && let Some(image) = image()
+                && let Some(image) = session()
             {
                 putenv(image.preload().as_ptr().cast_mut().cast());
             }

@@ -6,7 +6,7 @@ use core::ffi::c_int;
 use guest::forward::{MAX_MOVE, REPLY, Reply, Request};
 use libc::{iovec, msghdr, sockaddr_un};
 
-use crate::image::{image, is_alone};
+use crate::image::{is_alone, session};
 use crate::sys::{Arguments, Raw, marked, raw};
 
 /// The descriptors of a forwarded call live here, out of the way of an app that counts on low numbers.
@@ -68,7 +68,7 @@ pub(crate) unsafe fn ask(number: i64, arguments: Arguments, socket: Option<c_int
 struct Connection(u64);
 
 fn connect() -> Option<Connection> {
-    let image = image()?;
+    let image = session()?;
     let path = image.socket();
     // SAFETY: plain data.
     let mut address: sockaddr_un = unsafe { core::mem::zeroed() };

@@ -1,6 +1,7 @@
 //! The filled-in block (`guest::image`): in a section of its own in the file, so that the session can find it.
 
 use core::arch::global_asm;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use guest::image::{Image, MAGIC, SIZE};
 
@@ -29,9 +30,26 @@ fn block() -> &'static [u8] {
     }
 }
 
-/// What the session wrote; `None` for a layer that nobody filled in.
+/// This program is skipped: it was said when the layer greeted, before main. The only state there is.
+static SKIPPED: AtomicBool = AtomicBool::new(false);
+
+/// From here on every call of this program goes on as it is.
+pub(crate) fn skip() {
+    SKIPPED.store(true, Ordering::Relaxed);
+}
+
+/// What the session wrote; `None` for a layer that nobody filled in, and in a program that is skipped.
 #[inline]
 pub(crate) fn image() -> Option<Image<'static>> {
+    if SKIPPED.load(Ordering::Relaxed) {
+        return None;
+    }
+    session()
+}
+
+/// What the session wrote, in a skipped program too: what that starts is decided anew.
+#[inline]
+pub(crate) fn session() -> Option<Image<'static>> {
     Image::read(block())
 }
 

@@ -7,7 +7,8 @@
 //! A hook runs anywhere the app may call libc: in signal handlers, between vfork and exec, on a stack of a few kilobytes, in
 //! a process with closed standard descriptors.
 //!
-//! Invariant: no allocation, no lock, no state but the filled-in block, no descriptor kept between calls.
+//! Invariant: no allocation, no lock, no descriptor kept between calls, no state but the filled-in block and whether this
+//! program is skipped.
 //!
 //! Invariant: nothing here calls a libc function that is hooked; kernel calls are issued by [`sys`].
 //!

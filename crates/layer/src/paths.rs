@@ -9,7 +9,7 @@ use core::ffi::{c_char, c_int};
 use guest::forward::MAX_PATH;
 use guest::image::{Image, Known, PATHS};
 
-use crate::image::image;
+use crate::image::{has, image};
 use crate::sys::{Arguments, Raw, marked, raw, text};
 use crate::{forward, sys};
 
@@ -94,7 +94,7 @@ const SHAPES: &[Shape] = &[
 
 /// Whether `syscall()` must bring this number here.
 pub(crate) fn is_path_call(number: i64) -> bool {
-    SHAPES.iter().any(|shape| shape.number == number)
+    has(PATHS) && SHAPES.iter().any(|shape| shape.number == number)
 }
 
 /// Issues a path call, decided as far as it can be here.
@@ -127,13 +127,24 @@ pub(crate) unsafe fn issue(number: i64, arguments: Arguments) -> Raw {
         match (decided, shape.walk) {
             // A link of /proc may lead into the view.
             (Known::Local, _) if number == libc::SYS_readlinkat && first.is_some_and(|path| path.starts_with(b"/proc")) => {
-                forward::undecided(number, arguments, None)
+                undecided(number, arguments)
             }
             (Known::Local, _) => marked(number, arguments),
             (Known::LocalUnlessLinked, Walk::Open) => open_unlinked(arguments),
             (Known::LocalUnlessLinked, Walk::Handle { follow }) => by_handle(shape, arguments, follow),
-            (Known::LocalUnlessLinked | Known::Ask, _) => forward::undecided(number, arguments, None),
+            (Known::LocalUnlessLinked | Known::Ask, _) => undecided(number, arguments),
         }
+    }
+}
+
+/// Somebody else answers. Of these calls the kernel itself interrupts only an open, of a FIFO.
+unsafe fn undecided(number: i64, arguments: Arguments) -> Raw {
+    // SAFETY: the caller's.
+    unsafe {
+        if matches!(number, libc::SYS_openat | libc::SYS_openat2) {
+            return forward::undecided(number, arguments, None);
+        }
+        sys::uninterrupted(|| forward::undecided(number, arguments, None))
     }
 }
 
@@ -190,7 +201,7 @@ unsafe fn open_unlinked(arguments: Arguments) -> Raw {
         if is_final(opened) {
             return opened;
         }
-        forward::undecided(libc::SYS_openat, arguments, None)
+        undecided(libc::SYS_openat, arguments)
     }
 }
 
@@ -211,7 +222,7 @@ unsafe fn by_handle(shape: &Shape, asked: Arguments, follow: bool) -> Raw {
             return if is_final(handle) {
                 handle
             } else {
-                forward::undecided(shape.number, arguments, None)
+                undecided(shape.number, arguments)
             };
         }
         arguments[0] = handle as u64;
@@ -233,7 +244,7 @@ unsafe fn by_handle(shape: &Shape, asked: Arguments, follow: bool) -> Raw {
             (libc::SYS_readlinkat, error) if error == -(libc::ENOENT as isize) => -(libc::EINVAL as isize),
             // A kernel without the newer call.
             (libc::SYS_faccessat, error) if error == -(libc::ENOSYS as isize) => {
-                forward::undecided(shape.number, asked, None)
+                undecided(shape.number, asked)
             }
             _ => result,
         }

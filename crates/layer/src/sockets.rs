@@ -6,8 +6,8 @@ use core::mem::{MaybeUninit, size_of};
 use guest::image::{Known, UNIX_SOCKETS};
 use libc::{mmsghdr, msghdr, sockaddr, socklen_t};
 
-use crate::image::{has, image};
-use crate::sys::{Arguments, Raw, cancellable, is_null, marked, raw, returned};
+use crate::image::{has, image, is_alone};
+use crate::sys::{Arguments, Raw, cancellable, is_null, marked, raw, returned, uninterrupted};
 use crate::forward;
 
 /// `struct sockaddr_storage`.
@@ -121,9 +121,26 @@ fn is_udp(socket: c_int) -> bool {
     option(socket, libc::SO_PROTOCOL) == libc::IPPROTO_UDP && is_inet_socket(socket)
 }
 
+/// Somebody else answers; this call never waits, so no signal ends it.
 unsafe fn ask(number: i64, arguments: Arguments) -> Raw {
+    // SAFETY: the caller's.
+    uninterrupted(|| unsafe { ask_once(number, arguments) })
+}
+
+/// Somebody else answers, and a signal may end it.
+unsafe fn ask_once(number: i64, arguments: Arguments) -> Raw {
     // SAFETY: the caller's; the first argument of every socket call is the socket.
     unsafe { forward::undecided(number, arguments, Some(arguments[0] as c_int)) }
+}
+
+/// `socket(2)`. Multipath TCP does not exist: the kernel would not say when such a socket is gone, and programs that prefer
+/// it take plain TCP where it is missing. Under the filter it says so.
+pub(crate) unsafe fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+    if protocol == libc::IPPROTO_MPTCP && is_alone() {
+        return returned(-(libc::EPROTONOSUPPORT as isize)) as c_int;
+    }
+    // SAFETY: no pointers.
+    returned(unsafe { raw(libc::SYS_socket, [domain as u64, kind as u64, protocol as u64, 0, 0, 0]) }) as c_int
 }
 
 /// `connect(2)`.
@@ -133,8 +150,8 @@ pub(crate) unsafe fn connect(socket: c_int, address: *const sockaddr, length: so
     let result = unsafe {
         let bytes = bytes(address, length);
         cancellable(|| match family(bytes) {
-            libc::AF_UNSPEC | libc::AF_INET | libc::AF_INET6 => ask(libc::SYS_connect, arguments),
-            libc::AF_UNIX if !is_plain_unix(bytes) => ask(libc::SYS_connect, arguments),
+            libc::AF_UNSPEC | libc::AF_INET | libc::AF_INET6 => ask_once(libc::SYS_connect, arguments),
+            libc::AF_UNIX if !is_plain_unix(bytes) => ask_once(libc::SYS_connect, arguments),
             _ => marked(libc::SYS_connect, arguments),
         })
     };
@@ -309,7 +326,7 @@ pub(crate) unsafe fn sendto(
                     [socket as u64, (&raw const header) as u64, flags as u64, 0, 0, 0],
                 )
             } else {
-                ask(libc::SYS_sendto, arguments)
+                ask_once(libc::SYS_sendto, arguments)
             }
         })
     })
@@ -354,7 +371,7 @@ pub(crate) unsafe fn recvfrom(
                 return raw(libc::SYS_recvfrom, arguments);
             }
             if is_null(length) || is_udp(socket) {
-                return ask(libc::SYS_recvfrom, arguments);
+                return ask_once(libc::SYS_recvfrom, arguments);
             }
             let mut part = libc::iovec {
                 iov_base: data,
@@ -396,7 +413,7 @@ pub(crate) unsafe fn sendmsg(socket: c_int, message: *const msghdr, flags: c_int
             if mine {
                 marked(libc::SYS_sendmsg, arguments)
             } else {
-                ask(libc::SYS_sendmsg, arguments)
+                ask_once(libc::SYS_sendmsg, arguments)
             }
         })
     })
@@ -411,7 +428,7 @@ pub(crate) unsafe fn recvmsg(socket: c_int, message: *mut msghdr, flags: c_int) 
             if names_nobody(message) || !is_udp(socket) {
                 marked(libc::SYS_recvmsg, arguments)
             } else {
-                ask(libc::SYS_recvmsg, arguments)
+                ask_once(libc::SYS_recvmsg, arguments)
             }
         })
     })
@@ -424,7 +441,7 @@ pub(crate) unsafe fn sendmmsg(socket: c_int, messages: *mut mmsghdr, count: u32,
     let result = unsafe {
         cancellable(|| {
             if is_udp(socket) && !all_nobody(messages, count) {
-                ask(libc::SYS_sendmmsg, arguments)
+                ask_once(libc::SYS_sendmmsg, arguments)
             } else {
                 marked(libc::SYS_sendmmsg, arguments)
             }
@@ -460,7 +477,7 @@ pub(crate) unsafe fn recvmmsg(
     let result = unsafe {
         cancellable(|| {
             if is_udp(socket) && !all_nobody(messages, count) {
-                ask(libc::SYS_recvmmsg, arguments)
+                ask_once(libc::SYS_recvmmsg, arguments)
             } else {
                 marked(libc::SYS_recvmmsg, arguments)
             }

@@ -53,6 +53,16 @@ pub(crate) unsafe fn marked(number: i64, arguments: Arguments) -> Raw {
     unsafe { raw(number, [a, b, c, d, e, image::marker()]) }
 }
 
+/// A call that the kernel itself never interrupts: whoever answers it under the filter may be, so it is made again.
+pub(crate) fn uninterrupted(mut call: impl FnMut() -> Raw) -> Raw {
+    loop {
+        let result = call();
+        if result != -(libc::EINTR as isize) {
+            return result;
+        }
+    }
+}
+
 /// A call that may wait, as libc makes it: a thread that is cancelled meanwhile ends (pthreads(7), cancellation points).
 ///
 /// # Safety

@@ -1,4 +1,5 @@
-//! The session's private directory on this machine: 0700, below the user's runtime directory, gone with the session.
+//! The session's directories on this machine, gone with the session: a private one (0700) below the user's runtime directory,
+//! and one for what programs of other users must read too (the layer), below the temporary directory.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -11,6 +12,7 @@ use rustix::process::{getpid, getuid};
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
+    shared: PathBuf,
     owner: rustix::process::Pid,
 }
 
@@ -24,14 +26,14 @@ impl Directory {
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for base in runtime.into_iter().chain([fallback.as_path()]) {
             let name = format!("inpod-{}-{}", getuid().as_raw(), getpid().as_raw_pid());
-            let path = base.join(name);
-            match DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => return Ok(Self { path, owner: getpid() }),
-                // A session that was killed together with its server left it; the process id is ours now.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    std::fs::remove_dir_all(&path)?;
-                    DirBuilder::new().mode(0o700).create(&path)?;
-                    return Ok(Self { path, owner: getpid() });
+            let path = base.join(&name);
+            match make(&path, 0o700) {
+                Ok(()) => {
+                    return Ok(Self {
+                        path,
+                        shared: fallback.join(name + "-lib"),
+                        owner: getpid(),
+                    });
                 }
                 Err(error) => last = error,
             }
@@ -44,9 +46,36 @@ impl Directory {
         &self.path
     }
 
+    /// Makes the directory that everybody may read, and only this user may write.
+    ///
+    /// # Errors
+    /// When the temporary directory cannot be written.
+    pub fn shared(&self) -> io::Result<&Path> {
+        make(&self.shared, 0o755)?;
+        Ok(&self.shared)
+    }
+
+    /// Both places, for rules that keep them this machine's.
+    #[must_use]
+    pub fn paths(&self) -> [&Path; 2] {
+        [&self.path, &self.shared]
+    }
+
     /// Makes this process (the server, after the fork) remove it as well: either may be killed.
     pub(crate) fn adopt(&mut self) {
         self.owner = getpid();
+    }
+}
+
+/// Makes it anew: what a session left that was killed together with its server had our process id, which is ours now.
+fn make(path: &Path, mode: u32) -> io::Result<()> {
+    let make = || DirBuilder::new().mode(mode).create(path);
+    match make() {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            std::fs::remove_dir_all(path)?;
+            make()
+        }
+        other => other,
     }
 }
 
@@ -55,6 +84,7 @@ impl Drop for Directory {
         if self.owner == getpid() {
             // The app may still be removing its own files there; what cannot be removed is a temporary directory.
             let _ = std::fs::remove_dir_all(&self.path);
+            let _ = std::fs::remove_dir_all(&self.shared);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use guest::event::Event;
-use guest::forward::HELLO;
+use guest::forward::{HELLO, SKIPPED};
 use guest::protocol::Notice;
 
 use crate::context::Context;
@@ -19,6 +19,9 @@ pub(crate) fn is_hello(pending: &Pending) -> bool {
 pub(crate) fn answer(context: &Arc<Context>, pending: Pending) {
     let task = Task::of(pending.tid());
     let pid = task.group().unwrap_or(pending.tid());
+    if context.skipped.contains(pending.tid()) {
+        return pending.finish(Ok(SKIPPED));
+    }
     let engine = if pending.is_forwarded() {
         Engine::Layer
     } else {

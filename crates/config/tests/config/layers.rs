@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
-use config::{Flags, Input, LogLevel, Origin, load};
+use config::{EngineChoice, Flags, Input, LogLevel, Origin, load};
 use rules::{FileMode, IncomingMode};
 
 use crate::{input, with_flags};
@@ -94,10 +94,12 @@ fn every_flag_sets_its_key() {
         incoming: Some(IncomingMode::Mirror),
         headers: vec!["X-User=me".into(), "re:a,b".into()],
         agent_image: Some("i".into()),
+        engine: Some(EngineChoice::Layer),
         file: None,
     };
     let resolved = load(&with_flags(flags)).unwrap();
-    assert_eq!(resolved.sources.len(), 7);
+    assert_eq!(resolved.sources.len(), 8);
+    assert_eq!(resolved.engine, EngineChoice::Layer);
     let texts = [
         resolved.target,
         resolved.namespace,

@@ -12,6 +12,7 @@ target = "deploy/checkout"
 namespace = "shop"
 context = "staging"
 container = "app"
+engine = "trap"
 
 [env]
 include = ["DB_*"]
@@ -57,7 +58,7 @@ programs = ["make", "~/bin/tool"]
 
 const JSON: &str = r#"
 { // comments are allowed
-  "target": "deploy/checkout", "namespace": "shop", "context": "staging", "container": "app",
+  "target": "deploy/checkout", "namespace": "shop", "context": "staging", "container": "app", "engine": "trap",
   "env": {
     "include": ["DB_*"], "exclude": ["DB_PASSWORD"], "map": {"PATH": "POD_PATH"}, "unset": ["AWS_*"],
     "override": {"LOG_LEVEL": "debug", "PORT": 8080, "DEBUG": true, "EMPTY": ""},
@@ -84,6 +85,7 @@ target: deploy/checkout
 namespace: shop
 context: staging
 container: app
+engine: trap
 env:
   include: [DB_*]
   exclude: [DB_PASSWORD]
@@ -136,6 +138,7 @@ fn show(name: &str, text: &str) -> String {
         context,
         container,
         agent,
+        engine,
         plan,
         file,
         sources,
@@ -146,7 +149,7 @@ fn show(name: &str, text: &str) -> String {
     let paths = |list: &[rules::PathPattern]| list.iter().map(rules::PathPattern::source).collect::<Vec<_>>();
     let (env, files, outgoing) = (plan.env, plan.files, plan.outgoing);
     let shown = [
-        format!("{target:?} {namespace:?} {context:?} {container:?} {agent:?} {warnings:?}"),
+        format!("{target:?} {namespace:?} {context:?} {container:?} {agent:?} {engine:?} {warnings:?}"),
         format!(
             "{:?} {:?} {:?}",
             globs(&env.include),
