@@ -1,6 +1,7 @@
 //! The command itself: exit codes, places in configuration files, events for machines, help, what `ls` shows.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -196,6 +197,50 @@ fn a_failure_is_an_event_too() {
     assert_eq!(error["kind"], "target");
     assert!(error["message"].as_str().unwrap().contains("wbe"), "{error}");
     assert!(error["hints"].to_string().contains("web"), "{error}");
+}
+
+/// What this machine has, as root and without rights; a machine that lacks something fails here with the reason.
+#[test]
+fn doctor_finds_the_same_for_root_and_for_a_user_without_rights() {
+    const NOBODY: u32 = 65_534;
+    let directory = Public::new();
+    let copy = directory.path().join("inpod");
+    std::fs::copy(tests::executable(), &copy).unwrap();
+    let doctor = |user: u32, without: &str| {
+        let mut command = Command::new(&copy);
+        command.args(["doctor", "--json"]).uid(user).gid(user).current_dir("/");
+        command.env("INPOD_WITHOUT", without);
+        let (code, stdout, stderr) = output(command);
+        assert_eq!(code, Some(0), "{stderr}");
+        serde_json::from_str::<Value>(&stdout).unwrap()
+    };
+    for user in [0, NOBODY] {
+        let found = doctor(user, "");
+        assert_eq!(found["engine"]["name"], "trap+layer", "{found:#}");
+        for row in &found["capabilities"].as_array().unwrap()[..6] {
+            assert_eq!(row["there"], true, "{found:#}");
+        }
+        let found = doctor(user, "process_vm,fuse");
+        assert_eq!(
+            found["engine"],
+            serde_json::json!({"name": "layer", "because": "process_vm"})
+        );
+        assert_eq!(found["files"]["name"], "copy");
+    }
+    let (code, stdout, _) = output(inpod(&["doctor"]));
+    assert_eq!(code, Some(0));
+    assert!(
+        stdout.contains("pidfd_getfd            yes") && stdout.contains("\nfiles: "),
+        "{stdout}"
+    );
+    let mut wrong = inpod(&["doctor"]);
+    wrong.env("INPOD_WITHOUT", "fuze");
+    let (code, _, stderr) = output(wrong);
+    assert_eq!(code, Some(2));
+    assert!(
+        stderr.contains("fuze") && stderr.contains("user_namespaces"),
+        "{stderr}"
+    );
 }
 
 #[test]

@@ -12,9 +12,7 @@ use crate::shell::{cargo, root, say};
 pub fn run() -> Result<PathBuf, String> {
     let (agent, layer) = (statically(&["agent"])?.join("agent"), layer()?);
     let mut build = cargo(["build", "--release", "-p", "inpod"]);
-    build
-        .env("INPOD_EMBED_AGENT", &agent)
-        .env("INPOD_EMBED_LAYER", &layer);
+    build.env("INPOD_EMBED_AGENT", &agent).env("INPOD_EMBED_LAYER", &layer);
     crate::shell::run(&mut build)?;
     let dist = root().join("target/dist");
     std::fs::create_dir_all(&dist).map_err(|error| format!("cannot make {}: {error}", dist.display()))?;

@@ -104,11 +104,7 @@ impl<'a> Image<'a> {
         // Longest first, so the first that fits is the deepest.
         let mut at = RULES;
         while let Some(length) = short(self.bytes, at) {
-            let Some((known, prefix)) = self
-                .bytes
-                .get(at + 2..at + 3 + length)
-                .and_then(<[u8]>::split_first)
-            else {
+            let Some((known, prefix)) = self.bytes.get(at + 2..at + 3 + length).and_then(<[u8]>::split_first) else {
                 break;
             };
             if is_below(path, prefix) {
@@ -217,7 +213,10 @@ mod write {
             (facts.paths, PATHS),
             (facts.unix_sockets, UNIX_SOCKETS),
         ];
-        let flags = flags.into_iter().filter(|(on, _)| *on).fold(0, |all, (_, flag)| all | flag);
+        let flags = flags
+            .into_iter()
+            .filter(|(on, _)| *on)
+            .fold(0, |all, (_, flag)| all | flag);
         block[FLAGS..FLAGS + 4].copy_from_slice(&u32::to_ne_bytes(flags));
         block[MARKER..MARKER + 8].copy_from_slice(&facts.marker.0.to_ne_bytes());
         let hostname = facts.hostname.as_bytes();
@@ -383,10 +382,30 @@ mod tests {
         let image = Image::read(&block).unwrap();
         let mut local = 0;
         for base in [
-            "/usr/lib/x", "/usr/share/nginx/html/a", "/usr/share/nginx", "/etc/passwd", "/etc/app/c", "/etc/hosts",
-            "/home/me/work/src/main.rs", "/home/me/models/x", "/home/me/mapped", "/home/me", "/home/other/y", "/data/work/a",
-            "/data/x", "/srv/here/y", "/srv", "/run/nscd/socket", "/proc/self/maps", "/var/run/secrets/k", "/opt/x", "/x",
-            "/tmp/a", "/lib64", "/home/me/modelsx", "/usrlocal",
+            "/usr/lib/x",
+            "/usr/share/nginx/html/a",
+            "/usr/share/nginx",
+            "/etc/passwd",
+            "/etc/app/c",
+            "/etc/hosts",
+            "/home/me/work/src/main.rs",
+            "/home/me/models/x",
+            "/home/me/mapped",
+            "/home/me",
+            "/home/other/y",
+            "/data/work/a",
+            "/data/x",
+            "/srv/here/y",
+            "/srv",
+            "/run/nscd/socket",
+            "/proc/self/maps",
+            "/var/run/secrets/k",
+            "/opt/x",
+            "/x",
+            "/tmp/a",
+            "/lib64",
+            "/home/me/modelsx",
+            "/usrlocal",
         ] {
             let decided = files.decide(Path::new(base)).place;
             match image.path(base.as_bytes()) {
@@ -404,7 +423,16 @@ mod tests {
         assert_eq!(image.path(b"/usr/lib/libc.so"), Known::Local);
         assert_eq!(image.path(b"/home/me/work/x"), Known::LocalUnlessLinked);
         assert_eq!(image.path(b"/usr/.x/..y/...z"), Known::Local);
-        for odd in ["relative", "", "/usr/../data", "/usr//lib", "/usr/./x", "//x", "/usr/.", "/usr/.."] {
+        for odd in [
+            "relative",
+            "",
+            "/usr/../data",
+            "/usr//lib",
+            "/usr/./x",
+            "//x",
+            "/usr/.",
+            "/usr/..",
+        ] {
             assert_eq!(image.path(odd.as_bytes()), Known::Ask, "{odd}");
         }
     }

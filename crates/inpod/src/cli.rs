@@ -55,6 +55,8 @@ pub enum Command {
     Exec(Box<ExecArgs>),
     /// List what can be a target.
     Ls(LsArgs),
+    /// Tell what this machine allows, and what to do about what it does not.
+    Doctor(DoctorArgs),
 }
 
 /// `inpod exec`.
@@ -135,6 +137,14 @@ pub struct OutputArgs {
 pub struct LsArgs {
     #[command(flatten)]
     pub place: PlaceArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `inpod doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,

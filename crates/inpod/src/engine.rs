@@ -8,10 +8,12 @@ use guest::marker::Marker;
 use guest::protocol::Ready;
 use rules::Plan;
 use session::Directory;
+use trap::machine::{Capability, Explanation};
 use trap::{Calls, Engine, PathView};
 
 use crate::error::{CliError, Kind};
 use crate::layer;
+use crate::machine::Machine;
 
 /// The name of the socket where the layer's calls arrive, in the session's directory.
 const CALLS: &str = "calls";
@@ -30,24 +32,26 @@ pub(crate) struct Interception {
 /// # Errors
 /// When what was asked for by name is not to be had.
 pub(crate) fn choose(wanted: EngineChoice, machine: &Machine) -> Result<Engine, CliError> {
-    match (wanted, &machine.why_no_trap) {
-        (EngineChoice::Layer, _) | (EngineChoice::Auto, Some(_)) => Ok(Engine::Layer),
-        (EngineChoice::Auto, None) => Ok(Engine::TrapAndLayer),
-        (EngineChoice::Trap, None) => Ok(Engine::Trap),
-        (EngineChoice::Trap, Some(why)) => Err(CliError {
+    match (wanted, machine.engine()) {
+        (EngineChoice::Layer, _) => Ok(Engine::Layer),
+        (EngineChoice::Auto, (engine, _)) => Ok(engine),
+        (EngineChoice::Trap, (_, None)) => Ok(Engine::Trap),
+        (EngineChoice::Trap, (_, Some((missing, Explanation { why, help })))) => Err(CliError {
             kind: Kind::Machine,
-            message: format!("`--engine trap` is not to be had here: {why}"),
+            message: format!(
+                "the engine `trap` is not to be had here, since it needs {}: {why}",
+                missing.name()
+            ),
             causes: Vec::new(),
-            hints: vec!["`inpod doctor` says what this machine allows; `--engine layer` serves dynamic programs".to_owned()],
+            hints: help
+                .into_iter()
+                .chain([
+                    "the engine `layer` serves dynamic programs; `inpod doctor` says what this machine allows"
+                        .to_owned(),
+                ])
+                .collect(),
         }),
     }
-}
-
-/// What this machine allows, as far as the engine is concerned.
-pub(crate) struct Machine {
-    pub(crate) why_no_trap: Option<String>,
-    /// Other processes' memory can be read.
-    pub(crate) memory: bool,
 }
 
 /// Puts the layer in its place and opens what it talks to.
@@ -93,7 +97,7 @@ pub(crate) fn prepare(
         Ok(file) => Ok(Interception {
             layer: Some(file),
             alone: if alone {
-                Some(Calls::listen(&socket, machine.memory).map_err(internal)?)
+                Some(Calls::listen(&socket, machine.trap.has(Capability::ProcessMemory).is_ok()).map_err(internal)?)
             } else {
                 None
             },
@@ -107,15 +111,5 @@ pub(crate) fn prepare(
             )),
             ..none
         }),
-    }
-}
-
-/// Finds out, by trying.
-pub(crate) fn machine() -> Machine {
-    let without = std::env::var("INPOD_WITHOUT").unwrap_or_default();
-    let off = |name| without.split(',').any(|off| off == name);
-    Machine {
-        why_no_trap: off("notification").then(|| "seccomp notification is switched off by INPOD_WITHOUT".to_owned()),
-        memory: !off("process_vm"),
     }
 }

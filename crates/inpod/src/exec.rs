@@ -22,6 +22,7 @@ use crate::agent::agent_settings;
 use crate::cli::{ExecArgs, OutputArgs};
 use crate::engine;
 use crate::error::{CliError, Kind};
+use crate::machine::{Machine, Without};
 use crate::report::{Report, Style};
 
 /// How long the server may take to say goodbye when the app has ended.
@@ -37,9 +38,8 @@ pub fn run(arguments: &ExecArgs) -> Result<u8, CliError> {
     let machine = |error: std::io::Error| CliError::new(Kind::Machine, &error);
     let (program, rest) = arguments.command.split_first().ok_or_else(no_program)?;
     let variables: Vec<(OsString, OsString)> = input.variables.clone();
-    let allowed = engine::machine();
+    let allowed = Machine::probe(&Without::read(&variables)?)?;
     let engine = engine::choose(resolved.engine, &allowed)?;
-    let backend = view::choose();
     let directory = Directory::create(runtime_directory(&variables).as_deref()).map_err(machine)?;
     let plan = with_kept_paths(&resolved.plan, &input, program, &directory);
     let bond =
@@ -55,9 +55,8 @@ pub fn run(arguments: &ExecArgs) -> Result<u8, CliError> {
     let outcome = attached(Attached {
         bond,
         plan,
-        backend,
         engine,
-        allowed: &allowed,
+        machine: &allowed,
         variables,
         program,
         rest,
@@ -75,9 +74,8 @@ pub fn run(arguments: &ExecArgs) -> Result<u8, CliError> {
 struct Attached<'a> {
     bond: Bond,
     plan: Plan,
-    backend: Backend,
     engine: Engine,
-    allowed: &'a engine::Machine,
+    machine: &'a Machine,
     variables: Vec<(OsString, OsString)>,
     program: &'a OsStr,
     rest: &'a [OsString],
@@ -89,9 +87,8 @@ fn attached(session: Attached<'_>) -> Result<u8, CliError> {
     let Attached {
         bond,
         mut plan,
-        backend,
         engine,
-        allowed,
+        machine,
         variables,
         program,
         rest,
@@ -103,13 +100,13 @@ fn attached(session: Attached<'_>) -> Result<u8, CliError> {
     let environment = environment(&plan, variables, &ready);
     report.event(&Event::Started {
         target: ready.target.clone(),
-        summary: summary(&plan, &backend, engine),
+        summary: summary(&plan, &machine.backend, engine),
     });
 
     let (skipped, skipping) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|errno| CliError::new(Kind::Machine, &std::io::Error::from(errno)))?;
-    let (paths, prepare) = files(&backend, &plan, &ready, &bond.channel, skipping)?;
-    let interception = engine::prepare(engine, allowed, &plan, &ready, &bond.directory, &paths)?;
+    let (paths, prepare) = files(&machine.backend, &plan, &ready, &bond.channel, skipping)?;
+    let interception = engine::prepare(engine, machine, &plan, &ready, &bond.directory, &paths)?;
     if let Some(message) = interception.warning {
         report.event(&Event::Warning { message });
     }
@@ -250,9 +247,12 @@ fn with_kept_paths(plan: &Plan, input: &config::Input, program: &OsStr, director
     let kept = [Some(input.working_directory.clone()), input.home.clone(), program];
     let own = directory.paths().map(Path::to_owned);
     // A program that is started in `/` does not make everything local.
-    plan.files
-        .kept
-        .extend(kept.into_iter().flatten().filter(|path| path != Path::new("/")).chain(own));
+    plan.files.kept.extend(
+        kept.into_iter()
+            .flatten()
+            .filter(|path| path != Path::new("/"))
+            .chain(own),
+    );
     plan
 }
 

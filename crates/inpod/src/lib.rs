@@ -1,15 +1,18 @@
 //! The command's parts, one file per subcommand; `main` puts them together.
 //!
-//! Invariant: this crate is the only one that prints, and stdout belongs to the app (`ls` is the exception: there is none).
+//! Invariant: this crate is the only one that prints, and stdout belongs to the app (`ls` and `doctor` are the
+//! exceptions: there is none).
 
 mod agent;
 pub mod cli;
+pub mod doctor;
 mod engine;
 pub mod error;
 pub mod exec;
-pub mod log;
 mod layer;
+pub mod log;
 pub mod ls;
+pub mod machine;
 pub mod report;
 mod sys;
 mod text;

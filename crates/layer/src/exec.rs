@@ -119,7 +119,11 @@ unsafe fn with_layer<T>(environment: Strings, go: impl FnOnce(Strings) -> T) -> 
         }
         let mut small = [null::<c_char>(); ON_STACK];
         let mut joined = [0_u8; 1024];
-        let fresh = if count + 2 > ON_STACK { Fresh::pages((count + 2) * 8) } else { None };
+        let fresh = if count + 2 > ON_STACK {
+            Fresh::pages((count + 2) * 8)
+        } else {
+            None
+        };
         let table: *mut *const c_char = match &fresh {
             Some(fresh) => fresh.start.cast(),
             None if count + 2 > ON_STACK => return go(environment),

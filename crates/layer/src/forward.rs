@@ -170,14 +170,7 @@ impl Connection {
             header.msg_iovlen = 1;
             header.msg_control = control.as_mut_ptr().cast();
             header.msg_controllen = 24;
-            let arguments = [
-                self.0,
-                (&raw mut header) as u64,
-                libc::MSG_CMSG_CLOEXEC as u64,
-                0,
-                0,
-                0,
-            ];
+            let arguments = [self.0, (&raw mut header) as u64, libc::MSG_CMSG_CLOEXEC as u64, 0, 0, 0];
             (marked(libc::SYS_recvmsg, arguments), header.msg_controllen)
         };
         if received < 0 {
@@ -203,10 +196,7 @@ unsafe fn converse(connection: &Connection) -> Answer {
                 Ok((Reply::Proceed, _)) => return Answer::Proceed,
                 Ok((Reply::Descriptor { close_on_exec }, Some(descriptor))) => {
                     if !close_on_exec {
-                        raw(
-                            libc::SYS_fcntl,
-                            [descriptor as u64, libc::F_SETFD as u64, 0, 0, 0, 0],
-                        );
+                        raw(libc::SYS_fcntl, [descriptor as u64, libc::F_SETFD as u64, 0, 0, 0, 0]);
                     }
                     return Answer::Result(descriptor as isize);
                 }

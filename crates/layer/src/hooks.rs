@@ -143,28 +143,21 @@ hooks! {
 
 /// Without flags the older call says the same, and every kernel has it.
 fn access_call(flags: c_int) -> i64 {
-    if flags == 0 { libc::SYS_faccessat } else { libc::SYS_faccessat2 }
+    if flags == 0 {
+        libc::SYS_faccessat
+    } else {
+        libc::SYS_faccessat2
+    }
 }
 
 unsafe fn symlink_at(target: Path, at: c_int, path: Path) -> c_int {
     // SAFETY: the hook's.
-    sys::returned(unsafe {
-        paths::issue(
-            libc::SYS_symlinkat,
-            [target as u64, at as u64, path as u64, 0, 0, 0],
-        )
-    }) as c_int
+    sys::returned(unsafe { paths::issue(libc::SYS_symlinkat, [target as u64, at as u64, path as u64, 0, 0, 0]) })
+        as c_int
 }
 
 unsafe fn two(number: i64, from_at: c_int, from: Path, to_at: c_int, to: Path, flags: c_int) -> c_int {
-    let arguments = [
-        from_at as u64,
-        from as u64,
-        to_at as u64,
-        to as u64,
-        flags as u64,
-        0,
-    ];
+    let arguments = [from_at as u64, from as u64, to_at as u64, to as u64, flags as u64, 0];
     // SAFETY: the hook's.
     sys::returned(unsafe { paths::issue(number, arguments) }) as c_int
 }

@@ -15,7 +15,10 @@
 //! Invariant: a hook that is missing costs microseconds under trap, never correctness.
 #![cfg_attr(feature = "standalone", no_std)]
 #![cfg_attr(not(feature = "standalone"), allow(dead_code, reason = "nothing is hooked then"))]
-#![allow(unsafe_code, reason = "the crate is libc's other side: pointers of the app in, kernel calls out")]
+#![allow(
+    unsafe_code,
+    reason = "the crate is libc's other side: pointers of the app in, kernel calls out"
+)]
 #![allow(clippy::missing_safety_doc, reason = "the contracts are those of the manual pages")]
 
 mod exec;

@@ -113,7 +113,8 @@ pub(crate) unsafe fn issue(number: i64, arguments: Arguments) -> Raw {
         unsafe { text(arguments[position] as *const c_char, MAX_PATH) }
     };
     let first = of(shape.path);
-    let means_descriptor = shape.flags.is_some_and(|at| arguments[at] & EMPTY_PATH != 0) && first.is_none_or(<[u8]>::is_empty);
+    let means_descriptor =
+        shape.flags.is_some_and(|at| arguments[at] & EMPTY_PATH != 0) && first.is_none_or(<[u8]>::is_empty);
     if means_descriptor {
         // SAFETY: the caller's.
         return unsafe { marked(number, arguments) };
@@ -126,7 +127,9 @@ pub(crate) unsafe fn issue(number: i64, arguments: Arguments) -> Raw {
     unsafe {
         match (decided, shape.walk) {
             // A link of /proc may lead into the view.
-            (Known::Local, _) if number == libc::SYS_readlinkat && first.is_some_and(|path| path.starts_with(b"/proc")) => {
+            (Known::Local, _)
+                if number == libc::SYS_readlinkat && first.is_some_and(|path| path.starts_with(b"/proc")) =>
+            {
                 undecided(number, arguments)
             }
             (Known::Local, _) => marked(number, arguments),
@@ -183,7 +186,15 @@ unsafe fn walk(arguments: Arguments, how: &How) -> Raw {
 /// Whether the walk's answer is the call's; otherwise somebody else must say (a symlink, an older kernel, a flag that only
 /// openat2 minds).
 fn is_final(result: Raw) -> bool {
-    let asked = [libc::ELOOP, libc::ENOSYS, libc::EINVAL, libc::E2BIG, libc::EPERM, libc::EMFILE, libc::ENFILE];
+    let asked = [
+        libc::ELOOP,
+        libc::ENOSYS,
+        libc::EINVAL,
+        libc::E2BIG,
+        libc::EPERM,
+        libc::EMFILE,
+        libc::ENFILE,
+    ];
     !asked.iter().any(|errno| result == -(*errno as isize))
 }
 
@@ -209,7 +220,11 @@ unsafe fn open_unlinked(arguments: Arguments) -> Raw {
 unsafe fn by_handle(shape: &Shape, asked: Arguments, follow: bool) -> Raw {
     let mut arguments = asked;
     let flags = shape.flags.map_or(0, |at| arguments[at]);
-    let last = if follow && flags & NOFOLLOW == 0 { 0 } else { libc::O_NOFOLLOW as u64 };
+    let last = if follow && flags & NOFOLLOW == 0 {
+        0
+    } else {
+        libc::O_NOFOLLOW as u64
+    };
     let how = How {
         flags: (libc::O_PATH | libc::O_CLOEXEC) as u64 | last,
         mode: 0,
@@ -243,9 +258,7 @@ unsafe fn by_handle(shape: &Shape, asked: Arguments, follow: bool) -> Raw {
             // On what is no symlink an empty path says ENOENT; the app's call says EINVAL.
             (libc::SYS_readlinkat, error) if error == -(libc::ENOENT as isize) => -(libc::EINVAL as isize),
             // A kernel without the newer call.
-            (libc::SYS_faccessat, error) if error == -(libc::ENOSYS as isize) => {
-                undecided(shape.number, asked)
-            }
+            (libc::SYS_faccessat, error) if error == -(libc::ENOSYS as isize) => undecided(shape.number, asked),
             _ => result,
         }
     }

@@ -6,9 +6,9 @@ use core::mem::{MaybeUninit, size_of};
 use guest::image::{Known, UNIX_SOCKETS};
 use libc::{mmsghdr, msghdr, sockaddr, socklen_t};
 
+use crate::forward;
 use crate::image::{has, image, is_alone};
 use crate::sys::{Arguments, Raw, cancellable, is_null, marked, raw, returned, uninterrupted};
-use crate::forward;
 
 /// `struct sockaddr_storage`.
 const MAX_ADDRESS: usize = 128;
@@ -249,7 +249,10 @@ pub(crate) unsafe fn getpeername(socket: c_int, address: *mut sockaddr, length: 
     // SAFETY: the kernel writes the name and its length; the caller's room.
     let result = unsafe {
         match marked(libc::SYS_getpeername, own) {
-            0 if peer.is_loopback() => ask(libc::SYS_getpeername, [socket as u64, address as u64, length as u64, 0, 0, 0]),
+            0 if peer.is_loopback() => ask(
+                libc::SYS_getpeername,
+                [socket as u64, address as u64, length as u64, 0, 0, 0],
+            ),
             0 if address.is_null() => -(libc::EFAULT as isize),
             0 => peer.give(address, length),
             error => error,
@@ -454,7 +457,8 @@ pub(crate) unsafe fn sendmmsg(socket: c_int, messages: *mut mmsghdr, count: u32,
 /// `messages` is null or points to `count` headers.
 unsafe fn all_nobody(messages: *const mmsghdr, count: u32) -> bool {
     // SAFETY: the caller's.
-    !is_null(messages) && (0..count as usize).all(|index| unsafe { names_nobody(&raw const (*messages.add(index)).msg_hdr) })
+    !is_null(messages)
+        && (0..count as usize).all(|index| unsafe { names_nobody(&raw const (*messages.add(index)).msg_hdr) })
 }
 
 /// `recvmmsg(2)`.

@@ -117,7 +117,10 @@ fn has_call(file: &mut File, at: u64, length: u64) -> bool {
         // What the last piece ended with was looked at, but for its last byte.
         let new = kept.saturating_sub(1);
         let found = piece[new..].windows(2).enumerate().filter(|(_, pair)| *pair == CALL);
-        if found.map(|(index, _)| new + index).any(|place| is_instruction(&piece, place)) {
+        if found
+            .map(|(index, _)| new + index)
+            .any(|place| is_instruction(&piece, place))
+        {
             return true;
         }
         piece.drain(..piece.len().saturating_sub(RUN_UP));

@@ -86,11 +86,7 @@ pub enum LaunchError {
     #[error("{} is not a 64-bit x86 program, so its calls cannot be seen", program.display())]
     Foreign { program: PathBuf },
     #[error("process {pid} {} was refused: {reason}", program.display())]
-    Refused {
-        pid: u32,
-        program: PathBuf,
-        reason: String,
-    },
+    Refused { pid: u32, program: PathBuf, reason: String },
     #[error("an argument or variable contains a NUL byte")]
     Nul,
     #[error("cannot change to the directory {}", directory.display())]
@@ -383,7 +379,11 @@ impl Child<'_> {
             std::env::set_current_dir(directory).map_err(|error| (Stage::Directory, raw(&error)))?;
         }
         // Looked at before the filter: afterwards our own opens would wait for a supervisor that is not there yet.
-        let known: Vec<Known> = self.candidates.iter().map(|(path, _)| Known::of(path, filter.is_none())).collect();
+        let known: Vec<Known> = self
+            .candidates
+            .iter()
+            .map(|(path, _)| Known::of(path, filter.is_none()))
+            .collect();
         if let Some(filter) = filter {
             let listener = seccomp::install(filter).map_err(|errno| (Stage::Filter, errno.raw_os_error()))?;
             process::send_descriptor_marked(self.channel.as_fd(), &listener, self.marker)

@@ -29,6 +29,7 @@ mod hostname;
 mod launch;
 mod lifetime;
 mod listen;
+pub mod machine;
 mod memory;
 mod message;
 mod names;

@@ -24,7 +24,7 @@ impl Listener {
     }
 
     pub(crate) fn synchronous_wake_up(&self) -> bool {
-        seccomp::synchronous_wake_up(self.descriptor.as_fd())
+        seccomp::synchronous_wake_up(self.descriptor.as_fd()).is_ok()
     }
 
     /// The next call, or `None` when nobody uses the filter any more.

@@ -27,7 +27,11 @@ pub enum PreloadError {
 /// [`PreloadError`].
 pub fn write(library: &[u8], directory: &Path, facts: &Facts<'_>) -> Result<PathBuf, PreloadError> {
     let path = directory.join(NAME);
-    let has_separator = path.as_os_str().as_encoded_bytes().iter().any(|byte| b": \t\n".contains(byte));
+    let has_separator = path
+        .as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .any(|byte| b": \t\n".contains(byte));
     if has_separator {
         return Err(PreloadError::Separator(path));
     }

@@ -14,8 +14,8 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 
 use crate::context::{Context, NamedRoutes, Relays, has_names};
-use crate::files::Files;
 use crate::enterable::Looked;
+use crate::files::Files;
 use crate::launch::{Calls, Launched};
 use crate::notification::Listener;
 use crate::reactor::Reactor;

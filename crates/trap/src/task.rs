@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
 /// `PIDFD_THREAD` (Linux 6.9): the pidfd names one thread, not its group.
-const THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL as u32);
+pub(crate) const THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL as u32);
 
 /// One thread of the app's tree.
 #[derive(Debug, Clone, Copy)]

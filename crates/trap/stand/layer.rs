@@ -26,7 +26,10 @@ pub(crate) fn prepare(options: &Options, ready: &Ready, marker: Marker) -> (Opti
         hostname: &ready.hostname,
         files: &plan.files,
         paths: options.view != PathView::Native,
-        asked: options.cache.parent().map_or(&[], |_| std::slice::from_ref(&options.cache)),
+        asked: options
+            .cache
+            .parent()
+            .map_or(&[], |_| std::slice::from_ref(&options.cache)),
         unix_sockets: !options.unix.is_empty(),
         socket: alone.then_some(socket.as_path()),
         preload: Path::new(""),

@@ -3,12 +3,15 @@
 //!
 //!     trap-stand --map 10.9.0.1:80=127.0.0.1:8000 --address 10.244.0.7 -- curl http://10.9.0.1/
 //!
+//! `trap-stand --probe`: what this machine allows, a line each.
+//!
 //! Exit status: the app's, or the launch error's.
 #![allow(
     clippy::zombie_processes,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stderr,
+    clippy::print_stdout,
     reason = "a tool for tests: it may fail loudly"
 )]
 
@@ -28,6 +31,7 @@ use guest::marker::Marker;
 use guest::protocol::FromServer;
 use options::Options;
 use rustix::process::{Pid, PidfdFlags};
+use trap::machine::{Capability, Machine};
 use trap::{Launch, LaunchError, Supervision};
 
 fn main() {
@@ -35,7 +39,18 @@ fn main() {
     if arguments.first().is_some_and(|first| first == "--server") {
         return server::serve(&Options::parse(&arguments[1..]));
     }
+    if arguments.first().is_some_and(|first| first == "--probe") {
+        return probe();
+    }
     std::process::exit(run(&arguments));
+}
+
+fn probe() {
+    let machine = Machine::probe().unwrap();
+    for capability in Capability::ALL {
+        let why = machine.explain(capability).map(|explanation| explanation.why);
+        println!("{}: {}", capability.key(), why.as_deref().unwrap_or("yes"));
+    }
 }
 
 fn run(arguments: &[OsString]) -> i32 {

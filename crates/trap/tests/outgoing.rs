@@ -143,6 +143,31 @@ fn static_and_dynamic_programs() {
     );
 }
 
+/// Whoever looks all the time, in another thread, sees a failing connect become ready and failed at once: never writable
+/// before, never connected, nothing written, and SO_ERROR has the pod's own reason.
+#[test]
+fn a_failing_connect_is_never_writable_before_it_fails() {
+    const ROUNDS: usize = 300;
+    let stand = Stand::new()
+        .option("--fail", "10.9.0.2:80=111")
+        .option("--fail", "10.9.0.3:80=110,2")
+        .option("--fail", "10.9.0.4:80=113,1")
+        .option("--fail", "10.9.0.5:80=111,3");
+    let program = c("poller", stand.directory.path(), &[]);
+    let failing = ["10.9.0.2", "10.9.0.3", "10.9.0.4", "10.9.0.5"];
+    let each = ROUNDS / failing.len();
+    for way in ["poll", "epoll", "send"] {
+        let rounds = ROUNDS.to_string();
+        let arguments: Vec<&str> = [way, &rounds].into_iter().chain(failing).collect();
+        let ran = stand.run(&program, &arguments);
+        let expected = [
+            "writable 0 connected 0 written 0 no error 0 strange 0".to_owned(),
+            format!("110: {each} 111: {} 113: {each} ", 2 * each),
+        ];
+        assert_eq!(ran.lines(), expected, "{way}");
+    }
+}
+
 #[test]
 fn a_signal_during_a_blocking_connect() {
     let stand = stand().option("--delay-ms", "400");

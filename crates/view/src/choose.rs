@@ -40,6 +40,31 @@ pub fn choose() -> Backend {
     Backend::Copy { why }
 }
 
+/// What of this machine the choice depends on, for people who want to know why it is as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allowed {
+    /// `Err`: why /dev/fuse cannot be used.
+    pub fuse: Result<(), String>,
+    /// `Err`: why this user can make no mount namespace inside a user namespace.
+    pub user_namespaces: Result<(), String>,
+}
+
+impl Allowed {
+    /// Tries both, whatever [`choose`] would take.
+    #[must_use]
+    pub fn probe() -> Self {
+        let opened = std::fs::File::options().read(true).write(true).open("/dev/fuse");
+        Self {
+            fuse: opened.map(drop).map_err(|error| explain(Step::OpenFuse, &error)),
+            user_namespaces: match probe(true) {
+                Err((step @ (Step::Unshare | Step::Isolate | Step::Probe), error)) => Err(explain(step, &error)),
+                // Inside of the namespace already.
+                Err((Step::OpenFuse | Step::MountFuse, _)) | Ok(()) => Ok(()),
+            },
+        }
+    }
+}
+
 fn explain(step: Step, error: &std::io::Error) -> String {
     match (step, error.raw_os_error()) {
         (Step::OpenFuse, Some(libc::EACCES | libc::EPERM)) => match std::fs::metadata("/dev/fuse") {

@@ -20,7 +20,7 @@ mod remote;
 mod sys;
 mod tree;
 
-pub use choose::{Backend, choose};
+pub use choose::{Allowed, Backend, choose};
 pub use copy::{CopyView, Fetch};
 pub use errno::Errno;
 pub use files::Files;

@@ -124,6 +124,7 @@ fn every_variable_of_the_table_is_read() {
             "incoming.ports" => "1,2",
             "agent.linger" => "1s",
             "agent.log" => "debug",
+            "engine" => "layer",
             "outgoing.tcp" | "outgoing.udp" | "dns.on" | "skip.build_tools" => "false",
             _ => "a,b",
         };

@@ -63,10 +63,30 @@ pub(crate) fn install(program: &[Instruction]) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Asks for synchronous wake-up; whether the kernel has it.
-pub(crate) fn synchronous_wake_up(listener: BorrowedFd<'_>) -> bool {
+/// Asks for synchronous wake-up.
+///
+/// # Errors
+/// EINVAL where the kernel does not have it.
+pub(crate) fn synchronous_wake_up(listener: BorrowedFd<'_>) -> Result<(), Errno> {
     // SAFETY: this ioctl takes its argument by value.
-    unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_SET_FLAGS, FD_SYNC_WAKE_UP) == 0 }
+    match unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_SET_FLAGS, FD_SYNC_WAKE_UP) } {
+        0 => Ok(()),
+        _ => Err(last()),
+    }
+}
+
+/// The call that a trial stops at: one that nothing needs.
+pub(crate) const STOPPED: libc::c_long = libc::SYS_getppid;
+
+/// Makes the call [`STOPPED`] and writes to the descriptor that it was answered with, if it was.
+pub(crate) fn write_to_answer(bytes: &[u8]) {
+    // SAFETY: the call takes no arguments; the kernel reads the borrowed bytes.
+    unsafe {
+        let descriptor = libc::syscall(STOPPED);
+        if descriptor >= 0 {
+            libc::write(descriptor as i32, bytes.as_ptr().cast(), bytes.len());
+        }
+    }
 }
 
 /// Waits for the next trapped call.
