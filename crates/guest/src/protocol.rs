@@ -44,6 +44,8 @@ pub enum Call {
     Peer { address: SocketAddr },
     /// Names under which the app resolved `address`, newest first: [`Answer::Names`].
     Names { address: IpAddr },
+    /// Looks a name up in the pod, for IPv4 (`true`) and IPv6 addresses as `families` has them: [`Answer::Resolved`].
+    Resolve { name: String, families: Vec<bool> },
     /// Brings a path of the pod into the cache of the copy view: [`Answer::Fetched`].
     Fetch { path: Vec<u8>, what: Fetch },
 }
@@ -132,6 +134,8 @@ pub enum Answer {
     /// `None`: a connection of this machine.
     Peer(Option<Peer>),
     Names(Vec<String>),
+    /// `None`: the name is this machine's to answer.
+    Resolved(Result<Option<Vec<IpAddr>>, Errno>),
     /// Where the path lies on this machine now.
     Fetched(Result<Vec<u8>, Errno>),
 }

@@ -8,6 +8,7 @@ use guest::forward::MAX_PATH;
 
 use crate::forward::{self, Answer};
 use crate::image::session;
+use crate::next::next;
 use crate::sys::{Arguments, Raw, raw, returned, text, uninterrupted};
 
 type Strings = *const *const c_char;
@@ -19,7 +20,6 @@ const MAX_VARIABLE: usize = 128 << 10;
 
 unsafe extern "C" {
     static mut environ: Strings;
-    fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
 }
 
 /// Without a filter, also for what a skipped program starts.
@@ -305,36 +305,36 @@ macro_rules! spawn {
             arguments: Strings,
             environment: Strings,
         ) -> c_int {
-            type Spawn = unsafe extern "C" fn(
-                *mut libc::pid_t,
-                *const c_char,
-                *const c_void,
-                *const c_void,
-                Strings,
-                Strings,
-            ) -> c_int;
             // SAFETY: libc's function of that name has this type; the caller's arguments.
+            let next = |environment: Strings| unsafe {
+                next!(
+                    $symbol,
+                    (
+                        pid => *mut libc::pid_t,
+                        path => *const c_char,
+                        actions => *const c_void,
+                        attributes => *const c_void,
+                        arguments => Strings,
+                        environment => Strings,
+                    ) -> c_int,
+                    libc::ENOSYS
+                )
+            };
+            if !is_alone() {
+                return next(environment);
+            }
+            // SAFETY: the caller's strings.
             unsafe {
-                let next = dlsym(libc::RTLD_NEXT, $symbol.as_ptr());
-                if next.is_null() {
-                    return libc::ENOSYS;
+                match may_start(path, $searches) {
+                    Err(errno) => errno,
+                    Ok(()) => with_layer(environment, next),
                 }
-                let next: Spawn = core::mem::transmute(next);
-                if !is_alone() {
-                    return next(pid, path, actions, attributes, arguments, environment);
-                }
-                if let Err(errno) = may_start(path, $searches) {
-                    return errno;
-                }
-                with_layer(environment, |environment| {
-                    next(pid, path, actions, attributes, arguments, environment)
-                })
             }
         }
     };
 }
-spawn!(posix_spawn, c"posix_spawn", false);
-spawn!(posix_spawnp, c"posix_spawnp", true);
+spawn!(posix_spawn, "posix_spawn", false);
+spawn!(posix_spawnp, "posix_spawnp", true);
 
 /// Asks about the program that will be found.
 unsafe fn may_start(path: *const c_char, searches: bool) -> Result<(), c_int> {
@@ -393,36 +393,34 @@ pub(crate) unsafe fn before_shell() -> Result<(), c_int> {
 
 /// `system(3)`.
 pub(crate) unsafe fn system(command: *const c_char) -> c_int {
+    let failed = |errno| returned(-(errno as Raw)) as c_int;
     // SAFETY: libc's function of that name has this type.
     unsafe {
         if !command.is_null()
             && let Err(errno) = before_shell()
         {
-            return returned(-(errno as Raw)) as c_int;
+            return failed(errno);
         }
-        let next = dlsym(libc::RTLD_NEXT, c"system".as_ptr());
-        if next.is_null() {
-            return returned(-(libc::ENOSYS as Raw)) as c_int;
-        }
-        core::mem::transmute::<*mut c_void, unsafe extern "C" fn(*const c_char) -> c_int>(next)(command)
+        next!("system", (command => *const c_char) -> c_int, failed(libc::ENOSYS))
     }
 }
 
 /// `popen(3)`.
 pub(crate) unsafe fn popen(command: *const c_char, kind: *const c_char) -> *mut c_void {
-    type Popen = unsafe extern "C" fn(*const c_char, *const c_char) -> *mut c_void;
+    let failed = |errno| {
+        returned(-(errno as Raw));
+        core::ptr::null_mut()
+    };
     // SAFETY: libc's function of that name has this type.
     unsafe {
-        if let Err(errno) = before_shell() {
-            returned(-(errno as Raw));
-            return core::ptr::null_mut();
+        match before_shell() {
+            Err(errno) => failed(errno),
+            Ok(()) => next!(
+                "popen",
+                (command => *const c_char, kind => *const c_char) -> *mut c_void,
+                failed(libc::ENOSYS)
+            ),
         }
-        let next = dlsym(libc::RTLD_NEXT, c"popen".as_ptr());
-        if next.is_null() {
-            returned(-(libc::ENOSYS as Raw));
-            return core::ptr::null_mut();
-        }
-        core::mem::transmute::<*mut c_void, Popen>(next)(command, kind)
     }
 }
 

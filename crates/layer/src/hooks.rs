@@ -5,10 +5,10 @@
 
 use core::ffi::{c_char, c_int, c_long, c_void};
 
-use libc::{gid_t, mmsghdr, mode_t, msghdr, sockaddr, socklen_t, timespec, uid_t};
+use libc::{addrinfo, gid_t, mmsghdr, mode_t, msghdr, sockaddr, socklen_t, timespec, uid_t};
 
 use crate::sys::{self, Arguments};
-use crate::{exec, host, paths, sockets};
+use crate::{exec, host, names, paths, sockets, whole};
 
 type Path = *const c_char;
 type Buffer = *mut c_void;
@@ -105,6 +105,39 @@ hooks! {
     fn mknodat(at: c_int, path: Path, mode: mode_t, device: u64) -> c_int { paths::at(libc::SYS_mknodat, at, path, [mode as u64, device, 0, 0]) as c_int }
     fn mkfifo(path: Path, mode: mode_t) -> c_int { paths::here(libc::SYS_mknodat, path, [(mode | libc::S_IFIFO) as u64, 0, 0, 0]) as c_int }
     fn mkfifoat(at: c_int, path: Path, mode: mode_t) -> c_int { paths::at(libc::SYS_mknodat, at, path, [(mode | libc::S_IFIFO) as u64, 0, 0, 0]) as c_int }
+
+    // What opens paths by inner calls.
+    fn opendir(path: Path) -> Buffer { whole::opendir(path) }
+    fn fopen(path: Path, mode: Path) -> Buffer { whole::fopen(path, mode) }
+    fn fopen64(path: Path, mode: Path) -> Buffer { whole::fopen64(path, mode) }
+    fn freopen(path: Path, mode: Path, stream: Buffer) -> Buffer { whole::freopen(path, mode, stream) }
+    fn freopen64(path: Path, mode: Path, stream: Buffer) -> Buffer { whole::freopen64(path, mode, stream) }
+    fn scandir(path: Path, names: Buffer, filter: Buffer, compare: Buffer) -> c_int { whole::scandir(path, names, filter, compare) }
+    fn scandir64(path: Path, names: Buffer, filter: Buffer, compare: Buffer) -> c_int { whole::scandir64(path, names, filter, compare) }
+    fn statvfs(path: Path, to: Buffer) -> c_int { whole::statvfs(path, to) }
+    fn statvfs64(path: Path, to: Buffer) -> c_int { whole::statvfs64(path, to) }
+    fn pathconf(path: Path, name: c_int) -> c_long { whole::pathconf(path, name) }
+    fn utime(path: Path, times: Buffer) -> c_int { whole::utime(path, times) }
+    fn utimes(path: Path, times: Buffer) -> c_int { whole::utimes(path, times) }
+    fn lutimes(path: Path, times: Buffer) -> c_int { whole::lutimes(path, times) }
+    fn remove(path: Path) -> c_int { whole::remove(path) }
+    fn mkstemp(path: Path) -> c_int { whole::mkstemp(path) }
+    fn mkstemp64(path: Path) -> c_int { whole::mkstemp64(path) }
+    fn mkostemp(path: Path, flags: c_int) -> c_int { whole::mkostemp(path, flags) }
+    fn mkostemp64(path: Path, flags: c_int) -> c_int { whole::mkostemp64(path, flags) }
+    fn mkstemps(path: Path, suffix: c_int) -> c_int { whole::mkstemps(path, suffix) }
+    fn mkstemps64(path: Path, suffix: c_int) -> c_int { whole::mkstemps64(path, suffix) }
+    fn mkostemps(path: Path, suffix: c_int, flags: c_int) -> c_int { whole::mkostemps(path, suffix, flags) }
+    fn mkostemps64(path: Path, suffix: c_int, flags: c_int) -> c_int { whole::mkostemps64(path, suffix, flags) }
+    fn mkdtemp(path: Path) -> Buffer { whole::mkdtemp(path) }
+    fn realpath(path: Path, resolved: *mut c_char) -> *mut c_char { whole::realpath(path, resolved) }
+
+    // Names.
+    fn getaddrinfo(node: Path, service: Path, hints: *const addrinfo, result: *mut *mut addrinfo) -> c_int { names::getaddrinfo(node, service, hints, result) }
+    fn gethostbyname(name: Path) -> Buffer { names::gethostbyname(name) }
+    fn gethostbyname2(name: Path, family: c_int) -> Buffer { names::gethostbyname2(name, family) }
+    fn gethostbyname_r(name: Path, entry: Buffer, room: *mut c_char, size: usize, result: *mut Buffer, error: *mut c_int) -> c_int { names::gethostbyname_r(name, entry, room, size, result, error) }
+    fn getnameinfo(address: *const sockaddr, length: socklen_t, host: *mut c_char, host_size: socklen_t, service: *mut c_char, service_size: socklen_t, flags: c_int) -> c_int { names::getnameinfo(address, length, host, host_size, service, service_size, flags) }
 
     // Sockets.
     fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int { sockets::socket(domain, kind, protocol) }

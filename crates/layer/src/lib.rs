@@ -26,9 +26,12 @@ mod forward;
 mod hooks;
 mod host;
 mod image;
+mod names;
+mod next;
 mod paths;
 mod sockets;
 mod sys;
+mod whole;
 
 #[cfg(feature = "standalone")]
 mod runtime {

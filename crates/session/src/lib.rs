@@ -14,6 +14,7 @@ mod error;
 mod flows;
 mod guests;
 mod incoming;
+mod lookup;
 mod names;
 mod pump;
 mod reap;

@@ -63,13 +63,20 @@ impl Names {
                 RData::AAAA(aaaa) => IpAddr::V6(aaaa.0),
                 _ => continue,
             };
-            if learned.len() >= MAX_ADDRESSES {
-                learned.clear();
-            }
-            let names = learned.entry(address).or_default();
-            names.retain(|known| *known != name);
-            names.insert(0, name.clone());
-            names.truncate(MAX_NAMES);
+            remember(&mut learned, address, &name);
+        }
+    }
+
+    /// Whether the session asks the pod for this name.
+    pub(crate) fn is_remote(&self, name: &str) -> bool {
+        self.rules.decide(name).place == Place::Remote
+    }
+
+    /// Remembers addresses under the name that was asked.
+    pub(crate) fn learn_addresses(&self, name: &str, addresses: &[IpAddr]) {
+        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        for address in addresses {
+            remember(&mut learned, *address, name);
         }
     }
 
@@ -98,6 +105,16 @@ impl Names {
         }
         Err(last)
     }
+}
+
+fn remember(learned: &mut HashMap<IpAddr, Vec<String>>, address: IpAddr, name: &str) {
+    if learned.len() >= MAX_ADDRESSES {
+        learned.clear();
+    }
+    let names = learned.entry(address).or_default();
+    names.retain(|known| known != name);
+    names.insert(0, name.to_owned());
+    names.truncate(MAX_NAMES);
 }
 
 async fn ask(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {

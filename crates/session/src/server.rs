@@ -18,6 +18,7 @@ use crate::error::SessionError;
 use crate::flows::Flows;
 use crate::guests::{self, Guests, Received};
 use crate::incoming::{self, Peers};
+use crate::lookup::lookup;
 use crate::names::Names;
 use crate::reap::Tree;
 use crate::relay::Relay;
@@ -261,6 +262,10 @@ impl Server {
             Call::UdpRelay { destination } => guests.answer(id, self.datagrams.relay(destination)),
             Call::Peer { address } => guests.answer(id, Answer::Peer(self.peers.of(address))),
             Call::Names { address } => guests.answer(id, Answer::Names(self.names.of(address))),
+            Call::Resolve { name, families } => {
+                let (router, names) = (self.router.clone(), Arc::clone(&self.names));
+                tokio::spawn(async move { guests.answer(id, lookup(&router, &names, &name, &families).await) });
+            }
             Call::Fetch { path, what } => {
                 let files = Arc::clone(&self.files);
                 tokio::spawn(async move {

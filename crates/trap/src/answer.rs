@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use guest::forward::{RESOLVE, TRANSLATE};
+
 use crate::calls::{self, Action};
 use crate::context::Context;
 use crate::names::{self, End};
 use crate::notification::{Listener, Pending};
-use crate::{connect, datagram, exec, hello, hostname, listen, path_call, supervise};
+use crate::{connect, datagram, exec, hello, hostname, listen, path_call, resolve, supervise};
 
 /// How often the watch looks; a stalled thread delays others for at most two looks.
 const LOOK: Duration = Duration::from_millis(100);
@@ -83,7 +85,12 @@ fn watch(context: &Arc<Context>, listener: &Arc<Listener>, crew: &Arc<Crew>, lea
 pub(crate) fn dispatch(context: &Arc<Context>, pending: Pending) {
     context.reactor.displace(pending.tid());
     let Some(call) = calls::of(pending.number()) else {
-        return pending.proceed();
+        return match pending.number() {
+            _ if context.skipped.contains(pending.tid()) => pending.proceed(),
+            TRANSLATE if pending.is_forwarded() => path_call::translate(context, pending),
+            RESOLVE if pending.is_forwarded() => resolve::resolve(context, pending),
+            _ => pending.proceed(),
+        };
     };
     if call.action == Action::PendingError && hello::is_hello(&pending) {
         return hello::answer(context, pending);

@@ -37,6 +37,7 @@ mod notification;
 mod path_call;
 pub mod preload;
 mod reactor;
+mod resolve;
 mod server;
 mod skip;
 mod sockaddr;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use guest::event::Event;
+use guest::forward::{AS_POD, CONTENT, MAX_PATH, READ_ONLY};
 use guest::protocol::{Answer, Call, Fetch};
 use rules::Place;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2};
@@ -60,6 +61,56 @@ pub(crate) fn path_call(context: &Arc<Context>, pending: Pending, call: PathCall
         Place::Hidden => pending.fail(Errno::NOENT),
         Place::Remote => remote(context, pending, request, path),
     }
+}
+
+/// `guest::forward::TRANSLATE(path, room, wants)`: where on this machine libc finds what the path names.
+pub(crate) fn translate(context: &Arc<Context>, pending: Pending) {
+    let wants = pending.argument(2);
+    let path = match absolute(&context.files, &pending, None, 0) {
+        Ok(path) => path,
+        // libc says what is wrong with it.
+        Err(_) => return pending.finish(Ok(0)),
+    };
+    let (path, verdict) = match context.files.locate(path, true) {
+        Ok(located) => located,
+        Err(errno) => return pending.fail(errno),
+    };
+    match verdict.place {
+        Place::Local => return pending.finish(Ok(0)),
+        Place::Hidden => return pending.fail(Errno::NOENT),
+        Place::Remote if wants & READ_ONLY == 0 => return pending.fail(Errno::ROFS),
+        Place::Remote => {}
+    }
+    let request = Request {
+        action: PathAction::Open { flags: 0 },
+        follow: true,
+        open: if wants & CONTENT != 0 {
+            OFlags::RDONLY
+        } else {
+            OFlags::PATH
+        },
+    };
+    match &context.files.view {
+        PathView::Copy => fetch(context, path, request, 0, move |_, path, local| match local {
+            Ok(_) if wants & AS_POD != 0 => give(pending, &path),
+            Ok(local) => give(pending, &local),
+            Err(errno) => pending.fail(errno),
+        }),
+        PathView::Translated { root } if wants & AS_POD == 0 => {
+            give(pending, &root.join(path.strip_prefix("/").unwrap_or(&path)));
+        }
+        PathView::Translated { .. } | PathView::Native => give(pending, &path),
+    }
+}
+
+/// Writes a path where the caller of [`translate`] wants it.
+fn give(pending: Pending, path: &Path) {
+    let bytes = [path.as_os_str().as_bytes(), b"\0"].concat();
+    if bytes.len() > MAX_PATH {
+        return pending.fail(Errno::NAMETOOLONG);
+    }
+    let given = pending.memory().write(pending.pointer(1), &bytes);
+    pending.finish(given.map(|()| bytes.len() as i64));
 }
 
 /// The second path of rename and link: from here into the pod would be a write there.

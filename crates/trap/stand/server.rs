@@ -132,6 +132,21 @@ impl State {
                 let names = options.names.iter().filter(|(ip, _)| *ip == address);
                 self.answer(id, Answer::Names(names.map(|(_, name)| name.clone()).collect()));
             }
+            Call::Resolve { name, families } => {
+                let known = options
+                    .names
+                    .iter()
+                    .filter(|(ip, known)| *known == name && families.contains(&ip.is_ipv4()));
+                let found: Vec<_> = known.map(|(ip, _)| *ip).collect();
+                self.answer(
+                    id,
+                    Answer::Resolved(if found.is_empty() {
+                        Err(Errno(2))
+                    } else {
+                        Ok(Some(found))
+                    }),
+                );
+            }
             Call::Fetch { path, what } => {
                 let answer = fetch(Path::new(std::ffi::OsStr::from_bytes(&path)), what, options);
                 let answer = answer.map(|local| local.as_os_str().as_bytes().to_vec());
