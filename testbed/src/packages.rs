@@ -5,21 +5,35 @@ use std::process::Command;
 
 use crate::error::{Error, Result, run};
 
-/// What a node runs besides Kubernetes, and what builds and sets it up.
+/// What a node runs besides Kubernetes, what builds and sets it up, and what guests are made of.
 const NEEDED: &[&str] = &[
     "busybox-static",
     "conntrack",
     "containerd",
     "containernetworking-plugins",
+    "curl",
     "etcd-server",
     "gcc",
+    "gdb",
+    "git",
+    "gunicorn",
     "iproute2",
     "iptables",
     "libc6-dev",
+    "musl-tools",
     "nftables",
+    "nginx-light",
+    "nodejs",
+    "openjdk-17-jdk-headless",
     "openssl",
+    "python3",
+    "python3-pytest-xdist",
+    "redis-server",
+    "redis-tools",
     "runc",
+    "strace",
     "util-linux",
+    "wget",
 ];
 
 /// Another apt may be at work, for instance a machine's first boot.

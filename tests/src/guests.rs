@@ -22,7 +22,7 @@ pub fn c(name: &str, is_static: bool) -> PathBuf {
         .args(["-O1", "-Wall", "-pthread"])
         .args(is_static.then_some("-static"))
         .arg("-o");
-    build(&source(&format!("{name}.c")), &output, |staged| {
+    build(&[source(&format!("{name}.c"))], &output, |staged| {
         command.arg(staged).arg(source(&format!("{name}.c")))
     });
     output
@@ -37,7 +37,7 @@ pub fn go(name: &str) -> PathBuf {
     let output = workspace().join("target/guests").join(format!("{name}-go"));
     let mut command = Command::new("go");
     command.args(["build", "-o"]).env("CGO_ENABLED", "0");
-    build(&source(&format!("{name}.go")), &output, |staged| {
+    build(&[source(&format!("{name}.go"))], &output, |staged| {
         command.arg(staged).arg(source(&format!("{name}.go")))
     });
     output
@@ -53,19 +53,38 @@ fn source(name: &str) -> PathBuf {
     workspace().join("tests/guests").join(name)
 }
 
-fn build<'a>(source: &Path, output: &Path, command: impl FnOnce(&Path) -> &'a mut Command) {
+/// Builds `output` where it is older than a source, by a command that is told where to put it.
+///
+/// # Panics
+/// When the compiler refuses.
+pub fn build<'a>(sources: &[PathBuf], output: &Path, command: impl FnOnce(&Path) -> &'a mut Command) {
     let _one_at_a_time = BUILDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let modified = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
-    if modified(output).is_some_and(|built| modified(source).is_some_and(|source| source < built)) {
+    let is_older = |built| {
+        sources
+            .iter()
+            .all(|source| modified(source).is_some_and(|source| source < built))
+    };
+    if modified(output).is_some_and(is_older) {
         return;
     }
-    std::fs::create_dir_all(output.parent().expect("it has a directory")).expect("target/guests can be made");
+    std::fs::create_dir_all(output.parent().expect("it has a directory")).expect("target can be written");
     let staged = output.with_extension(format!("{}.new", std::process::id()));
-    let compiled = command(&staged).output().expect("the compiler is installed");
+    let command = command(&staged);
+    let compiled = command.output().unwrap_or_else(|error| {
+        panic!(
+            "{}: {error}; `cargo xtask test` installs what is missing",
+            command.get_program().display()
+        )
+    });
     assert!(
         compiled.status.success(),
-        "{}",
+        "{command:?}\n{}",
         String::from_utf8_lossy(&compiled.stderr)
     );
-    std::fs::rename(&staged, output).expect("target/guests can be written");
+    // A directory takes the place of an empty one only.
+    if output.is_dir() {
+        std::fs::remove_dir_all(output).expect("target can be written");
+    }
+    std::fs::rename(&staged, output).expect("target can be written");
 }

@@ -23,7 +23,16 @@ impl Network {
             .iter()
             .find(|process| process.state != 'Z')
             .expect("the pod has a process");
-        Self(File::open(format!("/proc/{}/ns/net", any.pid)).expect("root may open any network"))
+        Self::of_process(any.pid.unsigned_abs())
+    }
+
+    /// Of whoever this process shares it with.
+    ///
+    /// # Panics
+    /// When there is no such process, or this one is not root.
+    #[must_use]
+    pub fn of_process(pid: u32) -> Self {
+        Self(File::open(format!("/proc/{pid}/ns/net")).expect("root may open any network"))
     }
 
     /// Runs on a thread in there; sockets stay in the network in which they were made.

@@ -132,15 +132,19 @@ impl Session {
     /// When it does not end.
     #[must_use]
     pub fn wait(mut self) -> Ended {
-        let mut status = None;
-        wait_until("inpod's end", || {
-            status = self.child.try_wait().expect("a child can be waited for");
-            status.is_some()
-        });
-        Ended {
-            status: status.expect("it has ended"),
-            stdout: self.stdout(),
-            stderr: self.stderr(),
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            let status = self.child.try_wait().expect("a child can be waited for");
+            let (stdout, stderr) = (self.stdout(), self.stderr());
+            if let Some(status) = status {
+                return Ended { status, stdout, stderr };
+            }
+            assert!(
+                std::time::Instant::now() < deadline,
+                "waited {} s for its end; it printed:\n{stdout}{stderr}",
+                PATIENCE.as_secs()
+            );
+            std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
 

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::build::statically;
 use crate::shell::{self, cargo, step};
-use crate::{demo, deny, dist, tidy};
+use crate::{conformance, demo, deny, dist, tidy};
 
 /// What to run.
 #[derive(Args)]
@@ -51,17 +51,20 @@ pub fn run(options: &Options) -> Result<(), String> {
         // The readers are people who change the code: links to private items are for them.
         shell::run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"))
     })?;
-    step("unit and conformance tests", || {
+    step("unit tests", || {
         let arguments = [
             "test",
             "--release",
             "--workspace",
             "--exclude",
             "tests",
+            "--exclude",
+            "conformance",
             "--no-fail-fast",
         ];
         shell::run(&mut with_agent(cargo(arguments)))
     })?;
+    step("conformance", || conformance::test(&inpod, &[]))?;
     step("fuzz", || {
         shell::run(&mut with_agent(cargo([
             "test",

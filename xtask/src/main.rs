@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod ci;
+mod conformance;
 mod demo;
 mod deny;
 mod dist;
@@ -28,6 +29,8 @@ enum Command {
     Test(ci::Options),
     /// A real one-node Kubernetes on this machine: up, down, status.
     Testbed(testbed::Arguments),
+    /// Every kind of program under every way of interception, against the table in conformance/.
+    Conformance(conformance::Options),
     /// Measures what a session costs, side by side with the direct path, against the goals.
     Bench(bench::Options),
     /// Builds the one executable with everything inside: target/dist/inpod.
@@ -41,6 +44,7 @@ fn main() -> std::process::ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => ci::run(&options),
         Command::Testbed(arguments) => testbed::run(&arguments),
+        Command::Conformance(options) => conformance::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Dist => dist::run().map(drop),
         Command::Tidy => tidy::run(),

@@ -108,17 +108,30 @@ impl Playground {
         std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
 
+    /// The service's root directory, as this machine sees it.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.directory.join("root")
+    }
+
     /// Runs a program inside, as another client would: `shop` or anything of this machine.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn inside(&self, arguments: &[&str]) -> io::Result<std::process::Output> {
+        self.command(arguments).output()
+    }
+
+    /// The same, for the caller to start.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--target={}", self.pid)).args(["--net", "--uts"]);
         if !rustix::process::geteuid().is_root() {
             command.args(["--user", "--preserve-credentials"]);
         }
-        command.args(arguments).output()
+        command.args(arguments);
+        command
     }
 
     /// The service is the first process that was told to listen; it is up when it has said so and a client was answered.

@@ -27,7 +27,7 @@ usage: shop web [ADDRESS]          an HTTP service; env: SERVICE (its name), STO
        shop tcp-source [ADDRESS]   sends zeros until the client leaves
        shop tcp-sink [ADDRESS]     reads to the end, then sends the number of bytes as a decimal line
        shop udp-echo [ADDRESS]     sends back each datagram
-       shop names [ADDRESS]        a name server that knows no name
+       shop names [ADDRESS] [NAME=IP]...  a name server that knows these names and no other
        shop client URL [--rate N] [--report N] [--count N] [--header 'NAME: VALUE']... [--close]
                                    N requests a second (10), one line for every N answers (rate); --close: a connection each";
 
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         "tcp-source" => tcp_source::serve(&address("0.0.0.0:7001")),
         "tcp-sink" => tcp_sink::serve(&address("0.0.0.0:7002")),
         "udp-echo" => udp_echo::serve(&address("0.0.0.0:7000")),
-        "names" => names::serve(&address("0.0.0.0:53")),
+        "names" => names::serve(&address("0.0.0.0:53"), rest.get(1..).unwrap_or_default()),
         "client" => match client::Settings::parse(rest) {
             Ok(settings) => client::run(&settings),
             Err(problem) => Err(io::Error::new(io::ErrorKind::InvalidInput, problem)),

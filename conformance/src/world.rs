@@ -1,0 +1,182 @@
+//! What the guests find: a playground with more in it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use playground::Playground;
+use tests::network::Network;
+
+/// The service's address, which the guests have in its place.
+pub const POD: &str = playground::WEB;
+/// Echoes TCP and UDP at [`ECHO_PORT`]; nothing else listens there.
+pub const ECHO: &str = "10.77.0.40";
+pub const ECHO_SIX: &str = "fd00:77::40";
+pub const ECHO_PORT: u16 = 7000;
+/// Where nobody answers: the first of `dual.shop.internal`'s addresses by every rule (RFC 6724), and refused.
+const REFUSING: &str = "10.77.0.41";
+const REFUSING_SIX: &str = "fd00:77::41";
+/// The name server of this world; the playground's own knows no name.
+const NAMES: &str = "10.77.0.54";
+/// Whoever calls the guests calls from here.
+pub const CALLER: &str = playground::CLIENT;
+
+/// Names that only the name server inside knows.
+const RECORDS: &[&str] = &[
+    "echo.shop.internal=10.77.0.40",
+    "six.shop.internal=fd00:77::40",
+    "dual.shop.internal=fd00:77::41",
+    "dual.shop.internal=10.77.0.41",
+    "dual.shop.internal=10.77.0.40",
+];
+
+/// Below the pod's root. `/data` is none of the machine's.
+const FILES: &[(&str, &str)] = &[
+    ("data/conformance/text", "hello from the pod\n"),
+    ("data/conformance/directory/one", "first\n"),
+    ("data/conformance/directory/two", "second\n"),
+    ("data/conformance/directory/three", "third\n"),
+    ("data/conformance/script", "#!/bin/sh\necho \"script says $1\"\n"),
+    (
+        "etc/resolv.conf",
+        "nameserver 10.77.0.54\nsearch shop.internal\noptions timeout:5 attempts:2\n",
+    ),
+];
+
+/// Size of `/data/conformance/blob`, whose bytes count up.
+const BLOB: usize = 1 << 20;
+
+/// Ended, with all that runs in it, when dropped.
+#[derive(Debug)]
+pub struct World {
+    pub playground: Playground,
+    pub network: Network,
+    /// A directory of this machine's, for what guests write.
+    pub scratch: tempfile::TempDir,
+    services: Vec<Child>,
+}
+
+impl World {
+    /// To be called by the thread that stays: with it end the services.
+    ///
+    /// # Panics
+    /// When it cannot be had here.
+    #[must_use]
+    pub fn new() -> Self {
+        let playground = tests::playground("conformance");
+        fill(&playground.root()).unwrap_or_else(|error| panic!("the playground's files: {error}"));
+        for address in [ECHO, REFUSING, NAMES] {
+            inside(
+                &playground,
+                &["ip", "address", "add", &format!("{address}/32"), "dev", "lo"],
+            );
+        }
+        for address in [ECHO_SIX, REFUSING_SIX] {
+            let address = format!("{address}/128");
+            inside(&playground, &["ip", "address", "add", &address, "dev", "lo", "nodad"]);
+        }
+        let mut world = Self {
+            network: Network::of_process(playground.pid()),
+            playground,
+            scratch: tempfile::tempdir().expect("a temporary directory"),
+            services: Vec::new(),
+        };
+        let (four, six) = (format!("{ECHO}:{ECHO_PORT}"), format!("[{ECHO_SIX}]:{ECHO_PORT}"));
+        world.shop(&["tcp-echo", &four]);
+        world.shop(&["tcp-echo", &six]);
+        world.shop(&["udp-echo", &four]);
+        let mut names = vec!["names".to_owned(), format!("{NAMES}:53")];
+        names.extend(RECORDS.iter().map(|record| (*record).to_owned()));
+        world.shop(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        world
+    }
+
+    /// The target's name for `inpod exec`.
+    #[must_use]
+    pub fn target(&self) -> String {
+        format!("process/{}", self.playground.pid())
+    }
+
+    /// Runs a service inside until this is dropped; it listens when this returns.
+    fn shop(&mut self, arguments: &[&str]) {
+        let shop = tests::shop();
+        let words = [&[shop.to_str().expect("a path in text")], arguments].concat();
+        self.service(&words, "listens on");
+    }
+
+    /// Runs a program of this machine's inside until this is dropped.
+    ///
+    /// # Panics
+    /// When it does not print that it is `ready`.
+    pub fn service(&mut self, words: &[&str], ready: &str) {
+        let log = self.scratch.path().join(format!("service-{}.log", self.services.len()));
+        let file = std::fs::File::create(&log).expect("the scratch directory can be written");
+        let inside = self.playground.command(words);
+        // A killed test run leaves no service behind.
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL"])
+            .arg(inside.get_program())
+            .args(inside.get_args())
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a descriptor"))
+            .stderr(file);
+        self.services.push(command.spawn().expect("package util-linux"));
+        tests::wait_until(&format!("{words:?}"), || {
+            std::fs::read_to_string(&log).is_ok_and(|log| log.contains(ready))
+        });
+    }
+
+    /// `text` with what is only known now put in for its placeholders.
+    #[must_use]
+    pub fn filled_in(&self, text: &str) -> String {
+        text.replace("{cwd}", &tests::workspace().display().to_string())
+            .replace("{scratch}", &self.scratch.path().display().to_string())
+    }
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for service in &mut self.services {
+            let _ = service.kill();
+            let _ = service.wait();
+        }
+    }
+}
+
+/// The pod's own address with a port.
+///
+/// # Panics
+/// Never: it is an address.
+#[must_use]
+pub fn pod(port: u16) -> SocketAddr {
+    SocketAddr::new(POD.parse::<IpAddr>().expect("an address"), port)
+}
+
+fn fill(root: &Path) -> std::io::Result<()> {
+    for (path, content) in FILES {
+        let path: PathBuf = root.join(path);
+        std::fs::create_dir_all(path.parent().expect("it lies somewhere"))?;
+        std::fs::write(path, content)?;
+    }
+    let ours = root.join("data/conformance");
+    std::fs::set_permissions(ours.join("script"), std::fs::Permissions::from_mode(0o755))?;
+    symlink("directory", ours.join("link"))?;
+    std::fs::write(ours.join("blob"), (0..BLOB).map(|at| at as u8).collect::<Vec<u8>>())
+}
+
+fn inside(playground: &Playground, words: &[&str]) {
+    let output = playground.inside(words).expect("nsenter can be run");
+    assert!(
+        output.status.success(),
+        "{words:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
