@@ -22,6 +22,16 @@ const DECODERS: &[Decoder] = &[
         &[b"\0\x01\0\x01\0\x7f\0\0\x01\x50"],
     ),
     (
+        "the layer's block",
+        guest::image::fuzz,
+        &[b"\x7finpod layer: what it knows   \x01\0\xff\xff\0\0\0\0\0\0"],
+    ),
+    (
+        "calls of the layer",
+        guest::forward::fuzz,
+        &[b"\x11\xca\x0d\x1d\x01\0\0\0\x02\0\0\0\0\0\0\0"],
+    ),
+    (
         "ELF of executables",
         guest::elf::fuzz,
         &[

@@ -1,12 +1,14 @@
 //! `cargo xtask test`: everything from a fresh checkout to the last passed test.
 
+use std::path::Path;
 use std::process::Command;
 
 use clap::Args;
 
-use crate::build::statically;
+use crate::build::{layer, statically};
 use crate::shell::{self, cargo, step};
-use crate::{conformance, demo, deny, dist, tidy};
+use crate::tests::Tests;
+use crate::{demo, deny, dist, tidy};
 
 /// What to run.
 #[derive(Args)]
@@ -33,48 +35,45 @@ pub fn run(options: &Options) -> Result<(), String> {
     step("dependencies: bans, licences, sources", deny::run)?;
     let inpod = step("build the executable", dist::run)?;
     let statics = step("build the services", || statically(&["agent", "shop"]))?;
+    let layer = layer()?;
     // The same for every cargo call, or cargo would build the command again for each that differs.
-    let with_agent = |mut command: Command| {
+    let embedding = |mut command: Command| {
         command
             .env("INPOD_EMBED_AGENT", statics.join("agent"))
-            .env("INPOD", &inpod);
+            .env("INPOD_EMBED_LAYER", &layer);
         command
     };
     let everything = ["--release", "--workspace", "--all-targets"];
     step("lint", || {
-        shell::run(&mut with_agent(cargo(
+        shell::run(&mut embedding(cargo(
             ["clippy"].iter().chain(&everything).chain(&["--", "-D", "warnings"]),
         )))
     })?;
     step("documentation", || {
-        let mut doc = with_agent(cargo(["doc", "--release", "--workspace", "--no-deps"]));
+        let mut doc = embedding(cargo(["doc", "--release", "--workspace", "--no-deps"]));
         // The readers are people who change the code: links to private items are for them.
         shell::run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"))
     })?;
+    let tests = step("build the tests", || Tests::build(&embedding))?;
+    let shown = |path: &Path| path.display().to_string();
     step("unit tests", || {
-        let arguments = [
-            "test",
-            "--release",
-            "--workspace",
-            "--exclude",
-            "tests",
-            "--exclude",
-            "conformance",
-            "--no-fail-fast",
-        ];
-        shell::run(&mut with_agent(cargo(arguments)))
+        tests
+            .without(&["tests", "conformance"])
+            .variable("INPOD_LAYER", shown(&layer))
+            .run()
     })?;
-    step("conformance", || conformance::test(&inpod, &[]))?;
-    step("fuzz", || {
-        shell::run(&mut with_agent(cargo([
-            "test",
-            "--release",
-            "-p",
-            "tests",
-            "--test",
-            "fuzz",
-        ])))
+    for engine in ["trap+layer", "layer"] {
+        step(&format!("the trap's tests, engine {engine}"), || {
+            let trap = tests.of("trap", None);
+            trap.variable("INPOD_LAYER", shown(&layer))
+                .variable("INPOD_ENGINE", engine)
+                .run()
+        })?;
+    }
+    step("conformance", || {
+        tests.of("conformance", None).variable("INPOD", shown(&inpod)).run()
     })?;
+    step("fuzz", || tests.of("tests", Some("fuzz")).run())?;
     step("the demo", || demo::run(&demo::Options::default()))?;
     step("the demo without rights", demo::run_unprivileged)?;
     if options.no_cluster {
@@ -85,7 +84,7 @@ pub fn run(options: &Options) -> Result<(), String> {
             .map(drop)
             .map_err(|error| error.to_string())
     })?;
-    let tested = on_the_cluster(options, &with_agent);
+    let tested = on_the_cluster(options, &tests, &shown(&inpod));
     if options.keep {
         return tested;
     }
@@ -95,39 +94,23 @@ pub fn run(options: &Options) -> Result<(), String> {
     tested.and(down)
 }
 
-fn on_the_cluster(options: &Options, with_agent: &dyn Fn(Command) -> Command) -> Result<(), String> {
+fn on_the_cluster(options: &Options, tests: &Tests, inpod: &str) -> Result<(), String> {
     // One at a time: they share one cluster, and measure.
     let one_at_a_time = ["--test-threads", "1"];
+    let ignored_too = ["--include-ignored", "--test-threads", "1"];
     step("the testbed's own tests", || {
-        let arguments = ["test", "--release", "-p", "testbed", "--", "--include-ignored"];
-        shell::run(&mut with_agent(cargo(arguments.iter().chain(&one_at_a_time))))
+        tests.of("testbed", Some("cluster")).arguments(&ignored_too).run()
     })?;
     step("delivery", || {
-        let arguments = [
-            "test",
-            "--release",
-            "-p",
-            "target",
-            "--test",
-            "cluster",
-            "--",
-            "--include-ignored",
-        ];
-        shell::run(&mut with_agent(cargo(arguments.iter().chain(&one_at_a_time))))
+        tests.of("target", Some("cluster")).arguments(&ignored_too).run()
     })?;
     step("end to end", || {
-        let arguments = [
-            "test",
-            "--release",
-            "-p",
-            "tests",
-            "--no-fail-fast",
-            "--",
-            "--skip",
-            "no_decoder_panics",
-        ];
-        let mut command = with_agent(cargo(arguments.iter().chain(&one_at_a_time)));
-        command.env("INPOD_FAULT_ROUNDS", if options.soak { "20" } else { "3" });
-        shell::run(&mut command)
+        tests
+            .of("tests", None)
+            .arguments(&one_at_a_time)
+            .arguments(&["--skip", "no_decoder_panics"])
+            .variable("INPOD", inpod)
+            .variable("INPOD_FAULT_ROUNDS", if options.soak { "20" } else { "3" })
+            .run()
     })
 }

@@ -1,7 +1,5 @@
 //! `cargo xtask conformance`: every kind of program, under every way of interception.
 
-use std::path::Path;
-
 use clap::Args;
 
 use crate::build::statically;
@@ -45,14 +43,6 @@ pub fn run(options: &Options) -> Result<(), String> {
             .env("CONFORMANCE_BARE", "1"),
         );
     }
-    test(&inpod, &filter)
-}
-
-/// Runs the suite on an executable and services that are built.
-///
-/// # Errors
-/// When a cell does not hold.
-pub fn test(inpod: &Path, filter: &[&str]) -> Result<(), String> {
     let arguments = ["test", "--release", "-p", "conformance", "--no-fail-fast", "--"];
-    shell::run(cargo(arguments.iter().chain(filter)).env("INPOD", inpod))
+    shell::run(cargo(arguments.iter().chain(&filter)).env("INPOD", inpod))
 }

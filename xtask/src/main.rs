@@ -9,6 +9,7 @@ mod deny;
 mod dist;
 mod shell;
 mod testbed;
+mod tests;
 mod tidy;
 
 use clap::{Parser, Subcommand};

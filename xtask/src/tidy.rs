@@ -17,6 +17,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("capture", &[]),
     ("http-route", &[]),
     ("guest", &["rules"]),
+    ("layer", &["guest"]),
     ("config", &["rules"]),
     ("trap", &["guest", "rules"]),
     ("view", &["rules", "wire", "guest"]),
@@ -31,7 +32,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
 
 /// Crates that may hold unsafe code at all, each in its `sys` module or, where the crate is a kernel interface, anywhere.
 const MAY_BE_UNSAFE: &[&str] = &[
-    "trap", "nft", "capture", "guest", "view", "target", "agent", "session", "inpod",
+    "trap", "layer", "nft", "capture", "guest", "view", "target", "agent", "session", "inpod",
 ];
 
 /// # Errors

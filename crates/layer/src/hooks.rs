@@ -7,6 +7,7 @@ use core::ffi::{c_char, c_int, c_long, c_void};
 
 use libc::{addrinfo, gid_t, mmsghdr, mode_t, msghdr, sockaddr, socklen_t, timespec, uid_t};
 
+use crate::next::next;
 use crate::sys::{self, Arguments};
 use crate::{exec, host, names, paths, sockets, whole};
 
@@ -94,9 +95,11 @@ hooks! {
     fn renameat(from_at: c_int, from: Path, to_at: c_int, to: Path) -> c_int { two(libc::SYS_renameat2, from_at, from, to_at, to, 0) }
     fn renameat2(from_at: c_int, from: Path, to_at: c_int, to: Path, flags: u32) -> c_int { two(libc::SYS_renameat2, from_at, from, to_at, to, flags as c_int) }
     fn chmod(path: Path, mode: mode_t) -> c_int { paths::here(libc::SYS_fchmodat, path, [mode as u64, 0, 0, 0]) as c_int }
+    fn fchmodat(at: c_int, path: Path, mode: mode_t, flags: c_int) -> c_int { chmod_at(at, path, mode, flags) }
     fn chown(path: Path, user: uid_t, group: gid_t) -> c_int { paths::here(libc::SYS_fchownat, path, [user as u64, group as u64, 0, 0]) as c_int }
     fn lchown(path: Path, user: uid_t, group: gid_t) -> c_int { paths::here(libc::SYS_fchownat, path, [user as u64, group as u64, NOFOLLOW, 0]) as c_int }
     fn fchownat(at: c_int, path: Path, user: uid_t, group: gid_t, flags: c_int) -> c_int { paths::at(libc::SYS_fchownat, at, path, [user as u64, group as u64, flags as u64, 0]) as c_int }
+    fn utimensat(at: c_int, path: Path, times: *const timespec, flags: c_int) -> c_int { paths::at(libc::SYS_utimensat, at, path, [times as u64, flags as u64, 0, 0]) as c_int }
     fn setxattr(path: Path, name: Path, value: *const c_void, size: usize, flags: c_int) -> c_int { paths::first(libc::SYS_setxattr, path, [name as u64, value as u64, size as u64, flags as u64, 0]) as c_int }
     fn lsetxattr(path: Path, name: Path, value: *const c_void, size: usize, flags: c_int) -> c_int { paths::first(libc::SYS_lsetxattr, path, [name as u64, value as u64, size as u64, flags as u64, 0]) as c_int }
     fn removexattr(path: Path, name: Path) -> c_int { paths::first(libc::SYS_removexattr, path, [name as u64, 0, 0, 0, 0]) as c_int }
@@ -131,12 +134,20 @@ hooks! {
     fn mkostemps64(path: Path, suffix: c_int, flags: c_int) -> c_int { whole::mkostemps64(path, suffix, flags) }
     fn mkdtemp(path: Path) -> Buffer { whole::mkdtemp(path) }
     fn realpath(path: Path, resolved: *mut c_char) -> *mut c_char { whole::realpath(path, resolved) }
+    fn canonicalize_file_name(path: Path) -> *mut c_char { whole::canonicalize_file_name(path) }
+    fn ftw(path: Path, visit: Buffer, depth: c_int) -> c_int { whole::ftw(path, visit, depth) }
+    fn ftw64(path: Path, visit: Buffer, depth: c_int) -> c_int { whole::ftw64(path, visit, depth) }
+    fn nftw(path: Path, visit: Buffer, depth: c_int, flags: c_int) -> c_int { whole::nftw(path, visit, depth, flags) }
+    fn nftw64(path: Path, visit: Buffer, depth: c_int, flags: c_int) -> c_int { whole::nftw64(path, visit, depth, flags) }
+    fn glob(path: Path, flags: c_int, error: Buffer, found: Buffer) -> c_int { whole::glob(path, flags, error, found) }
+    fn glob64(path: Path, flags: c_int, error: Buffer, found: Buffer) -> c_int { whole::glob64(path, flags, error, found) }
 
     // Names.
     fn getaddrinfo(node: Path, service: Path, hints: *const addrinfo, result: *mut *mut addrinfo) -> c_int { names::getaddrinfo(node, service, hints, result) }
     fn gethostbyname(name: Path) -> Buffer { names::gethostbyname(name) }
     fn gethostbyname2(name: Path, family: c_int) -> Buffer { names::gethostbyname2(name, family) }
     fn gethostbyname_r(name: Path, entry: Buffer, room: *mut c_char, size: usize, result: *mut Buffer, error: *mut c_int) -> c_int { names::gethostbyname_r(name, entry, room, size, result, error) }
+    fn gethostbyname2_r(name: Path, family: c_int, entry: Buffer, room: *mut c_char, size: usize, result: *mut Buffer, error: *mut c_int) -> c_int { names::gethostbyname2_r(name, family, entry, room, size, result, error) }
     fn getnameinfo(address: *const sockaddr, length: socklen_t, host: *mut c_char, host_size: socklen_t, service: *mut c_char, service_size: socklen_t, flags: c_int) -> c_int { names::getnameinfo(address, length, host, host_size, service, service_size, flags) }
 
     // Sockets.
@@ -172,6 +183,21 @@ hooks! {
     fn posix_spawnp(pid: *mut libc::pid_t, file: Path, actions: *const c_void, attributes: *const c_void, arguments: Strings, environment: Strings) -> c_int { exec::posix_spawnp(pid, file, actions, attributes, arguments, environment) }
     fn system(command: Path) -> c_int { exec::system(command) }
     fn popen(command: Path, kind: Path) -> Buffer { exec::popen(command, kind) }
+}
+
+/// With flags libc does more than one call.
+unsafe fn chmod_at(at: c_int, path: Path, mode: mode_t, flags: c_int) -> c_int {
+    // SAFETY: the hook's; libc's function of that name has this type.
+    unsafe {
+        if flags == 0 {
+            return paths::at(libc::SYS_fchmodat, at, path, [u64::from(mode), 0, 0, 0]) as c_int;
+        }
+        next!(
+            "fchmodat",
+            (at => c_int, path => Path, mode => mode_t, flags => c_int) -> c_int,
+            sys::returned(-(libc::ENOSYS as isize)) as c_int
+        )
+    }
 }
 
 /// Without flags the older call says the same, and every kernel has it.

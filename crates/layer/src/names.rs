@@ -171,9 +171,10 @@ unsafe fn first(name: *const c_char, family: u64, spelled: &mut [u8; MAX_TEXT]) 
     }
 }
 
+/// `HOST_NOT_FOUND`.
+const NOT_FOUND: c_int = 1;
+
 unsafe fn unknown_host() {
-    /// `HOST_NOT_FOUND`.
-    const NOT_FOUND: c_int = 1;
     // SAFETY: libc's own function gives this thread's h_errno.
     unsafe {
         let place = next!("__h_errno_location", () -> *mut c_int, core::ptr::null_mut());
@@ -212,18 +213,34 @@ pub(crate) unsafe fn gethostbyname_r(
     result: *mut *mut c_void,
     error: *mut c_int,
 ) -> c_int {
+    // SAFETY: the caller's pointers.
+    unsafe { gethostbyname2_r(name, libc::AF_INET, entry, room, size, result, error) }
+}
+
+/// `gethostbyname2_r(3)`.
+pub(crate) unsafe fn gethostbyname2_r(
+    name: *const c_char,
+    family: c_int,
+    entry: *mut c_void,
+    room: *mut c_char,
+    size: usize,
+    result: *mut *mut c_void,
+    error: *mut c_int,
+) -> c_int {
     let mut spelled = [0; MAX_TEXT];
+    let wanted = if family == libc::AF_INET6 { 6 } else { 4 };
     // SAFETY: the caller's pointers; libc's function of that name has this type.
     unsafe {
-        let Ok(name) = first(name, 4, &mut spelled) else {
+        let Ok(name) = first(name, wanted, &mut spelled) else {
             *result = core::ptr::null_mut();
-            *error = 1;
+            *error = NOT_FOUND;
             return 0;
         };
         next!(
-            "gethostbyname_r",
+            "gethostbyname2_r",
             (
                 name => *const c_char,
+                family => c_int,
                 entry => *mut c_void,
                 room => *mut c_char,
                 size => usize,

@@ -115,7 +115,8 @@ pub(crate) unsafe fn issue(number: i64, arguments: Arguments) -> Raw {
     let first = of(shape.path);
     let means_descriptor =
         shape.flags.is_some_and(|at| arguments[at] & EMPTY_PATH != 0) && first.is_none_or(<[u8]>::is_empty);
-    if means_descriptor {
+    // utimensat(fd, NULL, ...) is futimens.
+    if means_descriptor || (number == libc::SYS_utimensat && arguments[1] == 0) {
         // SAFETY: the caller's.
         return unsafe { marked(number, arguments) };
     }

@@ -4,7 +4,7 @@
 use core::ffi::{c_char, c_int, c_long, c_void};
 use core::mem::MaybeUninit;
 
-use guest::forward::{CONTENT, MAX_PATH, READ_ONLY, TRANSLATE};
+use guest::forward::{CONTENT, MAX_PATH, READ_ONLY, TRANSLATE, WALK};
 use guest::image::{ALONE, Known, PATHS};
 
 use crate::forward::{self, Answer};
@@ -69,6 +69,8 @@ macro_rules! whole {
 }
 
 const READ: u64 = CONTENT | READ_ONLY;
+/// `GLOB_ABORTED`.
+const ABORTED: c_int = 2;
 const NONE: Pointer = core::ptr::null_mut();
 
 whole! {
@@ -95,6 +97,13 @@ whole! {
     mkostemps = "mkostemps"(0; suffix: c_int, flags: c_int) -> c_int, -1;
     mkostemps64 = "mkostemps64"(0; suffix: c_int, flags: c_int) -> c_int, -1;
     mkdtemp = "mkdtemp"(0;) -> Pointer, NONE;
+    // These go on by themselves into what they find, so a directory of the pod is refused (ENOTSUP).
+    ftw = "ftw"(WALK; visit: Pointer, depth: c_int) -> c_int, -1;
+    ftw64 = "ftw64"(WALK; visit: Pointer, depth: c_int) -> c_int, -1;
+    nftw = "nftw"(WALK; visit: Pointer, depth: c_int, flags: c_int) -> c_int, -1;
+    nftw64 = "nftw64"(WALK; visit: Pointer, depth: c_int, flags: c_int) -> c_int, -1;
+    glob = "glob"(WALK; flags: c_int, error: Pointer, found: Pointer) -> c_int, ABORTED;
+    glob64 = "glob64"(WALK; flags: c_int, error: Pointer, found: Pointer) -> c_int, ABORTED;
 }
 
 /// What a stdio mode wants of the file.
@@ -133,4 +142,10 @@ pub(crate) unsafe fn realpath(path: Path, resolved: *mut c_char) -> *mut c_char 
             }
         }
     }
+}
+
+/// `canonicalize_file_name(3)`.
+pub(crate) unsafe fn canonicalize_file_name(path: Path) -> *mut c_char {
+    // SAFETY: the caller's string.
+    unsafe { realpath(path, core::ptr::null_mut()) }
 }

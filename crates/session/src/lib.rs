@@ -21,6 +21,7 @@ mod reap;
 mod relay;
 mod router;
 mod server;
+mod spec;
 mod start;
 mod sys;
 mod udp;

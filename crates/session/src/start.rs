@@ -13,6 +13,7 @@ use crate::error::SessionError;
 use crate::guests::Guests;
 use crate::router::{Agent, Router};
 use crate::server::Settings;
+use crate::spec;
 
 /// A session that is connected and knows its target.
 pub(crate) struct Started {
@@ -37,18 +38,15 @@ pub(crate) async fn start(settings: &Settings, guests: &Guests) -> Result<Starte
     let (control, events) = ControlClient::new(link.open(&Open::Control, &[]).await?);
     let files = FilesClient::new(link.open(&Open::Files, &[]).await?);
     let router = Router::single(Agent { link, control, files });
-    let (facts, env) = tokio::try_join!(facts(&router), env(&router))?;
+    let (mut facts, mut env) = tokio::try_join!(facts(&router), env(&router))?;
     guests.event(Event::Phase {
         name: "facts and environment".to_owned(),
         milliseconds: u64::try_from(begun.elapsed().as_millis()).ok(),
     });
     let incoming = possible(&settings.plan.incoming, &facts, guests)?;
-    for (what, limit) in [("files", &facts.limits.files), ("the environment", &facts.limits.env)] {
-        if let Some(reason) = limit {
-            guests.event(Event::Warning {
-                message: format!("{what} of the target cannot be read: {reason}"),
-            });
-        }
+    let instead = spec::instead(&connector, &mut facts, &mut env).await;
+    for message in instead {
+        guests.event(Event::Warning { message });
     }
     let probes = connector.pod_probes().into_iter().filter_map(wire_probe).collect();
     Ok(Started {

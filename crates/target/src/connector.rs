@@ -10,7 +10,7 @@ use crate::error::TargetError;
 use crate::kubernetes::deliver::PodTarget;
 use crate::kubernetes::probes::PodProbe;
 use crate::kubernetes::rights::Rights;
-use crate::kubernetes::spec_view::{EnvFallback, VolumeMount};
+use crate::kubernetes::spec_view::{EnvFromSpec, VolumeMount};
 use crate::options::{AgentSettings, KubeOptions};
 use crate::process::ProcessTarget;
 use crate::progress::{Phase, Progress};
@@ -136,12 +136,12 @@ impl Connector {
         }
     }
 
-    /// The environment as the pod's spec gives it, for an agent that may not read the process' own.
-    #[must_use]
-    pub fn pod_env_fallback(&self) -> EnvFallback {
+    /// The environment as the pod's spec gives it, for an agent that may not read the process' own; config maps and secrets
+    /// are read as far as this user may. `None` for a process, of which nothing else is known.
+    pub async fn pod_env(&self) -> Option<EnvFromSpec> {
         match &self.place {
-            Place::Pod(pod) => pod.env_fallback(),
-            Place::Process(_) => EnvFallback::default(),
+            Place::Pod(pod) => Some(pod.env_from_spec().await),
+            Place::Process(_) => None,
         }
     }
 

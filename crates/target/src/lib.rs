@@ -22,7 +22,7 @@ pub use error::TargetError;
 pub use kubernetes::list::{Listed, ListedContainer, Listing, list};
 pub use kubernetes::probes::{PodProbe, ProbeKind};
 pub use kubernetes::rights::{Denial, Rights, Rung};
-pub use kubernetes::spec_view::{EnvFallback, EnvValue, VolumeMount};
+pub use kubernetes::spec_view::{EnvFromSpec, VolumeMount};
 pub use options::{AgentBinary, AgentSettings, KubeOptions, Needs};
 pub use progress::{Phase, Progress};
 pub use spec::{SpecError, TargetSpec, WorkloadKind};

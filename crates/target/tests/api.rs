@@ -200,6 +200,47 @@ async fn a_node_of_another_architecture() {
     );
 }
 
+/// The environment from the spec: what this user may read is read, once, and the rest is named.
+#[tokio::test]
+async fn what_the_spec_refers_to_is_read_as_far_as_allowed() {
+    let mut pod = pod();
+    let from = |kind: &str, key: &str| json!({kind: {"name": "shop", "key": key}});
+    pod["spec"]["containers"][0]["env"] = json!([
+        {"name": "LEVEL", "valueFrom": from("configMapKeyRef", "level")},
+        {"name": "COLOR", "valueFrom": from("configMapKeyRef", "color")},
+        {"name": "PASSWORD", "valueFrom": from("secretKeyRef", "password")},
+    ]);
+    let map = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "shop"}, "data": {"level": "debug", "color": "red"}});
+    let message = r#"secrets "shop" is forbidden: User "dev" cannot get resource "secrets" in API group "" in the namespace "shop""#;
+    let answers = [
+        (POD, (200, pod)),
+        ("GET /api/v1/namespaces/shop/configmaps/shop", (200, map)),
+        (
+            "GET /api/v1/namespaces/shop/secrets/shop",
+            (403, status(403, "Forbidden", message)),
+        ),
+    ];
+    let server = Server::start(answers.into()).await;
+    let connector = resolve(&server.own()).await.expect("found");
+    let env = connector.pod_env().await.expect("a pod");
+    let variables: Vec<_> = env
+        .variables
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(variables, [("COLOR", "red"), ("LEVEL", "debug")]);
+    assert_eq!(
+        env.missing,
+        ["PASSWORD (secret/shop key password: no permission to get secrets)"]
+    );
+    let reads = server
+        .seen()
+        .iter()
+        .filter(|line| line.contains("/configmaps/"))
+        .count();
+    assert_eq!(reads, 1);
+}
+
 #[tokio::test]
 async fn nobody_listens_there() {
     let server = Server::start(Answers::new()).await;

@@ -361,6 +361,8 @@ pub(crate) fn pending_error(context: &Arc<Context>, pending: Pending) {
         return pending.proceed();
     };
     socket.take_error();
+    // Before the answer: see `Pending::answering`.
+    drop(socket);
     let (memory, value, length_at) = (pending.memory(), pending.pointer(3), pending.pointer(4));
     let written = memory.read_u32(length_at).and_then(|room| {
         let room = (room as usize).min(4);

@@ -30,7 +30,11 @@ pub(crate) fn name(context: &Arc<Context>, pending: Pending, end: End) {
         return;
     };
     match known(context, &socket, end) {
-        Known::Address(address) => answer(pending, &address),
+        Known::Address(address) => {
+            // Before the answer: see `Pending::answering`.
+            drop(socket);
+            answer(pending, &address);
+        }
         Known::Accepted(from) => {
             let then = context.clone();
             context.server.call(Call::Peer { address: plain(from) }, move |reply| {
@@ -48,6 +52,7 @@ pub(crate) fn name(context: &Arc<Context>, pending: Pending, end: End) {
             });
         }
         Known::Soon(shared) => {
+            drop(socket);
             let mut tracked = lock(&shared);
             match &mut tracked.outgoing {
                 Some(outgoing) if outgoing.is_connecting() => outgoing.asking.push(pending),

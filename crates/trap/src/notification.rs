@@ -156,9 +156,18 @@ impl Pending {
         }
     }
 
+    /// It is about to be answered. The caller may close its descriptor at once, and must not find it kept open by us: an
+    /// epoll set would still tell of it.
+    fn answering(&mut self) {
+        self.answered = true;
+        if let Origin::Layer(conversation) = &mut self.origin {
+            conversation.subject = None;
+        }
+    }
+
     /// The kernel runs the call as it is.
     pub(crate) fn proceed(mut self) {
-        self.answered = true;
+        self.answering();
         // An undelivered "go on" needs no undoing.
         let _ = match &self.origin {
             Origin::Filter { listener, id } => seccomp::proceed(listener.as_fd(), *id),
@@ -172,7 +181,7 @@ impl Pending {
 
     /// Ends the call with a value or an errno.
     pub(crate) fn deliver(mut self, result: Result<i64, Errno>) -> Result<(), Gone> {
-        self.answered = true;
+        self.answering();
         self.respond(result).map_err(|_| Gone)
     }
 
@@ -193,7 +202,7 @@ impl Pending {
 
     /// Installs the descriptor in the guest and returns its number from the call, atomically.
     pub(crate) fn descriptor(mut self, descriptor: &OwnedFd, close_on_exec: bool) -> Result<(), Gone> {
-        self.answered = true;
+        self.answering();
         let delivered = match &self.origin {
             Origin::Filter { listener, id } => {
                 seccomp::respond_with_descriptor(listener.as_fd(), *id, descriptor.as_fd(), close_on_exec)

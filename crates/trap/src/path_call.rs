@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use guest::event::Event;
-use guest::forward::{AS_POD, CONTENT, MAX_PATH, READ_ONLY};
+use guest::forward::{AS_POD, CONTENT, MAX_PATH, READ_ONLY, WALK};
 use guest::protocol::{Answer, Call, Fetch};
 use rules::Place;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2};
@@ -78,6 +78,7 @@ pub(crate) fn translate(context: &Arc<Context>, pending: Pending) {
     match verdict.place {
         Place::Local => return pending.finish(Ok(0)),
         Place::Hidden => return pending.fail(Errno::NOENT),
+        Place::Remote if wants & WALK != 0 => return pending.fail(Errno::NOTSUP),
         Place::Remote if wants & READ_ONLY == 0 => return pending.fail(Errno::ROFS),
         Place::Remote => {}
     }

@@ -9,6 +9,16 @@ use trap::{Calls, PathView};
 
 use crate::options::Options;
 
+/// What [`prepare`] makes; for [`clean_up`].
+fn directory() -> PathBuf {
+    std::env::temp_dir().join(format!("trap-stand-{}", std::process::id()))
+}
+
+/// Removes it.
+pub(crate) fn clean_up() {
+    let _ = std::fs::remove_dir_all(directory());
+}
+
 /// The layer's file and the socket for its calls, as the engine wants them.
 pub(crate) fn prepare(options: &Options, ready: &Ready, marker: Marker) -> (Option<PathBuf>, Option<Calls>) {
     if options.engine == "trap" {
@@ -16,7 +26,9 @@ pub(crate) fn prepare(options: &Options, ready: &Ready, marker: Marker) -> (Opti
     }
     let source = std::env::var_os("INPOD_LAYER").expect("INPOD_LAYER names the layer's file");
     let library = std::fs::read(source).unwrap();
-    let directory = std::env::temp_dir().join(format!("trap-stand-{}", std::process::id()));
+    let directory = directory();
+    // A stand that was killed left it; the process id is ours now.
+    clean_up();
     std::fs::create_dir(&directory).unwrap();
     let socket = directory.join("calls");
     let alone = options.engine == "layer";

@@ -113,6 +113,7 @@ fn run(arguments: &[OsString]) -> i32 {
         threads: trap::DEFAULT_THREADS,
     };
     let ended = trap::supervise(launched, supervision).unwrap();
+    layer::clean_up();
     if let Some(why) = ended.lost {
         eprintln!("trap-stand: {why}");
     }

@@ -14,12 +14,13 @@ const UNTOUCHED: [(&str, &str); 4] = [
     ("epoll_wait, added", "epoll_wait_us"),
 ];
 /// Programs whose start opens many files.
-const PROGRAMS: [(&str, &[&str]); 3] = [
+const PROGRAMS: [(&str, &[&str]); 4] = [
     (
         "python3 -c 'import ssl, json, asyncio'",
         &["/usr/bin/python3", "-c", "import ssl, json, asyncio"],
     ),
     ("node -e 0", &["/usr/bin/node", "-e", "0"]),
+    ("java -version", &["/usr/bin/java", "-version"]),
     ("sh -c true", &["/bin/sh", "-c", "true"]),
 ];
 
@@ -32,21 +33,31 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
     let bare = best(bench, || bench.guest(&calls))?;
     let native = best(bench, || bench.session(&target, &calls))?;
     let copy = best(bench, || nobody(&bench.session(&target, &calls)))?;
-    for (name, session) in [
-        ("open+read+close, added", &native),
-        ("open+read+close, added (copy view)", &copy),
-    ] {
-        added(table, name, "open_read_close_us", session, &bare)?;
+    let trap = best(bench, || nobody(&bench.session_by("trap", &target, &calls)))?;
+    for (view, session) in [("", &native), (" (copy view)", &copy)] {
+        for (what, key) in [("open+read+close", "open_read_close_us"), ("stat", "stat_us")] {
+            let (with, without) = (least(session, key)?, least(&bare, key)?);
+            let note = format!("{} us, bare {} us", number(with), number(without));
+            table.judge(&format!("{what}{view}"), with / without, note)?;
+        }
     }
+    added(
+        table,
+        "open+read+close, added (copy view, trap alone)",
+        "open_read_close_us",
+        &trap,
+        &bare,
+    )?;
     for (name, key) in UNTOUCHED {
         added(table, name, key, &native, &bare)?;
     }
-    for (what, key) in [("stat", "stat_us"), ("connect to an own listener", "connect_own_us")] {
-        for (view, session) in [("", &native), (" (copy view)", &copy)] {
-            let (with, without) = (least(session, key)?, least(&bare, key)?);
-            let note = format!("{} us, bare {} us", number(with), number(without));
-            table.report(format!("{what}, added{view}"), with - without, "us", note);
-        }
+    for (what, key, session) in [
+        ("stat, added (copy view, trap alone)", "stat_us", &trap),
+        ("connect to an own listener, added", "connect_own_us", &native),
+    ] {
+        let (with, without) = (least(session, key)?, least(&bare, key)?);
+        let note = format!("{} us, bare {} us", number(with), number(without));
+        table.report(what, with - without, "us", note);
     }
     for (name, program) in PROGRAMS {
         let words = [&["spawn", "5"], program].concat();
@@ -78,8 +89,7 @@ fn spawned(
         session.push(listen(&mut within())?.number("spawn_us")? / 1e3);
     }
     let (bare, session) = (median(bare), median(session));
-    table.report(name, session / bare, "x", format!("{session:.1} ms, bare {bare:.1} ms"));
-    Ok(())
+    table.judge(name, session / bare, format!("{session:.1} ms, bare {bare:.1} ms"))
 }
 
 fn added(table: &mut Table, name: &str, key: &str, session: &[Said], bare: &[Said]) -> Result<(), String> {

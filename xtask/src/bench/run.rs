@@ -32,9 +32,24 @@ impl Said {
 impl Bench {
     /// `inpod exec -t TARGET -- bench-guest WORDS` as the plain user of the testbed.
     pub(super) fn session(&self, target: &str, words: &[&str]) -> Command {
+        self.session_by("auto", target, words)
+    }
+
+    /// The same by an engine.
+    pub(super) fn session_by(&self, engine: &str, target: &str, words: &[&str]) -> Command {
         let mut command = Command::new(&self.inpod);
         command
-            .args(["exec", "-t", target, "--no-incoming", "-v", "--json", "--"])
+            .args([
+                "exec",
+                "-t",
+                target,
+                "--no-incoming",
+                "-v",
+                "--json",
+                "--engine",
+                engine,
+                "--",
+            ])
             .arg(&self.guest)
             .args(words);
         command.env("KUBECONFIG", self.testbed.user_kubeconfig());

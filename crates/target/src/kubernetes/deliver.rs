@@ -13,7 +13,7 @@ use super::enter::TRY;
 use super::pod::{self, Running};
 use super::probes::{self, PodProbe};
 use super::rights::{Rights, Rung};
-use super::spec_view::{self, EnvFallback, VolumeMount};
+use super::spec_view::{self, EnvFromSpec, VolumeMount};
 use super::start::{Added, Existing, Recipe, Stem};
 use crate::binary::Program;
 use crate::connector::Description;
@@ -135,8 +135,11 @@ impl PodTarget {
         self.with_state(|state| probes::of(&state.pod))
     }
 
-    pub(crate) fn env_fallback(&self) -> EnvFallback {
-        self.with_state(|state| spec_view::env(&state.pod, &self.container))
+    /// Reads what the spec only refers to, as far as the user may.
+    pub(crate) async fn env_from_spec(&self) -> EnvFromSpec {
+        let pod = self.with_state(|state| state.pod.clone());
+        let contents = self.cluster.contents(spec_view::objects(&pod, &self.container)).await;
+        spec_view::env(&pod, &self.container, &contents)
     }
 
     pub(crate) fn volume_mounts(&self) -> Vec<VolumeMount> {

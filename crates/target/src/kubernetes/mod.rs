@@ -10,5 +10,6 @@ mod pod;
 pub(crate) mod probes;
 pub(crate) mod rights;
 mod script;
+mod spec_read;
 pub(crate) mod spec_view;
 mod start;

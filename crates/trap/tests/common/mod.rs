@@ -98,6 +98,19 @@ impl Stand {
         command
     }
 
+    /// A static program: served, or under the layer alone refused by name (`None`).
+    #[track_caller]
+    pub fn run_static(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Option<Ran> {
+        let ran = self.run(&program, arguments);
+        if !is_layer_alone() {
+            return Some(ran);
+        }
+        assert_ne!(ran.status, 0, "{}", ran.all());
+        let said = format!("{} was refused: it is statically linked", program.as_ref().display());
+        assert!(ran.err.contains(&said) && ran.err.contains("process "), "{}", ran.all());
+        None
+    }
+
     #[track_caller]
     pub fn run(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Ran {
         let mut command = self.command(program, arguments);
