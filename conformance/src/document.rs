@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::cells;
 use crate::language::{ALL, ENGINES, Language};
+use crate::programs::PROGRAMS;
 use crate::table::{BEHAVIOURS, Behaviour, EXCEPTIONS, Expectation, GROUPS, expectation};
 
 const HEAD: &str = "\
@@ -40,10 +41,12 @@ pub fn markdown() -> String {
             text.push('\n');
         }
     }
-    text.push_str("\n## Exceptions\n\n");
-    if EXCEPTIONS.is_empty() {
-        text.push_str("None.\n");
+    text.push_str("\n## Real programs\n\n| program | what it does | |\n|---|---|---|\n");
+    for program in PROGRAMS {
+        let marks = if program.refused.is_some() { "++R" } else { "+++" };
+        let _ = writeln!(text, "| {} | {} | {marks} |", program.name, program.title);
     }
+    text.push_str("\n## Exceptions\n\n");
     for exception in EXCEPTIONS {
         let names = |all: Vec<&str>, every: &str| {
             if all.is_empty() {
@@ -67,7 +70,12 @@ pub fn markdown() -> String {
         "- The layer alone refuses programs that make their system calls themselves or do not load it: it cannot see what \
          they do. `inpod exec` says which, and that seccomp notification would serve them.\n",
     );
-    let _ = writeln!(text, "\n{} cells.", cells::all(ENGINES).len());
+    let _ = writeln!(
+        text,
+        "\n{} cells, and {} of real programs.",
+        cells::all(ENGINES).len(),
+        PROGRAMS.len() * ENGINES.len()
+    );
     text
 }
 

@@ -34,6 +34,34 @@ pub fn command(language: Language) -> Vec<String> {
     }
 }
 
+/// One of the Go programs in conformance/guests/programs/go, static.
+///
+/// # Panics
+/// When the compiler refuses.
+#[must_use]
+pub fn go_program(name: &str) -> String {
+    let source = guests().join("programs/go").join(name).with_extension("go");
+    let output = workspace().join("target/conformance").join(name);
+    let mut command = Command::new("go");
+    command
+        .args(["build", "-o"])
+        .env("CGO_ENABLED", "0")
+        .env("GOTOOLCHAIN", "local");
+    build(std::slice::from_ref(&source), &output, |staged| {
+        command.arg(staged).arg(&source)
+    });
+    output.display().to_string()
+}
+
+/// The command of one of the Java guest's classes.
+#[must_use]
+pub fn java_program(class: &str) -> Vec<String> {
+    let mut command = java();
+    command.pop();
+    command.push(class.to_owned());
+    command
+}
+
 /// A file below conformance/guests.
 #[must_use]
 pub fn source(name: &str) -> String {

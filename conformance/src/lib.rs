@@ -7,6 +7,7 @@ pub mod cells;
 pub mod document;
 pub mod guests;
 pub mod language;
+pub mod programs;
 pub mod run;
 pub mod table;
 pub mod world;

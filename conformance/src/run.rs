@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tests::{Ended, PATIENCE, Session};
@@ -24,6 +24,16 @@ pub struct Shown {
 }
 
 static STEALING: Mutex<()> = Mutex::new(());
+
+/// To be held while a session steals: an agent of this machine serves one session, and one agent holds a network's packet
+/// rules.
+pub fn alone(world: &World) -> MutexGuard<'static, ()> {
+    let guard = STEALING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    tests::wait_until("the end of the session before", || {
+        !packet_rules(world).contains("inpod")
+    });
+    guard
+}
 
 fn packet_rules(world: &World) -> String {
     let listed = world

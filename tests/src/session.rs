@@ -119,6 +119,11 @@ impl Session {
         });
     }
 
+    /// How it ended, if it has.
+    pub fn ended_early(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
     /// Sends a signal to inpod itself.
     pub fn signal(&self, signal: Signal) {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
