@@ -140,17 +140,19 @@ static void large(const char *argument) {
 static volatile sig_atomic_t ticks;
 static void tick(int number) { (void)number, ticks++; }
 
-/* POSIX: an interrupted connect goes on by itself; its end is learnt by poll and SO_ERROR. */
-static int dial_through_signals(void) {
-    struct sockaddr_in to = address(ECHO, ECHO_PORT);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (connect(fd, (struct sockaddr *)&to, sizeof to) == 0) return fd;
-    if (errno == EINTR) {
+/* What was interrupted may be under way, done, or not yet begun: asked again until there is an answer. */
+static int dial_through_signals(int port) {
+    struct sockaddr_in to = address(ECHO, port);
+    int fd = socket(AF_INET, SOCK_STREAM, 0), error;
+    while ((error = connect(fd, (struct sockaddr *)&to, sizeof to) < 0 ? errno : 0) == EINTR) {}
+    if (error == EALREADY) {
         struct pollfd entry = {.fd = fd, .events = POLLOUT};
         while (poll(&entry, 1, -1) < 0 && errno == EINTR) {}
-        if ((errno = so_error(fd)) == 0) return fd;
+        error = so_error(fd);
     }
-    int error = errno;
+    if (error == EISCONN) error = 0;
+    if (error == 0 && strcmp(peer_of(fd), ECHO ":7000")) error = ENOTCONN;
+    if (error == 0) return fd;
     close(fd);
     errno = error;
     return -1;
@@ -161,23 +163,27 @@ static void interrupted(int flags) {
     sigaction(SIGALRM, &action, &before);
     struct itimerval every = {{0, 1000}, {0, 1000}}, never = {{0, 0}, {0, 0}};
     setitimer(ITIMER_REAL, &every, NULL);
-    int connected = 0, read_files = 0;
+    int connected = 0, refused = 0, read_files = 0;
     for (int i = 0; i < 50; i++) {
-        int fd = dial_through_signals();
+        int fd = dial_through_signals(ECHO_PORT);
         if (fd < 0) say_error("connect");
         connected += fd >= 0;
         close(fd);
+        fd = dial_through_signals(CLOSED_PORT);
+        if (fd < 0 && errno != ECONNREFUSED) say_error("refused connect");
+        refused += fd < 0 && errno == ECONNREFUSED;
+        if (fd >= 0) close(fd);
         int file;
         while ((file = open(FILES "text", O_RDONLY)) < 0 && errno == EINTR) {}
         read_files += file >= 0;
         close(file);
     }
-    int fd = dial_through_signals();
+    int fd = dial_through_signals(ECHO_PORT);
     size_t moved = fd < 0 ? 0 : both_ways(fd, 4 << 20);
     setitimer(ITIMER_REAL, &never, NULL);
     sigaction(SIGALRM, &before, NULL);
     close(fd);
-    say("%d connected, %d opened, %zu bytes", connected, read_files, moved);
+    say("%d connected, %d refused, %d opened, %zu bytes", connected, refused, read_files, moved);
     say(ticks > 10 ? "signals came" : "no signals");
 }
 

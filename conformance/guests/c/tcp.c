@@ -28,13 +28,15 @@ const char *shown(const void *address) {
 const char *peer_of(int fd) {
     struct sockaddr_storage peer;
     socklen_t length = sizeof peer;
-    return getpeername(fd, (struct sockaddr *)&peer, &length) < 0 ? error_name(errno) : shown(&peer);
+    /* Any call that is answered from outside can be interrupted, also this one. */
+    while (getpeername(fd, (struct sockaddr *)&peer, &length) < 0)
+        if (errno != EINTR) return error_name(errno);
+    return shown(&peer);
 }
 
 int so_error(int fd) {
     int error = 0;
     socklen_t length = sizeof error;
-    /* Any call that is answered from outside can be interrupted, also this one. */
     while (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0)
         if (errno != EINTR) return errno;
     return error;

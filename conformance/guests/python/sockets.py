@@ -226,16 +226,20 @@ def interrupted_restart(_):
     signal.signal(signal.SIGALRM, tick)
     signal.siginterrupt(signal.SIGALRM, False)
     signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-    connected = opened = 0
+    connected = turned_away = opened = 0
     for _ in range(50):
         with dial():
             connected += 1
+        try:
+            socket.create_connection((ECHO, CLOSED)).close()
+        except ConnectionRefusedError:
+            turned_away += 1
         with open(FILES + "text"):
             opened += 1
     with dial() as connection:
         moved = both_ways(connection, 4 << 20)
     signal.setitimer(signal.ITIMER_REAL, 0)
-    say(f"{connected} connected, {opened} opened, {moved} bytes")
+    say(f"{connected} connected, {turned_away} refused, {opened} opened, {moved} bytes")
     say("signals came" if ticks[0] > 10 else "no signals")
 
 

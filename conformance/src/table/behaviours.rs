@@ -109,9 +109,9 @@ rows! {
     "unix" Descriptors TogetherWithScratch Machine FORKS "unix sockets of its own: pair, path, abstract" => &["pair ping", "path ping", "abstract ping"];
     "own-listener" Descriptors Together Machine NO_SHELL "a connection to a listener of its own on 127.0.0.1" => &["own"];
     "bind-pod-address" Descriptors Together Pod NO_JAVA_OR_SHELL "binds to the pod's own address" => &["bound to 10.77.0.10"];
-    "interrupted-restart" Descriptors Alone Pod FORKS "connects, opens and 4 MiB both ways under a 1 kHz signal, restarted by the kernel"
-        => &["50 connected, 50 opened, 4194304 bytes", "signals came"];
-    "interrupted-eintr" Descriptors Alone Pod ONLY_C "the same, restarted by the program" => &["50 connected, 50 opened, 4194304 bytes", "signals came"];
+    "interrupted-restart" Descriptors Alone Pod FORKS "connects, refused and not, opens, and 4 MiB both ways under a 1 kHz signal, restarted by the kernel"
+        => &["50 connected, 50 refused, 50 opened, 4194304 bytes", "signals came"];
+    "interrupted-eintr" Descriptors Alone Pod ONLY_C "the same, restarted by the program" => &["50 connected, 50 refused, 50 opened, 4194304 bytes", "signals came"];
 
     "spawn-child" Children Together Pod ALL "a child, started in the language's usual way" => CHILD;
     "vfork" Children Together Pod ONLY_C "vfork and execve" => CHILD;

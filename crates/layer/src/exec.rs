@@ -22,6 +22,28 @@ unsafe extern "C" {
     static mut environ: Strings;
 }
 
+// All that is libc's, weak: a program that is dynamic but has no libc (Go, `-buildmode=pie`) would otherwise not start for
+// want of it.
+core::arch::global_asm!(
+    ".weak environ",
+    ".weak __errno_location, dlsym, putenv, pthread_setcanceltype",
+    ".weak memcpy, memset, bcmp"
+);
+
+/// Without one nothing here is ever called, and nothing may be: trap serves the program.
+fn has_libc() -> bool {
+    let address: usize;
+    // SAFETY: reads the layer's own table. In Rust's eyes no variable is at address 0.
+    unsafe {
+        core::arch::asm!(
+            "mov {}, qword ptr [rip + environ@GOTPCREL]",
+            out(reg) address,
+            options(pure, readonly, nostack, preserves_flags)
+        );
+    }
+    address != 0
+}
+
 /// Without a filter, also for what a skipped program starts.
 fn is_alone() -> bool {
     session().is_some_and(|image| image.has(guest::image::ALONE))
@@ -33,7 +55,7 @@ fn is_alone() -> bool {
 static HELLO: unsafe extern "C" fn() = hello;
 
 unsafe extern "C" fn hello() {
-    if !cfg!(feature = "standalone") || session().is_none() {
+    if !cfg!(feature = "standalone") || !has_libc() || session().is_none() {
         return;
     }
     let arguments = [

@@ -16,6 +16,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 
 use crate::context::{Context, Route};
+use crate::names::{self, End};
 use crate::notification::Pending;
 use crate::reactor::{Waiting, Wake};
 use crate::sockaddr::{Address, MAX_ADDRESS, plain};
@@ -90,24 +91,10 @@ fn dissolve(context: &Context, socket: &Socket) {
 }
 
 fn tcp(context: &Arc<Context>, pending: Pending, socket: Socket, destination: SocketAddr) {
-    if let Some(shared) = context.tracked(&socket) {
-        let mut tracked = lock(&shared);
-        match &tracked.outgoing {
-            Some(Outgoing {
-                state: OutgoingState::Failed(errno),
-                ..
-            }) => {
-                let errno = *errno;
-                tracked.outgoing = None;
-                socket.take_error();
-                return pending.fail(errno);
-            }
-            Some(_) => {
-                drop(tracked);
-                return again(context, pending, socket, shared);
-            }
-            None => {}
-        }
+    if let Some(shared) = context.tracked(&socket)
+        && let Some(result) = progress(context, &socket, &shared)
+    {
+        return again(context, pending, socket, shared, result);
     }
     context.route(Protocol::Tcp, destination, move |context, route| match route {
         Route::Untouched => pending.proceed(),
@@ -166,9 +153,16 @@ fn begin(context: &Arc<Context>, pending: Pending, socket: Socket, destination: 
         if tracked.outgoing.is_some() {
             // Another thread was faster.
             drop(tracked);
-            return again(context, pending, socket, shared);
+            let result = progress(context, &socket, &shared).unwrap_or(Err(Errno::CONNABORTED));
+            return again(context, pending, socket, shared, result);
         }
-        match socket.without_blocking(|| socket.connect(relay)) {
+        let attempt = || socket.without_blocking(|| socket.connect(relay));
+        let begun = match attempt() {
+            // A connect before this one failed, and the kernel had not yet said so to a connect (inet_stream_connect).
+            Err(Errno::CONNABORTED) => attempt(),
+            other => other,
+        };
+        match begun {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(errno) => return pending.fail(errno),
         }
@@ -184,6 +178,8 @@ fn begin(context: &Arc<Context>, pending: Pending, socket: Socket, destination: 
             flow,
             destination,
             state,
+            untold: false,
+            asking: Vec::new(),
         });
         source
     };
@@ -205,11 +201,21 @@ fn begin(context: &Arc<Context>, pending: Pending, socket: Socket, destination: 
 }
 
 /// The remote end is there, or will not be.
-fn finish(context: &Context, shared: &Shared, flow: FlowId, answer: Option<&Answer>) {
-    let mut tracked = lock(shared);
-    let Some(outgoing) = tracked.outgoing.as_mut().filter(|outgoing| outgoing.flow == flow) else {
-        return context.server.notice(Notice::Abandon { flow }, &[]);
+fn finish(context: &Arc<Context>, shared: &Shared, flow: FlowId, answer: Option<&Answer>) {
+    let asking = {
+        let mut tracked = lock(shared);
+        let Some(outgoing) = tracked.outgoing.as_mut().filter(|outgoing| outgoing.flow == flow) else {
+            return context.server.notice(Notice::Abandon { flow }, &[]);
+        };
+        decide(context, outgoing, answer);
+        std::mem::take(&mut outgoing.asking)
     };
+    for pending in asking {
+        names::name(context, pending, End::Local);
+    }
+}
+
+fn decide(context: &Context, outgoing: &mut Outgoing, answer: Option<&Answer>) {
     let errno = match answer {
         Some(Answer::Dialed(Ok(local))) => {
             outgoing.state = OutgoingState::Connected { local: *local };
@@ -249,36 +255,55 @@ fn fail(context: &Context, socket: &Socket, destination: SocketAddr, errno: Errn
 }
 
 /// A further connect on a socket that has a flow: the kernel knows the answer (EALREADY, 0 once, EISCONN).
-fn again(context: &Arc<Context>, pending: Pending, socket: Socket, shared: Shared) {
-    let result = progress(context, &socket, &shared);
+fn again(context: &Arc<Context>, pending: Pending, socket: Socket, shared: Shared, result: Result<(), Errno>) {
     match result {
         Err(Errno::ALREADY | Errno::INPROGRESS) if !socket.is_nonblocking() => wait(context, pending, socket, shared),
-        other => pending.finish(other.map(|()| 0)),
+        other => tell(pending, &shared, other),
     }
 }
 
-/// How far the connection is, as connect would say.
-fn progress(context: &Context, socket: &Socket, shared: &Shared) -> Result<(), Errno> {
+/// Answers a connect. What a signal keeps from being delivered is there for the next one, or for SO_ERROR.
+fn tell(pending: Pending, shared: &Shared, result: Result<(), Errno>) {
+    // Under the lock, or the app's next call could come in between.
+    let mut tracked = lock(shared);
+    let delivered = pending.deliver(result.map(|()| 0)).is_ok();
+    match (&mut tracked.outgoing, result) {
+        (Some(outgoing), Ok(())) => outgoing.untold = !delivered,
+        (
+            Some(Outgoing {
+                state: OutgoingState::Failed(_),
+                ..
+            }),
+            Err(_),
+        ) if delivered => tracked.outgoing = None,
+        _ => {}
+    }
+}
+
+/// How far the connection is, as connect would say; `None`: there is none, or its end has been told.
+fn progress(context: &Context, socket: &Socket, shared: &Shared) -> Option<Result<(), Errno>> {
     let mut tracked = lock(shared);
     let (flow, connecting) = match &mut tracked.outgoing {
+        Some(outgoing) if outgoing.untold => {
+            outgoing.untold = false;
+            return Some(Ok(()));
+        }
         Some(Outgoing {
             state: OutgoingState::Connecting { told, .. },
             ..
         }) if !*told => {
             *told = true;
-            return Err(Errno::INPROGRESS);
+            return Some(Err(Errno::INPROGRESS));
         }
         Some(Outgoing {
             state: OutgoingState::Failed(errno),
             ..
         }) => {
-            let errno = *errno;
-            tracked.outgoing = None;
             socket.take_error();
-            return Err(errno);
+            return Some(Err(*errno));
         }
         Some(Outgoing { flow, state, .. }) => (*flow, matches!(state, OutgoingState::Connecting { .. })),
-        None => return Err(Errno::CONNABORTED),
+        None => return None,
     };
     let result = socket.without_blocking(|| socket.connect(context.ready.relay_v4));
     if !matches!(result, Ok(()) | Err(Errno::ALREADY | Errno::INPROGRESS | Errno::ISCONN)) {
@@ -288,7 +313,7 @@ fn progress(context: &Context, socket: &Socket, shared: &Shared) -> Result<(), E
             context.server.notice(Notice::Abandon { flow }, &[]);
         }
     }
-    result
+    Some(result)
 }
 
 /// Blocks the app's thread until the connection is there, as long as SO_SNDTIMEO allows.
@@ -303,11 +328,11 @@ fn wait(context: &Arc<Context>, pending: Pending, socket: Socket, shared: Shared
         interest: EventFlags::OUT,
         socket: duplicate,
         attempt: Box::new(move |pending, wake| {
-            match progress(&context_then, &socket, &shared) {
+            match progress(&context_then, &socket, &shared).unwrap_or(Err(Errno::CONNABORTED)) {
                 Err(Errno::ALREADY | Errno::INPROGRESS) if wake == Wake::Ready => return Some(pending),
                 // connect(2): with SO_SNDTIMEO, a timeout says EINPROGRESS.
                 Err(Errno::ALREADY | Errno::INPROGRESS) => pending.fail(Errno::INPROGRESS),
-                other => pending.finish(other.map(|()| 0)),
+                other => tell(pending, &shared, other),
             }
             None
         }),
@@ -325,17 +350,17 @@ pub(crate) fn pending_error(context: &Arc<Context>, pending: Pending) {
     let Some(shared) = context.tracked(&socket) else {
         return pending.proceed();
     };
-    let mut tracked = lock(&shared);
-    let errno = match &tracked.outgoing {
+    let failed = || match lock(&shared).outgoing {
         Some(Outgoing {
             state: OutgoingState::Failed(errno),
             ..
-        }) => *errno,
-        _ => return pending.proceed(),
+        }) => Some(errno),
+        _ => None,
     };
-    tracked.outgoing = None;
+    let Some(errno) = failed() else {
+        return pending.proceed();
+    };
     socket.take_error();
-    drop(tracked);
     // Before the answer: see `Pending::answering`.
     drop(socket);
     let (memory, value, length_at) = (pending.memory(), pending.pointer(3), pending.pointer(4));
@@ -344,5 +369,9 @@ pub(crate) fn pending_error(context: &Arc<Context>, pending: Pending) {
         memory.write(value, &errno.raw_os_error().to_ne_bytes()[..room])?;
         memory.write(length_at, &(room as u32).to_ne_bytes())
     });
-    pending.finish(written.map(|()| 0));
+    // It is told once, and only what was delivered is told.
+    let mut tracked = lock(&shared);
+    if pending.deliver(written.map(|()| 0)).is_ok() && written.is_ok() {
+        tracked.outgoing = None;
+    }
 }

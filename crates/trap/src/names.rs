@@ -13,7 +13,7 @@ use crate::notification::Pending;
 use crate::sockaddr::{Encoded, plain};
 use crate::socket::{Kind, Socket};
 use crate::sys::message;
-use crate::table::{OutgoingState, lock};
+use crate::table::{OutgoingState, Shared, lock};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -51,6 +51,16 @@ pub(crate) fn name(context: &Arc<Context>, pending: Pending, end: End) {
                 }
             });
         }
+        Known::Soon(shared) => {
+            let mut tracked = lock(&shared);
+            match &mut tracked.outgoing {
+                Some(outgoing) if outgoing.is_connecting() => outgoing.asking.push(pending),
+                _ => {
+                    drop(tracked);
+                    name(context, pending, end);
+                }
+            }
+        }
         Known::Nothing => pending.proceed(),
     }
 }
@@ -59,6 +69,8 @@ enum Known {
     Address(Encoded),
     /// A connection from this loopback address that nobody has asked about.
     Accepted(SocketAddr),
+    /// Connected, and the server is about to say from where.
+    Soon(Shared),
     Nothing,
 }
 
@@ -90,6 +102,9 @@ fn known(context: &Context, socket: &Socket, end: End) -> Known {
             }
             End::Local => {
                 if let Some(outgoing) = &tracked.outgoing {
+                    if connected && outgoing.is_connecting() {
+                        return Known::Soon(shared.clone());
+                    }
                     return match outgoing.state {
                         OutgoingState::Connected { local } => dressed(local),
                         _ => pod_address(context, v6, outgoing.destination, own_port()).map_or(Known::Nothing, dressed),

@@ -89,6 +89,11 @@ impl Reactor {
         let tid = waiting.pending.tid();
         let thread = waiting.pending.end();
         let mut entries = self.entries();
+        // Calls that were handed over come by several threads: one that was interrupted may come after the one that its
+        // caller made next.
+        if Self::alive(&entries, tid).is_some() && !waiting.pending.is_alive() {
+            return;
+        }
         let flags = waiting.interest;
         if epoll::add(&self.epoll, &waiting.socket, epoll::EventData::new_u64(token), flags).is_err() {
             return waiting.pending.fail(Errno::NOMEM);
@@ -114,9 +119,23 @@ impl Reactor {
             return;
         }
         let mut entries = self.entries();
-        if let Some(token) = entries.by_thread.get(&tid).copied() {
+        if Self::alive(&entries, tid).is_none()
+            && let Some(token) = entries.by_thread.get(&tid).copied()
+        {
             drop(self.take(&mut entries, token));
         }
+    }
+
+    /// The thread's call that waits, if the thread still waits for it.
+    fn alive(entries: &Entries, tid: u32) -> Option<u64> {
+        let token = entries.by_thread.get(&tid)?;
+        entries
+            .by_token
+            .get(token)?
+            .waiting
+            .pending
+            .is_alive()
+            .then_some(*token)
     }
 
     fn take(&self, entries: &mut Entries, token: u64) -> Option<Waiting> {

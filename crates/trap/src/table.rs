@@ -10,6 +10,7 @@ use guest::protocol::{FlowId, Peer, SocketCookie};
 use rules::Protocol;
 use rustix::io::Errno;
 
+use crate::notification::Pending;
 use crate::sys::message::Datagram;
 
 /// One socket of the app.
@@ -49,6 +50,10 @@ pub(crate) struct Outgoing {
     pub(crate) flow: FlowId,
     pub(crate) destination: SocketAddr,
     pub(crate) state: OutgoingState,
+    /// A connect succeeded and a signal kept its caller from being told: the next one succeeds too.
+    pub(crate) untold: bool,
+    /// Calls of getsockname on a socket that is connected already, while the pod's end is not yet known.
+    pub(crate) asking: Vec<Pending>,
 }
 
 pub(crate) enum OutgoingState {
@@ -59,6 +64,12 @@ pub(crate) enum OutgoingState {
     Connected { local: SocketAddr },
     /// The dial failed and the app has not been told yet.
     Failed(Errno),
+}
+
+impl Outgoing {
+    pub(crate) fn is_connecting(&self) -> bool {
+        matches!(self.state, OutgoingState::Connecting { .. })
+    }
 }
 
 /// A socket's state, shared between the calls on it; the lock orders them.
