@@ -21,7 +21,7 @@ use crate::reactor::{Waiting, Wake};
 use crate::sockaddr::{Address, MAX_ADDRESS, plain};
 use crate::socket::{Kind, Socket};
 use crate::sys::message;
-use crate::table::{Outgoing, OutgoingState, Shared, lock};
+use crate::table::{Outgoing, OutgoingState, Shared, Tracked, lock};
 use crate::{datagram, unix};
 
 /// `TCP_FASTOPEN_CONNECT`: connect returns at once and the SYN waits for the first write.
@@ -92,21 +92,12 @@ fn dissolve(context: &Context, socket: &Socket) {
 fn tcp(context: &Arc<Context>, pending: Pending, socket: Socket, destination: SocketAddr) {
     if let Some(shared) = context.tracked(&socket) {
         let mut tracked = lock(&shared);
-        match &tracked.outgoing {
-            Some(Outgoing {
-                state: OutgoingState::Failed(errno),
-                ..
-            }) => {
-                let errno = *errno;
-                tracked.outgoing = None;
-                socket.take_error();
-                return pending.fail(errno);
-            }
-            Some(_) => {
-                drop(tracked);
-                return again(context, pending, socket, shared);
-            }
-            None => {}
+        if let Some(errno) = take_failure(&mut tracked, &socket) {
+            return pending.fail(errno);
+        }
+        if tracked.outgoing.is_some() {
+            drop(tracked);
+            return again(context, pending, socket, shared);
         }
     }
     context.route(Protocol::Tcp, destination, move |context, route| match route {
@@ -248,6 +239,16 @@ fn fail(context: &Context, socket: &Socket, destination: SocketAddr, errno: Errn
     }
 }
 
+/// The outcome of a failed dial, which the app is told once. How the socket was failed here goes with it.
+fn take_failure(tracked: &mut Tracked, socket: &Socket) -> Option<Errno> {
+    let OutgoingState::Failed(errno) = tracked.outgoing.as_ref()?.state else {
+        return None;
+    };
+    tracked.outgoing = None;
+    socket.take_error();
+    Some(errno)
+}
+
 /// A further connect on a socket that has a flow: the kernel knows the answer (EALREADY, 0 once, EISCONN).
 fn again(context: &Arc<Context>, pending: Pending, socket: Socket, shared: Shared) {
     let result = progress(context, &socket, &shared);
@@ -260,6 +261,9 @@ fn again(context: &Arc<Context>, pending: Pending, socket: Socket, shared: Share
 /// How far the connection is, as connect would say.
 fn progress(context: &Context, socket: &Socket, shared: &Shared) -> Result<(), Errno> {
     let mut tracked = lock(shared);
+    if let Some(errno) = take_failure(&mut tracked, socket) {
+        return Err(errno);
+    }
     let (flow, connecting) = match &mut tracked.outgoing {
         Some(Outgoing {
             state: OutgoingState::Connecting { told, .. },
@@ -267,15 +271,6 @@ fn progress(context: &Context, socket: &Socket, shared: &Shared) -> Result<(), E
         }) if !*told => {
             *told = true;
             return Err(Errno::INPROGRESS);
-        }
-        Some(Outgoing {
-            state: OutgoingState::Failed(errno),
-            ..
-        }) => {
-            let errno = *errno;
-            tracked.outgoing = None;
-            socket.take_error();
-            return Err(errno);
         }
         Some(Outgoing { flow, state, .. }) => (*flow, matches!(state, OutgoingState::Connecting { .. })),
         None => return Err(Errno::CONNABORTED),
@@ -325,17 +320,9 @@ pub(crate) fn pending_error(context: &Arc<Context>, pending: Pending) {
     let Some(shared) = context.tracked(&socket) else {
         return pending.proceed();
     };
-    let mut tracked = lock(&shared);
-    let errno = match &tracked.outgoing {
-        Some(Outgoing {
-            state: OutgoingState::Failed(errno),
-            ..
-        }) => *errno,
-        _ => return pending.proceed(),
+    let Some(errno) = take_failure(&mut lock(&shared), &socket) else {
+        return pending.proceed();
     };
-    tracked.outgoing = None;
-    socket.take_error();
-    drop(tracked);
     let (memory, value, length_at) = (pending.memory(), pending.pointer(3), pending.pointer(4));
     let written = memory.read_u32(length_at).and_then(|room| {
         let room = (room as usize).min(4);
