@@ -149,6 +149,65 @@ fn under_pod_security_rules() {
     }
 }
 
+/// A process that may not be looked into, even by its own user: its executable cannot be read. The environment then comes
+/// from the spec, and what this user may not read there is named.
+#[test]
+fn a_target_that_hides_gives_the_environment_of_its_spec() {
+    let kubectl = testbed().admin().kubectl;
+    let name = format!("hides-{}", std::process::id());
+    let metadata = json!({"name": name, "namespace": "restricted"});
+    let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"password": "hunter2"}},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"level": "debug"}},
+    ]});
+    kubectl.apply(&objects.to_string()).unwrap();
+    let from = |kind: &str, key: &str| json!({kind: {"name": name, "key": key}});
+    let pod = fresh(&FreshPod {
+        namespace: "restricted",
+        spec: json!({
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000,
+                "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "main", "image": "inpod.test/shop:1", "imagePullPolicy": "Never",
+                "command": ["sh", "-c", "cp /usr/bin/shop /tmp/hidden && chmod 0111 /tmp/hidden && exec /tmp/hidden web"],
+                "env": [
+                    {"name": "SERVICE", "value": "hidden"},
+                    {"name": "GREETING", "value": "I am $(SERVICE)"},
+                    {"name": "PASSWORD", "valueFrom": from("secretKeyRef", "password")},
+                    {"name": "LEVEL", "valueFrom": from("configMapKeyRef", "level")},
+                ],
+                "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+            }],
+        }),
+        ..FreshPod::default()
+    });
+    let web = kubectl
+        .json(&["get", "service", "web", "--namespace", "default"])
+        .unwrap();
+    // By its address: the pod's resolver settings are among the files.
+    let address = web["spec"]["clusterIP"].as_str().unwrap();
+    let script = format!("echo $GREETING [$PASSWORD] [$LEVEL]; curl -sS http://{address}/ | head -1");
+    let ended = Run::at(&format!("pod/{}", pod.name))
+        .flags(&["-n", "restricted"])
+        .run(&["sh", "-c", &script]);
+    for kind in ["secret", "configmap"] {
+        kubectl
+            .run(&["delete", kind, &name, "--namespace", "restricted"])
+            .unwrap();
+    }
+    assert_eq!(ended.stdout, "I am hidden [] []\nservice=web\n", "{}", ended.stderr);
+    for said in [
+        "it is taken from the pod's spec",
+        &format!("PASSWORD (secret/{name} key password: no permission to get secrets)"),
+        &format!("LEVEL (configmap/{name} key level: no permission to get configmaps)"),
+        "files of the target cannot be read, its resolver settings among them",
+        "/var/run/secrets/kubernetes.io/serviceaccount",
+    ] {
+        assert!(ended.stderr.contains(said), "{said}: {}", ended.stderr);
+    }
+}
+
 #[test]
 fn targets_that_are_not_there() {
     let missing = Run::at("deploy/wbe").run(&["true"]);

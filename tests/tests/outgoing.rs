@@ -1,10 +1,15 @@
 //! Connections and datagrams leave from the pod, for every kind of program, and end as they would there.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+use std::fs::Permissions;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use testbed::{FreshPod, Pod};
-use tests::{Run, guests, testbed};
+use tests::{Public, Run, guests, inpod, playground, testbed};
 
 /// Addresses that nobody has, within the cluster's own range: where interception is broken they lead nowhere.
 const BLACK_HOLE: &str = "10.96.255.1";
@@ -240,4 +245,75 @@ fn much_both_ways_and_a_half_close() {
         .stdin(b"until the end")
         .run(&["busybox", "nc", echo_address(), "7000"]);
     assert_eq!(reply.ok(), "until the end");
+}
+
+/// A service at a unix socket in a target: it reads to the end and answers with as many `p`.
+fn listen_at(path: &Path) {
+    let _ = std::fs::remove_file(path);
+    let listener = UnixListener::bind(path).unwrap();
+    std::fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut got = Vec::new();
+                stream.read_to_end(&mut got).unwrap();
+                got.fill(b'p');
+                // A guest that has ended has read enough.
+                let _ = stream.write_all(&got);
+            });
+        }
+    });
+}
+
+/// Below the pattern the target's sockets are connected to, and its errors are seen: ENOENT for a path that is not there,
+/// ECONNREFUSED for a socket that nobody has. Everywhere else it is this machine's.
+fn unix_sockets(run: impl Fn() -> Run, root: &Path) {
+    let directory = root.join("tmp/inpod-unix");
+    std::fs::create_dir_all(&directory).unwrap();
+    listen_at(&directory.join("app.sock"));
+    drop(UnixListener::bind(directory.join("left.sock")).unwrap());
+    let here = Public::new();
+    let local = here.path().join("here.sock");
+    listen_at(&local);
+    let run = || run().env("INPOD_OUTGOING_UNIX", "/tmp/inpod-unix/*.sock");
+    let paths = ["app.sock", "none.sock", "left.sock"].map(|name| format!("/tmp/inpod-unix/{name}"));
+    for is_static in [false, true] {
+        let guest = guests::c("unix", is_static).display().to_string();
+        let arguments: Vec<&str> = [guest.as_str()]
+            .into_iter()
+            .chain(paths.iter().map(String::as_str))
+            .collect();
+        assert_eq!(run().run(&arguments).ok(), "100000 p 2 111\n");
+        let at_home = run().run(&[&guest, local.to_str().unwrap(), "/tmp/inpod-unix-none.sock"]);
+        assert_eq!(at_home.ok(), "100000 p 2\n");
+    }
+    let python = "import socket; s = socket.socket(1); s.connect('/tmp/inpod-unix/app.sock'); s.sendall(b'hello'); s.shutdown(1); \
+                  print(s.recv(9), s.getpeername())";
+    let said = run().run(&["python3", "-c", python]).ok();
+    assert_eq!(said, "b'ppppp' /tmp/inpod-unix/app.sock\n");
+}
+
+#[test]
+fn unix_sockets_by_pattern_are_the_pods() {
+    let pod = testbed().admin().fresh_pod(&FreshPod::default()).unwrap();
+    let shop = pod
+        .processes()
+        .unwrap()
+        .into_iter()
+        .find(|process| process.name == "shop")
+        .unwrap();
+    let target = format!("pod/{}", pod.name);
+    unix_sockets(|| Run::at(&target), Path::new(&format!("/proc/{}/root", shop.pid)));
+}
+
+#[test]
+fn unix_sockets_by_pattern_are_the_playgrounds() {
+    let playground = playground("unix");
+    let target = format!("process/{}", playground.pid());
+    let root = format!("/proc/{}/root", playground.pid());
+    unix_sockets(
+        || Run::by(inpod(&[]), &target).flags(&["--no-incoming"]),
+        Path::new(&root),
+    );
 }

@@ -6,8 +6,8 @@ use std::process::Command;
 use clap::Args;
 
 use crate::build::{layer, statically};
+use crate::programs::Tests;
 use crate::shell::{self, cargo, step};
-use crate::tests::Tests;
 use crate::{demo, deny, dist, tidy};
 
 /// What to run.

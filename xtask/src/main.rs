@@ -7,9 +7,9 @@ mod conformance;
 mod demo;
 mod deny;
 mod dist;
+mod programs;
 mod shell;
 mod testbed;
-mod tests;
 mod tidy;
 
 use clap::{Parser, Subcommand};

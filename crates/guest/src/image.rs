@@ -335,7 +335,7 @@ mod tests {
         let mut file = vec![7; 100];
         file.extend(MAGIC);
         file.resize(100 + SIZE, 0);
-        fill(&mut file, facts).unwrap();
+        fill(&mut file, facts).expect("there is room");
         file.split_off(100)
     }
 

@@ -1,8 +1,6 @@
 //! The one error that leaves the command, and its exit code.
 
 use std::fmt;
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
 
 use guest::protocol::{Failure, FailureKind};
 use serde::Serialize;
@@ -115,23 +113,6 @@ impl CliError {
         self.hints.extend(hints);
         self
     }
-
-    /// The app could not be started.
-    #[must_use]
-    pub fn launch(program: &std::ffi::OsStr, error: &std::io::Error) -> Self {
-        use std::io::ErrorKind;
-        let kind = match error.kind() {
-            ErrorKind::NotFound | ErrorKind::NotADirectory => Kind::NotFound,
-            _ => Kind::NotExecutable,
-        };
-        let message = format!("{} cannot be started: {error}", program.to_string_lossy());
-        Self {
-            kind,
-            message,
-            causes: Vec::new(),
-            hints: Vec::new(),
-        }
-    }
 }
 
 impl fmt::Display for CliError {
@@ -184,14 +165,6 @@ impl From<Failure> for CliError {
             hints: failure.hints,
         }
     }
-}
-
-/// The app's own status as this process' exit code: 128+n for a signal, as shells say it.
-#[must_use]
-pub fn app_code(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    // Statuses are eight bits wide (wait(2)), signals end at 64.
-    u8::try_from(code.unwrap_or(1) & 0xff).unwrap_or(1)
 }
 
 #[cfg(test)]

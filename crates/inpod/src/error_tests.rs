@@ -13,21 +13,6 @@ fn codes_are_distinct_and_leave_room_for_signals() {
 }
 
 #[test]
-fn the_apps_status_passes_through() {
-    for (raw, code) in [
-        (0, 0),
-        (1 << 8, 1),
-        (255 << 8, 255),
-        (9, 137),
-        (15, 143),
-        (11 | 0x80, 139),
-        (64, 192),
-    ] {
-        assert_eq!(app_code(ExitStatus::from_raw(raw)), code, "{raw:#x}");
-    }
-}
-
-#[test]
 fn causes_and_hints_are_told_once_and_without_escape_sequences() {
     let failure = Failure {
         kind: FailureKind::Refused,
@@ -52,19 +37,6 @@ fn causes_and_hints_are_told_once_and_without_escape_sequences() {
         "error: /x.toml cannot be read: No such file or directory (os error 2)"
     );
     assert_eq!(error.kind, Kind::Config);
-}
-
-#[test]
-fn launching_tells_not_found_from_not_executable() {
-    for (errno, kind) in [
-        (2, Kind::NotFound),
-        (20, Kind::NotFound),
-        (13, Kind::NotExecutable),
-        (8, Kind::NotExecutable),
-    ] {
-        let error = CliError::launch("npm".as_ref(), &std::io::Error::from_raw_os_error(errno));
-        assert_eq!(error.kind, kind, "{errno}");
-    }
 }
 
 #[test]

@@ -42,8 +42,14 @@ pub fn run(arguments: &ExecArgs) -> Result<u8, CliError> {
     let engine = engine::choose(resolved.engine, &allowed)?;
     let directory = Directory::create(runtime_directory(&variables).as_deref()).map_err(machine)?;
     let plan = with_kept_paths(&resolved.plan, &input, program, &directory);
-    let bond =
-        session::bond::fork_server(server_settings(arguments, &resolved, plan.clone(), directory)?).map_err(machine)?;
+    let bond = session::bond::fork_server(server_settings(
+        arguments,
+        &resolved,
+        plan.clone(),
+        directory,
+        owner(&variables),
+    )?)
+    .map_err(machine)?;
 
     // From here on this process may have threads.
     let report = Arc::new(Report::new(style(&arguments.output)).map_err(machine)?);
@@ -261,6 +267,7 @@ fn server_settings(
     resolved: &config::Resolved,
     plan: Plan,
     directory: Directory,
+    owner: String,
 ) -> Result<Settings, CliError> {
     let target = resolved.target.as_deref().ok_or_else(no_target)?;
     let target = target.parse().map_err(target::TargetError::from)?;
@@ -272,7 +279,7 @@ fn server_settings(
         directory,
         session: random()?,
         token: random()?,
-        owner: owner(),
+        owner,
         resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
         nsswitch: std::fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default(),
     })
@@ -286,13 +293,12 @@ fn random() -> Result<[u8; 16], CliError> {
 }
 
 /// What others see who meet this session's claims: a claim of the client, not checked by anybody.
-fn owner() -> String {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!(
-        "{}@{host}",
-        user.unwrap_or_else(|_| format!("uid {}", rustix::process::getuid().as_raw()))
-    )
+fn owner(variables: &[(OsString, OsString)]) -> String {
+    let variable = |wanted: &str| variables.iter().find(|(name, _)| name == wanted);
+    let user = variable("USER").or_else(|| variable("LOGNAME"));
+    let user = user.map(|(_, value)| value.to_string_lossy().into_owned());
+    let user = user.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
+    format!("{user}@{}", rustix::system::uname().nodename().to_string_lossy())
 }
 
 fn summary(plan: &Plan, backend: &Backend, engine: Engine) -> String {

@@ -47,12 +47,9 @@ pub(crate) unsafe fn ask(number: i64, arguments: Arguments, socket: Option<c_int
         // Nobody is left who could tell what is the pod's: going on would be silently local.
         return Answer::Result(error(libc::EIO));
     };
-    let request = Request {
-        number,
-        // SAFETY: no pointers.
-        tid: unsafe { raw(libc::SYS_gettid, [0; 6]) } as u32,
-        arguments,
-    };
+    // SAFETY: no pointers.
+    let tid = unsafe { raw(libc::SYS_gettid, [0; 6]) } as u32;
+    let request = Request { number, tid, arguments };
     // SAFETY: the caller's.
     let answer = unsafe {
         match connection.send(&request.encode(), socket) {

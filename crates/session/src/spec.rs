@@ -26,7 +26,7 @@ fn files(reason: &str, mounts: &[VolumeMount], volumes: &mut Vec<Bytes>) -> Stri
     let known: BTreeSet<Vec<u8>> = volumes.iter().map(|volume| volume.0.clone()).collect();
     let mounted = mounts.iter().map(|mount| mount.path.as_bytes().to_vec());
     volumes.extend(mounted.filter(|path| !known.contains(path)).map(Bytes));
-    let mut warning = format!("files of the target cannot be read: {reason}");
+    let mut warning = format!("files of the target cannot be read, its resolver settings among them: {reason}");
     if !mounts.is_empty() {
         let paths: Vec<_> = mounts.iter().map(|mount| mount.path.as_str()).collect();
         warning.push_str(&format!("; the pod's volumes are missing too: {}", paths.join(", ")));

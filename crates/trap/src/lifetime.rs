@@ -1,11 +1,12 @@
 //! When a socket is gone: the kernel's destroy events (sock_diag(7)), which carry the cookie.
 
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use guest::protocol::{Notice, SocketCookie};
 use rustix::io::Errno;
-use rustix::net::RecvFlags;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, socket_with};
 
 use crate::context::Context;
 
@@ -35,25 +36,114 @@ pub(crate) fn cookies(mut bytes: &[u8]) -> Vec<SocketCookie> {
 pub(crate) fn watch(context: &Arc<Context>, events: impl AsFd) {
     let mut buffer = vec![0; 64 << 10];
     loop {
-        match rustix::net::recv(&events, &mut buffer[..], RecvFlags::empty()) {
+        match recv(&events, &mut buffer[..], RecvFlags::empty()) {
             Ok((length, _)) => {
-                for cookie in cookies(&buffer[..length]) {
-                    if context.table.remove(cookie) {
-                        context.server.notice(Notice::Unlisten { socket: cookie }, &[]);
-                    }
-                }
+                cookies(&buffer[..length])
+                    .into_iter()
+                    .for_each(|cookie| forget(context, cookie));
             }
             Err(Errno::INTR) => {}
-            // Some events were lost: the entries of those sockets stay until the session ends.
-            Err(Errno::NOBUFS) => tracing::warn!("too many sockets ended at once, some are not forgotten"),
+            // Some events were lost.
+            Err(Errno::NOBUFS) => resync(context),
             Err(error) => return tracing::error!(%error, "the end of sockets is no longer seen"),
         }
     }
 }
 
+fn forget(context: &Context, cookie: SocketCookie) {
+    if context.table.remove(cookie) {
+        context.server.notice(Notice::Unlisten { socket: cookie }, &[]);
+    }
+}
+
+/// Forgets the sockets that are gone, of those which the kernel would list: a port that nobody has any more must not stay
+/// claimed. The others' entries are small and stay.
+fn resync(context: &Context) {
+    // In this order: what begins to be listed in between is not taken for gone.
+    let listed = context.table.listed();
+    match alive() {
+        Ok(alive) => listed
+            .into_iter()
+            .filter(|cookie| !alive.contains(cookie))
+            .for_each(|cookie| forget(context, cookie)),
+        Err(error) => tracing::warn!(%error, "too many sockets ended at once, some are not forgotten"),
+    }
+}
+
+/// `NLMSG_ERROR` and `NLMSG_DONE` (linux/netlink.h).
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+
+/// All TCP and UDP sockets of this network namespace, bound ones that do nothing excepted.
+fn alive() -> Result<HashSet<SocketCookie>, Errno> {
+    let mut alive = HashSet::new();
+    for protocol in [libc::IPPROTO_TCP, libc::IPPROTO_UDP] {
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            dump(family as u8, protocol as u8, &mut alive)?;
+        }
+    }
+    Ok(alive)
+}
+
+fn dump(family: u8, protocol: u8, into: &mut HashSet<SocketCookie>) -> Result<(), Errno> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(
+        AddressFamily::NETLINK,
+        SocketType::DGRAM,
+        flags,
+        Some(netlink::SOCK_DIAG),
+    )?;
+    rustix::net::send(&socket, &dump_request(family, protocol), SendFlags::empty())?;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let (length, _) = rustix::io::retry_on_intr(|| recv(&socket, &mut buffer[..], RecvFlags::empty()))?;
+        let kind = buffer[..length].get(4..6).and_then(|kind| kind.try_into().ok());
+        match kind.map(u16::from_ne_bytes) {
+            Some(DONE) => return Ok(()),
+            Some(ERROR) | None => return Err(Errno::IO),
+            // Datagrams end with whole messages; the last one has DONE alone.
+            Some(_) => into.extend(cookies(&buffer[..length])),
+        }
+    }
+}
+
+/// `struct nlmsghdr` and `struct inet_diag_req_v2` (linux/inet_diag.h), for sockets in every state.
+fn dump_request(family: u8, protocol: u8) -> Vec<u8> {
+    const LENGTH: u32 = HEADER as u32 + 8 + 48;
+    const SOCK_DIAG_BY_FAMILY: u16 = 20;
+    const REQUEST_DUMP: u16 = 1 | 0x300;
+    let mut request = Vec::new();
+    request.extend(LENGTH.to_ne_bytes());
+    request.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    request.extend(REQUEST_DUMP.to_ne_bytes());
+    request.extend([0; 8]);
+    request.extend([family, protocol, 0, 0]);
+    request.extend(u32::MAX.to_ne_bytes());
+    request.extend([0; 48]);
+    request
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn living_sockets_are_found_in_all_families() {
+        let tcp = ["127.0.0.1:0", "[::1]:0"].map(|address| std::net::TcpListener::bind(address).unwrap());
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(tcp[0].local_addr().unwrap()).unwrap();
+        let cookie = |socket: &dyn AsFd| SocketCookie(rustix::net::sockopt::socket_cookie(socket.as_fd()).unwrap());
+        let cookies = [cookie(&tcp[0]), cookie(&tcp[1]), cookie(&udp), cookie(&client)];
+        let living = alive().unwrap();
+        for (index, cookie) in cookies.iter().enumerate() {
+            assert!(living.contains(cookie), "{index}");
+        }
+        drop((tcp, udp));
+        let living = alive().unwrap();
+        for (index, cookie) in cookies[..3].iter().enumerate() {
+            assert!(!living.contains(cookie), "{index}");
+        }
+    }
 
     #[test]
     fn damaged_messages_yield_nothing() {

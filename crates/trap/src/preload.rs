@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use guest::image::{Facts, LayerFileError};
+use rustix::fs::StatVfsMountFlags;
 
 /// The file's name; `LD_PRELOAD` separates by colons and spaces, so the directory must have neither.
 pub const NAME: &str = "libinpod_layer.so";
@@ -17,6 +18,8 @@ pub enum PreloadError {
     Layer(#[from] LayerFileError),
     #[error("cannot write the layer to {}", path.display())]
     Write { path: PathBuf, source: io::Error },
+    #[error("{} is mounted noexec, so no library can be loaded from there: point TMPDIR elsewhere", .0.display())]
+    NoExec(PathBuf),
     #[error("the loader takes no library from {}: LD_PRELOAD separates by colons and spaces", .0.display())]
     Separator(PathBuf),
 }
@@ -34,6 +37,10 @@ pub fn write(library: &[u8], directory: &Path, facts: &Facts<'_>) -> Result<Path
         .any(|byte| b": \t\n".contains(byte));
     if has_separator {
         return Err(PreloadError::Separator(path));
+    }
+    let mounted = rustix::fs::statvfs(directory).map(|about| about.f_flag);
+    if mounted.is_ok_and(|flags| flags.contains(StatVfsMountFlags::NOEXEC)) {
+        return Err(PreloadError::NoExec(directory.to_owned()));
     }
     let mut library = library.to_vec();
     guest::image::fill(

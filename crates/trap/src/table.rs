@@ -121,6 +121,23 @@ impl Table {
         lock(&gone).listening
     }
 
+    /// The sockets that are in a state in which the kernel lists them (sock_diag(7)): listening, connected, and all of UDP
+    /// that have a port. A TCP socket that does nothing is in no list.
+    pub(crate) fn listed(&self) -> Vec<SocketCookie> {
+        let datagrams = self.ports().0.clone();
+        let datagrams = datagrams.iter().filter(|port| port.protocol == Protocol::Udp);
+        let streams = self.sockets().clone();
+        let streams = streams.into_iter().filter(|(_, shared)| {
+            let tracked = lock(shared);
+            let connected = matches!(&tracked.outgoing, Some(outgoing) if matches!(outgoing.state, OutgoingState::Connected { .. }));
+            tracked.listening || connected
+        });
+        streams
+            .map(|(cookie, _)| cookie)
+            .chain(datagrams.map(|port| port.socket))
+            .collect()
+    }
+
     pub(crate) fn add_port(&self, protocol: Protocol, socket: SocketCookie, asked: u16, actual: SocketAddr) {
         let mut ports = self.ports();
         ports.0.retain(|port| port.socket != socket);
