@@ -24,6 +24,7 @@ const NEEDED: &[&str] = &[
     "nftables",
     "nginx-light",
     "nodejs",
+    NPM,
     "openjdk-17-jdk-headless",
     "openssl",
     "python3",
@@ -35,6 +36,9 @@ const NEEDED: &[&str] = &[
     "util-linux",
     "wget",
 ];
+
+/// Comes with the nodejs of other sources than Debian's, which do not stand its package.
+const NPM: &str = "npm";
 
 /// Another apt may be at work, for instance a machine's first boot.
 const PATIENCE: &str = "DPkg::Lock::Timeout=600";
@@ -104,6 +108,9 @@ fn missing() -> Vec<&'static str> {
     // Fails when one is unknown; the others are listed all the same.
     let listed = query.output().map(|output| output.stdout).unwrap_or_default();
     let listed = String::from_utf8_lossy(&listed);
-    let installed = |name: &&str| listed.lines().any(|line| line == format!("{name} installed"));
+    let installed = |name: &&str| {
+        listed.lines().any(|line| line == format!("{name} installed"))
+            || (*name == NPM && Path::new("/usr/bin/npm").exists())
+    };
     NEEDED.iter().copied().filter(|name| !installed(name)).collect()
 }
