@@ -56,20 +56,15 @@ const refused = async (_, say) => {
   }
 };
 
-const udp = connected => async (_, say) => {
+const udp = connected => (_, say) => new Promise((done, failed) => {
   const socket = dgram.createSocket("udp4");
-  const message = once(socket, "message");
-  if (connected) {
-    socket.connect(PORT, ECHO);
-    await once(socket, "connect");
-    socket.send("ping");
-  } else {
-    socket.send("ping", PORT, ECHO);
-  }
-  const [back, from] = await message;
-  say(shown(from.address, from.port), "says", back);
-  socket.close();
-};
+  socket.on("error", failed).on("message", (back, from) => {
+    say(shown(from.address, from.port), "says", back);
+    socket.close(done);
+  });
+  if (connected) socket.connect(PORT, ECHO, error => (error ? failed(error) : socket.send("ping")));
+  else socket.send("ping", PORT, ECHO, error => error && failed(error));
+});
 
 const serve = host => (port, say) => new Promise((done, failed) => {
   const server = net.createServer(socket => {
