@@ -155,7 +155,10 @@ fn attached(session: Attached<'_>) -> Result<u8, CliError> {
             kind: Kind::Machine,
             message: "the program ended well, but some of its tree was refused (see above)".to_owned(),
             causes: Vec::new(),
-            hints: vec!["`inpod doctor` says why this machine allows the preloaded layer only".to_owned()],
+            hints: vec![
+                "`inpod doctor` says whether this machine allows the engine `trap`, which serves every program"
+                    .to_owned(),
+            ],
         }),
         Some(why) => Err(CliError {
             kind: Kind::Lost,

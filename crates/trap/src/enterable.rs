@@ -30,7 +30,7 @@ pub(crate) fn refusal(path: &Path, looked: &Looked) -> Option<String> {
             Look::Served => return None,
             Look::Refused(why) => {
                 return Some(format!(
-                    "{why}, and this machine allows no seccomp notification, which serves every program (`inpod doctor` says why)"
+                    "{why}; only the engine `trap` serves every program (`inpod doctor` says whether this machine allows it)"
                 ));
             }
             Look::Interpreter(next) => path = next,
