@@ -233,8 +233,6 @@ pub(crate) unsafe fn execvp(file: *const c_char, arguments: Strings) -> c_int {
 /// `execvpe(3)`: each directory of PATH in turn; what is missing is passed over, a denial is remembered, a file without a
 /// header is the shell's.
 pub(crate) unsafe fn execvpe(file: *const c_char, arguments: Strings, environment: Strings) -> c_int {
-    /// `_PATH_DEFPATH` as glibc has it.
-    const DEFAULT: &[u8] = b"/bin:/usr/bin";
     let missing = || returned(-(libc::ENOENT as Raw)) as c_int;
     // SAFETY: the caller's strings.
     unsafe {
@@ -245,23 +243,35 @@ pub(crate) unsafe fn execvpe(file: *const c_char, arguments: Strings, environmen
             return try_one(file, arguments, environment);
         }
         let mut denied = false;
-        let mut room = [0_u8; MAX_PATH];
-        for directory in search_path().unwrap_or(DEFAULT).split(|byte| *byte == b':') {
-            let separator: &[u8] = if directory.is_empty() { b"" } else { b"/" };
-            let parts = [directory, separator, name, b"\0"];
-            let Some(_) = place(&mut room, &parts) else { continue };
-            try_one(room.as_ptr().cast(), arguments, environment);
+        let failed = search(name, |candidate| {
+            try_one(candidate, arguments, environment);
             match crate::sys::errno() {
                 libc::EACCES => denied = true,
                 libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}
-                _ => return -1,
+                _ => return Some(-1),
             }
+            None
+        });
+        match failed {
+            Some(failed) => failed,
+            None if denied => returned(-(libc::EACCES as Raw)) as c_int,
+            None => missing(),
         }
-        if denied {
-            return returned(-(libc::EACCES as Raw)) as c_int;
-        }
-        missing()
     }
+}
+
+/// Offers the path of `name` in each directory of PATH, until one gives an answer; what is too long is passed over.
+unsafe fn search<T>(name: &[u8], mut offer: impl FnMut(*const c_char) -> Option<T>) -> Option<T> {
+    /// `_PATH_DEFPATH` as glibc has it.
+    const DEFAULT: &[u8] = b"/bin:/usr/bin";
+    let mut room = [0_u8; MAX_PATH];
+    // SAFETY: libc's environment.
+    let path = unsafe { search_path() }.unwrap_or(DEFAULT);
+    path.split(|byte| *byte == b':').find_map(|directory| {
+        let separator: &[u8] = if directory.is_empty() { b"" } else { b"/" };
+        place(&mut room, &[directory, separator, name, b"\0"])?;
+        offer(room.as_ptr().cast())
+    })
 }
 
 fn place(room: &mut [u8; MAX_PATH], parts: &[&[u8]]) -> Option<()> {
@@ -366,19 +376,12 @@ unsafe fn may_start(path: *const c_char, searches: bool) -> Result<(), c_int> {
         if !searches || name.contains(&b'/') {
             return permitted(path);
         }
-        let mut room = [0_u8; MAX_PATH];
-        for directory in search_path().unwrap_or(b"/bin:/usr/bin").split(|byte| *byte == b':') {
-            let separator: &[u8] = if directory.is_empty() { b"" } else { b"/" };
-            if place(&mut room, &[directory, separator, name, b"\0"]).is_none() {
-                continue;
-            }
-            let arguments = [libc::AT_FDCWD as u64, room.as_ptr() as u64, libc::X_OK as u64, 0, 0, 0];
-            if raw(libc::SYS_faccessat, arguments) == 0 {
-                return permitted(room.as_ptr().cast());
-            }
-        }
+        let found = search(name, |candidate| {
+            let arguments = [libc::AT_FDCWD as u64, candidate as u64, libc::X_OK as u64, 0, 0, 0];
+            (raw(libc::SYS_faccessat, arguments) == 0).then(|| permitted(candidate))
+        });
         // libc says why it finds none.
-        Ok(())
+        found.unwrap_or(Ok(()))
     }
 }
 
