@@ -258,25 +258,15 @@ mod write {
     /// The rules as prefixes, longest first. Between two prefixes that the rules name nothing changes, so one decision for
     /// each prefix tells of everything below it.
     pub(super) fn compile(files: &FileRules, asked: &[PathBuf]) -> Vec<(PathBuf, Known)> {
-        let constants = [
-            rules::KERNEL,
-            rules::SYSTEM,
-            rules::DEVELOPER,
-            rules::SCRATCH,
-            rules::IDENTITY,
-            rules::HIDDEN_NAME_SERVICES,
-            NEVER_FOLLOWED,
-        ];
-        let mut prefixes: BTreeSet<PathBuf> = constants.into_iter().flatten().map(PathBuf::from).collect();
-        let mut ask: Vec<PathBuf> = asked.to_vec();
-        for pattern in files.remote.iter().chain(&files.local).chain(&files.hidden) {
-            match pattern {
-                PathPattern::Prefix(prefix) => drop(prefixes.insert(prefix.clone())),
-                PathPattern::Glob(_) => ask.push(literal_part(&pattern.source())),
-            }
-        }
-        prefixes.extend(files.map.iter().map(|(from, _)| from.clone()));
-        prefixes.extend(files.volumes.iter().chain(&files.kept).chain(&ask).cloned());
+        let never_followed = NEVER_FOLLOWED.iter().map(PathBuf::from);
+        let globs = files.remote.iter().chain(&files.local).chain(&files.hidden);
+        let globs = globs.filter_map(|pattern| match pattern {
+            PathPattern::Glob(_) => Some(literal_part(&pattern.source())),
+            PathPattern::Prefix(_) => None,
+        });
+        let ask: Vec<PathBuf> = asked.iter().cloned().chain(globs).collect();
+        let named = files.named_paths().chain(never_followed);
+        let mut prefixes: BTreeSet<PathBuf> = named.chain(ask.iter().cloned()).collect();
         // The root's own rules say nothing about what lies below it.
         prefixes.remove(Path::new("/"));
         let everything = ask.iter().any(|path| path == Path::new("/"));

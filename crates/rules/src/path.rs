@@ -205,6 +205,19 @@ impl FileRules {
         Verdict::new(Place::Remote, "not a system or developer path")
     }
 
+    /// Every path that a rule names, so that between two of them no decision changes. Globs name none.
+    pub fn named_paths(&self) -> impl Iterator<Item = PathBuf> {
+        let known = [KERNEL, SYSTEM, DEVELOPER, SCRATCH, IDENTITY, HIDDEN_NAME_SERVICES];
+        let listed = self.remote.iter().chain(&self.local).chain(&self.hidden);
+        let prefixes = listed.filter_map(|pattern| match pattern {
+            PathPattern::Prefix(path) => Some(path.clone()),
+            PathPattern::Glob(_) => None,
+        });
+        let known = known.into_iter().flatten().map(PathBuf::from);
+        let mapped = self.map.iter().map(|(from, _)| from.clone());
+        (known.chain(prefixes).chain(mapped)).chain(self.volumes.iter().chain(&self.kept).cloned())
+    }
+
     /// The path in the pod that `path` stands for.
     #[must_use]
     pub fn in_pod(&self, path: &Path) -> PathBuf {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use rules::{FileRules, PathPattern, Place};
+use rules::{FileRules, Place};
 
 /// A path that is served from elsewhere than the directory it is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,24 +16,7 @@ pub(crate) struct Boundary {
 /// itself counts as the machine's. Globs name no path: they are decided inside the mount, for what lies in a directory of
 /// the pod.
 pub(crate) fn boundaries(rules: &FileRules, more: impl Iterator<Item = PathBuf>) -> Vec<Boundary> {
-    let listed = rules.remote.iter().chain(&rules.local).chain(&rules.hidden);
-    let prefixes = listed.filter_map(|pattern| match pattern {
-        PathPattern::Prefix(path) => Some(path.clone()),
-        PathPattern::Glob(_) => None,
-    });
-    let known = [
-        rules::KERNEL,
-        rules::SYSTEM,
-        rules::DEVELOPER,
-        rules::SCRATCH,
-        rules::IDENTITY,
-        rules::HIDDEN_NAME_SERVICES,
-    ];
-    let known = known.into_iter().flatten().map(PathBuf::from);
-    let mapped = rules.map.iter().map(|(from, _)| from.clone());
-    let points = (known.chain(prefixes).chain(mapped))
-        .chain(rules.volumes.iter().chain(&rules.kept).cloned())
-        .chain(more);
+    let points = rules.named_paths().chain(more);
     let mut found = BTreeMap::new();
     for point in points.filter(|point| point.is_absolute()) {
         for path in point.ancestors().filter(|path| path.parent().is_some()) {
@@ -62,6 +45,8 @@ pub(crate) fn place(rules: &FileRules, path: &Path) -> Place {
 
 #[cfg(test)]
 mod tests {
+    use rules::PathPattern;
+
     use super::*;
 
     fn check(rules: &FileRules, pod: &[&str], expect: &[(&str, Place)]) {
