@@ -3,7 +3,7 @@
 //!
 //!     trap-stand --map 10.9.0.1:80=127.0.0.1:8000 --address 10.244.0.7 -- curl http://10.9.0.1/
 //!
-//! `trap-stand --probe`: what this machine allows, a line each.
+//! `trap-stand --probe`: what this machine allows, a line each, and whether the trial left a child.
 //!
 //! Exit status: the app's, or the launch error's.
 #![allow(
@@ -51,6 +51,8 @@ fn probe() {
         let why = machine.explain(capability).map(|explanation| explanation.why);
         println!("{}: {}", capability.key(), why.as_deref().unwrap_or("yes"));
     }
+    let left = rustix::process::wait(rustix::process::WaitOptions::NOHANG).map(|child| child.is_some());
+    println!("children: {}", if left == Err(rustix::io::Errno::CHILD) { "none" } else { "some" });
 }
 
 fn run(arguments: &[OsString]) -> i32 {
