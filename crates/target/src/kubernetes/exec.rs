@@ -15,6 +15,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::Resource;
 use kube::api::AttachParams;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 use super::client::Cluster;
@@ -28,6 +30,9 @@ const CLOSE: u8 = 255;
 /// The most bytes of one message: the channel, and as much as the kubelet and the runtime pass on at once, so that they
 /// make one piece of it.
 const MESSAGE: usize = 1 + (32 << 10);
+/// What is read at once, in bytes: a TLS record carries no more than half of it. tungstenite fills this much with zeros
+/// before each read, so its own choice of 128 KiB costs more than the reading.
+const READ: usize = 32 << 10;
 /// The most of stderr that is kept for an error, in bytes.
 const STDERR_KEPT: usize = 8 << 10;
 
@@ -74,7 +79,11 @@ impl Cluster {
         request.extensions_mut().insert("exec");
         let connection = self.client.connect(request).await?;
         let half_close = connection.supports_stream_close();
-        Ok(ExecStream::new(Box::new(connection.into_stream()), half_close))
+        // Nothing has been read through kube's own WebSocket yet, so none of it is lost with it.
+        let upgraded = connection.into_stream().into_inner();
+        let config = WebSocketConfig::default().read_buffer_size(READ);
+        let socket = WebSocketStream::from_raw_socket(upgraded, Role::Client, Some(config)).await;
+        Ok(ExecStream::new(Box::new(socket), half_close))
     }
 }
 
