@@ -16,12 +16,12 @@ const BATCHES: usize = 15;
 pub fn measure(file: &Path) -> io::Result<()> {
     let mut buffer = [0; 64];
     // By libc, as most programs do it; what follows is by system calls.
-    let errno = |error: io::Error| rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO);
     batch("open_read_close_us", 2000, || {
         let read = File::open(file).and_then(|mut file| file.read(&mut buffer));
         read.map(drop).map_err(errno)
     })?;
     batch("stat_us", 2000, || std::fs::metadata(file).map(drop).map_err(errno))?;
+    by_directory(file)?;
     batch("getppid_us", 100_000, || {
         black_box(rustix::process::getppid());
         Ok(())
@@ -42,6 +42,26 @@ pub fn measure(file: &Path) -> io::Result<()> {
     batch("connect_own_us", 200, || own.connect())
 }
 
+/// The same relative to the working directory, and to a directory's descriptor (`DirEntry::metadata` asks by it).
+fn by_directory(file: &Path) -> io::Result<()> {
+    let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let found = std::fs::read_dir(directory)?.find(|entry| entry.as_ref().is_ok_and(|entry| entry.file_name() == name));
+    let entry = found.ok_or(io::ErrorKind::NotFound)??;
+    std::env::set_current_dir(directory)?;
+    let mut buffer = [0; 64];
+    batch("open_read_close_relative_us", 2000, || {
+        let read = File::open(name).and_then(|mut file| file.read(&mut buffer));
+        read.map(drop).map_err(errno)
+    })?;
+    batch("stat_at_us", 2000, || entry.metadata().map(drop).map_err(errno))
+}
+
+fn errno(error: io::Error) -> rustix::io::Errno {
+    rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO)
+}
+
 /// A listener of this program's own, which no session takes elsewhere.
 struct Own(SocketAddr);
 
@@ -54,10 +74,7 @@ impl Own {
     }
 
     fn connect(&self) -> Result<(), rustix::io::Errno> {
-        let connected = TcpStream::connect(self.0);
-        connected
-            .map(drop)
-            .map_err(|error| rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO))
+        TcpStream::connect(self.0).map(drop).map_err(errno)
     }
 }
 

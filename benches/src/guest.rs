@@ -3,6 +3,7 @@
 mod calls;
 mod connects;
 mod numbers;
+mod openers;
 mod transfer;
 
 use std::io;
@@ -15,7 +16,8 @@ use numbers::{median_us, say};
 const USAGE: &str =
     "usage: bench-guest clock | sleep SECONDS | echo ADDRESS COUNT | down ADDRESS BYTES | up ADDRESS BYTES
        | pipe-echo COUNT PROGRAM... | pipe-down BYTES PROGRAM... | pipe-up BYTES PROGRAM...
-       | connect ADDRESS COUNT | connects OPEN REFUSED COUNT | calls FILE | spawn COUNT PROGRAM...";
+       | connect ADDRESS COUNT | connects OPEN REFUSED COUNT | calls FILE | openers FILE THREADS
+       | spawn COUNT PROGRAM...";
 
 #[allow(clippy::print_stderr, reason = "a program's usage")]
 fn main() -> ExitCode {
@@ -63,6 +65,7 @@ fn run(words: &[&str]) -> io::Result<bool> {
             connects::together(address_of(open)?, address_of(refused)?, number(count)?)?;
         }
         ["calls", file] => calls::measure(file.as_ref())?,
+        ["openers", file, threads] => openers::measure(file.as_ref(), number(threads)?)?,
         ["spawn", count, program @ ..] => spawn(number(count)?, program)?,
         _ => return Ok(false),
     }

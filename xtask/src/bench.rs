@@ -4,6 +4,7 @@ mod cold_start;
 mod distance;
 mod goals;
 mod idle;
+mod load;
 mod local;
 mod run;
 mod traffic;
@@ -24,7 +25,7 @@ pub struct Options {
     /// Fewer rounds and 10 s of idleness instead of 60: for a look, not for the record.
     #[arg(long)]
     quick: bool,
-    /// Only these parts: start, traffic, distance, local, idle.
+    /// Only these parts: start, traffic, distance, local, load, idle.
     #[arg(long, value_name = "PART", value_delimiter = ',')]
     only: Vec<Part>,
     /// Measures this executable instead of target/dist/inpod.
@@ -38,6 +39,7 @@ enum Part {
     Traffic,
     Distance,
     Local,
+    Load,
     Idle,
 }
 
@@ -72,8 +74,9 @@ impl Bench {
 pub fn run(options: &Options) -> Result<(), String> {
     let bench = step("build", || prepare(options))?;
     let mut table = Table::default();
-    let parts: [(&str, Part, Measure); 5] = [
+    let parts: [(&str, Part, Measure); 6] = [
         ("local calls", Part::Local, local::measure),
+        ("load", Part::Load, load::measure),
         ("outgoing traffic", Part::Traffic, traffic::measure),
         ("40 ms away", Part::Distance, distance::measure),
         ("start", Part::Start, cold_start::measure),

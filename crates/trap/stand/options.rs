@@ -26,6 +26,7 @@ pub(crate) struct Options {
     pub(crate) copy_from: PathBuf,
     pub(crate) cache: PathBuf,
     pub(crate) remote_paths: Vec<PathBuf>,
+    pub(crate) local_paths: Vec<PathBuf>,
     pub(crate) local: Vec<AddressRule>,
     pub(crate) skip: Vec<String>,
     pub(crate) incoming: bool,
@@ -38,6 +39,8 @@ pub(crate) struct Options {
     pub(crate) delay_ms: u64,
     /// `trap`, `trap+layer` or `layer`; the layer's file is `$INPOD_LAYER`.
     pub(crate) engine: String,
+    /// Supervisor threads that answer.
+    pub(crate) threads: usize,
     pub(crate) command: Vec<OsString>,
 }
 
@@ -53,6 +56,7 @@ impl Options {
             copy_from: PathBuf::new(),
             cache: PathBuf::new(),
             remote_paths: Vec::new(),
+            local_paths: Vec::new(),
             local: Vec::new(),
             skip: Vec::new(),
             incoming: false,
@@ -61,6 +65,7 @@ impl Options {
             server_dies: false,
             delay_ms: 0,
             engine: "trap".to_owned(),
+            threads: trap::DEFAULT_THREADS,
             command: Vec::new(),
         };
         let mut rest = arguments.iter();
@@ -98,6 +103,7 @@ impl Options {
                 ));
             }
             "--engine" => value.clone_into(&mut self.engine),
+            "--threads" => self.threads = value.parse().unwrap(),
             "--unix" => self.unix.push((pair().0.into(), pair().1.into())),
             "--name" => self.names.push((pair().0.parse().unwrap(), pair().1.to_owned())),
             "--local-name" => self.local.push(AddressRule {
@@ -117,6 +123,7 @@ impl Options {
                 self.view = PathView::Copy;
                 (self.copy_from, self.cache) = (pair().0.into(), pair().1.into());
             }
+            "--local-path" => self.local_paths.push(value.into()),
             "--remote-path" => self.remote_paths.push(value.into()),
             "--skip" => self.skip.push(value.to_owned()),
             "--clients" => {
@@ -132,7 +139,9 @@ impl Options {
     pub(crate) fn plan(&self) -> Plan {
         let mut plan = Plan::default();
         plan.files.mode = FileMode::Local;
-        plan.files.remote = self.remote_paths.iter().cloned().map(PathPattern::Prefix).collect();
+        let prefixes = |paths: &[PathBuf]| paths.iter().cloned().map(PathPattern::Prefix).collect();
+        plan.files.remote = prefixes(&self.remote_paths);
+        plan.files.local = prefixes(&self.local_paths);
         plan.outgoing.unix = self
             .unix
             .iter()

@@ -133,6 +133,24 @@ const GOALS: &[Goal] = &[
         guard: AtMost(1.6),
     },
     Goal {
+        name: "node, 2000 modules",
+        unit: "x",
+        goal: AtMost(1.15),
+        guard: AtMost(1.6),
+    },
+    Goal {
+        name: "node, 2000 modules (copy view)",
+        unit: "x",
+        goal: AtMost(1.15),
+        guard: AtMost(2.0),
+    },
+    Goal {
+        name: "Go HTTP server / bare",
+        unit: "x",
+        goal: AtLeast(0.9),
+        guard: AtLeast(0.7),
+    },
+    Goal {
         name: "sh -c true",
         unit: "x",
         goal: AtMost(3.0),

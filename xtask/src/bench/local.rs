@@ -53,6 +53,22 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
     }
     for (what, key, session) in [
         ("stat, added (copy view, trap alone)", "stat_us", &trap),
+        (
+            "relative open+read+close, added",
+            "open_read_close_relative_us",
+            &native,
+        ),
+        (
+            "relative open+read+close, added (copy view)",
+            "open_read_close_relative_us",
+            &copy,
+        ),
+        ("stat by a directory's descriptor, added", "stat_at_us", &native),
+        (
+            "stat by a directory's descriptor, added (copy view)",
+            "stat_at_us",
+            &copy,
+        ),
         ("connect to an own listener, added", "connect_own_us", &native),
     ] {
         let (with, without) = (least(session, key)?, least(&bare, key)?);
@@ -76,7 +92,7 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
 }
 
 /// One after the other, so that both meet the same machine.
-fn spawned(
+pub(super) fn spawned(
     bench: &Bench,
     table: &mut Table,
     name: &str,
@@ -112,7 +128,7 @@ fn least(runs: &[Said], key: &str) -> Result<f64, String> {
 }
 
 /// The same as a user without any rights, who has no /dev/fuse (mode 0600) and so gets the copy view.
-fn nobody(command: &Command) -> Command {
+pub(super) fn nobody(command: &Command) -> Command {
     let mut plain = Command::new("setpriv");
     plain.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     plain

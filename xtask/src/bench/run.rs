@@ -1,7 +1,9 @@
 //! Running the guest, alone or in a session, and reading what it says.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::Read;
+use std::iter;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -37,6 +39,18 @@ impl Bench {
 
     /// The same by an engine.
     pub(super) fn session_by(&self, engine: &str, target: &str, words: &[&str]) -> Command {
+        let guest = self.guest.as_os_str();
+        let words: Vec<&OsStr> = iter::once(guest).chain(words.iter().map(OsStr::new)).collect();
+        self.inpod(engine, target, &words)
+    }
+
+    /// Another program in a session.
+    pub(super) fn program(&self, target: &str, words: &[&str]) -> Command {
+        let words: Vec<&OsStr> = words.iter().map(OsStr::new).collect();
+        self.inpod("auto", target, &words)
+    }
+
+    fn inpod(&self, engine: &str, target: &str, words: &[&OsStr]) -> Command {
         let mut command = Command::new(&self.inpod);
         command
             .args([
@@ -50,7 +64,6 @@ impl Bench {
                 engine,
                 "--",
             ])
-            .arg(&self.guest)
             .args(words);
         command.env("KUBECONFIG", self.testbed.user_kubeconfig());
         command
