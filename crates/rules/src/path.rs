@@ -218,6 +218,13 @@ impl FileRules {
         (known.chain(prefixes).chain(mapped)).chain(self.volumes.iter().chain(&self.kept).cloned())
     }
 
+    /// Whether the way to a place of this machine leads through `path`: it is there, then, even if the pod lacks it.
+    #[must_use]
+    pub fn leads_to_local(&self, path: &Path) -> bool {
+        self.named_paths()
+            .any(|named| named != path && named.starts_with(path) && self.decide(&named).place == Place::Local)
+    }
+
     /// The path in the pod that `path` stands for.
     #[must_use]
     pub fn in_pod(&self, path: &Path) -> PathBuf {

@@ -189,3 +189,24 @@ fn local_mode_leaves_only_what_is_listed() {
         ],
     );
 }
+
+#[test]
+fn the_way_to_a_local_place_leads_through_its_parents() {
+    let rules = FileRules {
+        kept: vec![PathBuf::from("/builds/group/project")],
+        local: vec![prefix("/data/mine")],
+        hidden: vec![prefix("/secrets/not")],
+        ..FileRules::default()
+    };
+    for (path, leads) in [
+        ("/builds", true),
+        ("/builds/group", true),
+        ("/builds/group/project", false),
+        ("/builds/other", false),
+        ("/data", true),
+        ("/secrets", false),
+        ("/app", false),
+    ] {
+        assert_eq!(rules.leads_to_local(Path::new(path)), leads, "{path}");
+    }
+}

@@ -232,6 +232,9 @@ fn remote(context: &Arc<Context>, pending: Pending, request: Request, path: Path
                 ),
                 None => Err(Errno::NOENT),
             };
+            if is_only_local(&then, &path, || open(OFlags::PATH).err()) {
+                return pending.proceed();
+            }
             act(&then, pending, request, &path, &open);
         }),
         PathView::Copy => fetch(context, path, request, 0, move |context, path, local| {
@@ -241,11 +244,18 @@ fn remote(context: &Arc<Context>, pending: Pending, request: Request, path: Path
                     let open = |flags| rustix::fs::open(&local, flags | OFlags::CLOEXEC, Mode::empty());
                     act(&context, pending, request, &path, &open);
                 }
+                Err(errno) if is_only_local(&context, &path, || Some(errno)) => pending.proceed(),
                 Err(errno) => pending.fail(errno),
             });
         }),
         PathView::Native => pending.proceed(),
     }
+}
+
+/// A directory through which places of this machine are reached, and which the pod lacks: `failure` is what looking for it
+/// there comes to.
+fn is_only_local(context: &Context, path: &Path, failure: impl FnOnce() -> Option<Errno>) -> bool {
+    context.plan.files.leads_to_local(path) && matches!(failure(), Some(Errno::NOENT | Errno::NOTDIR))
 }
 
 /// What goes on with the path that was decided on, and where it lies on this machine.

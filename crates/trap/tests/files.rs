@@ -78,6 +78,38 @@ print(); print(open("/etc/hostname").read() != "", os.listdir("/proc/self/task")
     }
 }
 
+/// A project in a directory that the pod does not have: programs look at each directory on the way to it.
+#[test]
+fn the_way_to_a_local_directory_is_there() {
+    for (view, stand) in views() {
+        let outer = stand.directory.path().join("workspace");
+        let inner = outer.join("projects/mine");
+        std::fs::create_dir_all(&inner).unwrap();
+        std::fs::write(outer.join("beside"), "").unwrap();
+        let stand = stand
+            .option("--remote-path", outer.to_str().unwrap())
+            .option("--local-path", inner.to_str().unwrap());
+        let ran = stand.python(
+            r#"
+import os, stat, sys
+outer, way = sys.argv[1], []
+for part in ["", "projects", "mine"]:
+    outer = os.path.join(outer, part)
+    way.append(stat.S_ISDIR(os.lstat(outer).st_mode) and os.access(outer, os.X_OK))
+print(way, os.path.realpath(outer) == outer.rstrip("/"), os.path.exists(sys.argv[1] + "/beside"))
+os.chdir(sys.argv[1]); os.chdir("projects/mine"); print(os.getcwd() == outer)
+"#,
+            &[outer.to_str().unwrap()],
+        );
+        assert_eq!(
+            ran.lines(),
+            ["[True, True, True] True False", "True"],
+            "{view}: {}",
+            ran.err
+        );
+    }
+}
+
 #[test]
 fn static_programs_and_other_runtimes() {
     for (view, stand) in views() {
