@@ -9,6 +9,7 @@ use tests::Ended;
 
 use crate::language::{Engine, Language};
 use crate::run::{self, By, Shown};
+use crate::site::Site;
 use crate::table::{BEHAVIOURS, Behaviour, Expectation, How, Place, expectation};
 use crate::world::World;
 
@@ -66,9 +67,9 @@ pub struct Matrix {
 
 impl Matrix {
     #[must_use]
-    pub fn new(bare: bool) -> Self {
+    pub fn new(site: Site, bare: bool) -> Self {
         Self {
-            world: World::new(),
+            world: World::new(site),
             bare,
             together: Mutex::default(),
             next_port: AtomicU16::new(FIRST_PORT),

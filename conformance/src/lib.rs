@@ -9,5 +9,6 @@ pub mod guests;
 pub mod language;
 pub mod programs;
 pub mod run;
+pub mod site;
 pub mod table;
 pub mod world;

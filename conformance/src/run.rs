@@ -36,11 +36,7 @@ pub fn alone(world: &World) -> MutexGuard<'static, ()> {
 }
 
 fn packet_rules(world: &World) -> String {
-    let listed = world
-        .playground
-        .inside(&["nft", "list", "tables"])
-        .expect("package nftables");
-    String::from_utf8_lossy(&listed.stdout).into_owned()
+    world.site.inside(&["nft", "list", "tables"])
 }
 
 /// Who intercepts the guest.

@@ -1,14 +1,15 @@
-//! What the guests find: a playground with more in it.
+//! What the guests find: a playground, or a pod that looks like it, with more in it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use playground::Playground;
 use tests::network::Network;
 
-/// The service's address, which the guests have in its place.
+use crate::site::Site;
+
+/// The service's address, which the guests have in its site.
 pub const POD: &str = playground::WEB;
 /// Echoes TCP and UDP at [`ECHO_PORT`]; nothing else listens there.
 pub const ECHO: &str = "10.77.0.40";
@@ -18,7 +19,7 @@ pub const ECHO_PORT: u16 = 7000;
 const REFUSING: &str = "10.77.0.41";
 const REFUSING_SIX: &str = "fd00:77::41";
 /// The name server of this world; the playground's own knows no name.
-const NAMES: &str = "10.77.0.54";
+pub(crate) const NAMES: &str = "10.77.0.54";
 /// Whoever calls the guests calls from here.
 pub const CALLER: &str = playground::CLIENT;
 
@@ -50,7 +51,7 @@ const BLOB: usize = 1 << 20;
 /// Ended, with all that runs in it, when dropped.
 #[derive(Debug)]
 pub struct World {
-    pub playground: Playground,
+    pub site: Site,
     pub network: Network,
     /// A directory of this machine's, for what guests write.
     pub scratch: tempfile::TempDir,
@@ -63,22 +64,19 @@ impl World {
     /// # Panics
     /// When it cannot be had here.
     #[must_use]
-    pub fn new() -> Self {
-        let playground = tests::playground("conformance");
-        fill(&playground.root()).unwrap_or_else(|error| panic!("the playground's files: {error}"));
+    pub fn new(site: Site) -> Self {
+        fill(&site.root()).unwrap_or_else(|error| panic!("the pod's files: {error}"));
         for address in [ECHO, REFUSING, NAMES] {
-            inside(
-                &playground,
-                &["ip", "address", "add", &format!("{address}/32"), "dev", "lo"],
-            );
+            let address = format!("{address}/32");
+            let _ = site.inside(&["ip", "address", "add", &address, "dev", "lo"]);
         }
         for address in [ECHO_SIX, REFUSING_SIX] {
             let address = format!("{address}/128");
-            inside(&playground, &["ip", "address", "add", &address, "dev", "lo", "nodad"]);
+            let _ = site.inside(&["ip", "address", "add", &address, "dev", "lo", "nodad"]);
         }
         let mut world = Self {
-            network: Network::of_process(playground.pid()),
-            playground,
+            network: Network::of_process(site.pid()),
+            site,
             scratch: tempfile::tempdir().expect("a temporary directory"),
             services: Vec::new(),
         };
@@ -95,7 +93,7 @@ impl World {
     /// The target's name for `inpod exec`.
     #[must_use]
     pub fn target(&self) -> String {
-        format!("process/{}", self.playground.pid())
+        self.site.target()
     }
 
     /// Runs a service inside until this is dropped; it listens when this returns.
@@ -112,7 +110,7 @@ impl World {
     pub fn service(&mut self, words: &[&str], ready: &str) {
         let log = self.scratch.path().join(format!("service-{}.log", self.services.len()));
         let file = std::fs::File::create(&log).expect("the scratch directory can be written");
-        let inside = self.playground.command(words);
+        let inside = self.site.command(words);
         // A killed test run leaves no service behind.
         let mut command = Command::new("setpriv");
         command
@@ -133,12 +131,6 @@ impl World {
     pub fn filled_in(&self, text: &str) -> String {
         text.replace("{cwd}", &tests::workspace().display().to_string())
             .replace("{scratch}", &self.scratch.path().display().to_string())
-    }
-}
-
-impl Default for World {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -170,13 +162,4 @@ fn fill(root: &Path) -> std::io::Result<()> {
     std::fs::set_permissions(ours.join("script"), std::fs::Permissions::from_mode(0o755))?;
     symlink("directory", ours.join("link"))?;
     std::fs::write(ours.join("blob"), (0..BLOB).map(|at| at as u8).collect::<Vec<u8>>())
-}
-
-fn inside(playground: &Playground, words: &[&str]) {
-    let output = playground.inside(words).expect("nsenter can be run");
-    assert!(
-        output.status.success(),
-        "{words:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
 }

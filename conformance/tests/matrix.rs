@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use conformance::cells::{Matrix, all};
 use conformance::language::{ENGINES, Engine};
+use conformance::site::Site;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
@@ -18,7 +19,7 @@ fn main() -> ExitCode {
     // Made by this thread, which outlives every test, and only where a test runs.
     let matrix = Arc::new(OnceLock::new());
     if !arguments.list {
-        let _ = matrix.set(Matrix::new(bare));
+        let _ = matrix.set(Matrix::new(Site::playground(), bare));
     }
     let trial = |cell: conformance::cells::Cell| {
         let matrix = Arc::clone(&matrix);

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use conformance::language::{ENGINES, Engine};
 use conformance::programs::{PROGRAMS, Stage, refused, services};
+use conformance::site::Site;
 use conformance::world::World;
 use libtest_mimic::{Arguments, Trial};
 
@@ -16,7 +17,7 @@ fn main() -> ExitCode {
     // Made by this thread, which outlives every test, and only where a test runs.
     let world = Arc::new(OnceLock::new());
     if !arguments.list {
-        let mut made = World::new();
+        let mut made = World::new(Site::playground());
         services(&mut made);
         let _ = world.set(made);
     }

@@ -104,6 +104,13 @@ fn on_the_cluster(options: &Options, tests: &Tests, inpod: &str) -> Result<(), S
     step("delivery", || {
         tests.of("target", Some("cluster")).arguments(&ignored_too).run()
     })?;
+    step("conformance on the cluster", || {
+        tests
+            .of("conformance", Some("cluster"))
+            .arguments(&["--include-ignored"])
+            .variable("INPOD", inpod)
+            .run()
+    })?;
     step("end to end", || {
         tests
             .of("tests", None)

@@ -12,6 +12,9 @@ pub struct Options {
     /// Runs the guests without inpod, in an empty network: there each expectation that is the pod's must fail.
     #[arg(long)]
     bare: bool,
+    /// In a pod of the testbed, which is brought up: one guest a language, by the engine `auto`.
+    #[arg(long, conflicts_with = "bare")]
+    cluster: bool,
     /// Writes docs/conformance.md anew from the table, and tests nothing.
     #[arg(long)]
     write: bool,
@@ -42,6 +45,24 @@ pub fn run(options: &Options) -> Result<(), String> {
             .env("INPOD", inpod)
             .env("CONFORMANCE_BARE", "1"),
         );
+    }
+    if options.cluster {
+        step("the testbed", || {
+            testbed::up(&testbed::Options::QUIET)
+                .map(drop)
+                .map_err(|error| error.to_string())
+        })?;
+        let arguments = [
+            "test",
+            "--release",
+            "-p",
+            "conformance",
+            "--test",
+            "cluster",
+            "--",
+            "--include-ignored",
+        ];
+        return shell::run(cargo(arguments.iter().chain(&filter)).env("INPOD", inpod));
     }
     let arguments = ["test", "--release", "-p", "conformance", "--no-fail-fast", "--"];
     shell::run(cargo(arguments.iter().chain(&filter)).env("INPOD", inpod))
