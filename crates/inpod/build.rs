@@ -1,5 +1,8 @@
 //! `INPOD_EMBED_AGENT` and `INPOD_EMBED_LAYER` name the agent's program and the layer to be put inside the executable
-//! (`cargo xtask dist`).
+//! (`cargo xtask dist`). The agent's content names the build: sessions share an agent in the cluster only where it is the
+//! same.
+
+use std::hash::{DefaultHasher, Hasher};
 
 fn main() {
     for (variable, condition) in [
@@ -12,5 +15,11 @@ fn main() {
             println!("cargo:rerun-if-changed={file}");
             println!("cargo:rustc-cfg={condition}");
         }
+    }
+    // A file that cannot be read is an error where it is included.
+    if let Some(agent) = std::env::var_os("INPOD_EMBED_AGENT").and_then(|file| std::fs::read(file).ok()) {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&agent);
+        println!("cargo:rustc-env=INPOD_BUILD={:016x}", hasher.finish());
     }
 }

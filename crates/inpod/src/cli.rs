@@ -9,7 +9,7 @@ use rules::IncomingMode;
 
 use crate::error::Kind;
 
-/// Which build this is; `cargo xtask dist` sets it.
+/// Which build this is: the embedded agent decides.
 pub const BUILD: &str = match option_env!("INPOD_BUILD") {
     Some(build) => build,
     None => "development",
