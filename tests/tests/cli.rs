@@ -44,6 +44,8 @@ fn exit_codes_of_what_needs_no_cluster() {
             "--header",
         ),
         (&["exec", "-t", "nonsense", "--", "true"], 69, "nonsense"),
+        (&["plan", "-t", "nonsense"], 69, "nonsense"),
+        (&["plan", "/etc/hosts"], 0, "no target is given"),
         (&["exec", "-t", "thing/web", "--", "true"], 69, "thing"),
         (&["exec", "-t", "deploy/web", "--", "true"], 69, "kubeconfig"),
         (&["exec", "-t", "process/4194305", "--", "true"], 69, "4194305"),
@@ -274,4 +276,26 @@ fn ls_shows_what_can_be_a_target() {
         .args(["-c", &script])
         .env("KUBECONFIG", testbed().user_kubeconfig());
     assert_eq!(output(command).0, Some(0));
+}
+
+#[test]
+fn plan_tells_the_rules_before_anything_starts() {
+    let (code, stdout, stderr) = output(cluster(&["plan", "-t", "deploy/web"]));
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stderr.contains("target: pod default/web-"), "{stderr}");
+    let row = |path: &str| {
+        let row = stdout.lines().find(|line| line.split_whitespace().next() == Some(path));
+        let cells = row.unwrap_or_else(|| panic!("{path}: {stdout}")).split_whitespace();
+        cells.skip(1).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(row("/etc"), "local a developer's or machine's own directory");
+    assert_eq!(row("/etc/shop"), "remote the pod mounts a volume at /etc/shop");
+    assert_eq!(row("/data"), "remote the pod mounts a volume at /data");
+    let (code, stdout, _) = output(cluster(&["plan", "-t", "deploy/web", "--json", "/etc/shop/../shop/x"]));
+    let plan: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(
+        (code, &plan["paths"][0]["path"]),
+        (Some(0), &Value::from("/etc/shop/x"))
+    );
+    assert_eq!(plan["paths"][0]["place"], "remote");
 }

@@ -40,6 +40,10 @@ instead of the pod (--steal). When the program ends, everything is as before; no
 inpod ends with the program's own exit status, 128+n when a signal n ended it, or one of these when inpod itself fails:
 ";
 
+const PLAN: &str = "\
+Tell which paths would be the pod's (remote), this machine's (local) or absent (hidden), and by which rule, before anything
+starts. Nothing is changed in the cluster: of the target its spec alone is read. The working directory counts as exec's.";
+
 /// Run a program on this machine as if it ran inside a Kubernetes pod.
 #[derive(Debug, Parser)]
 #[command(name = "inpod", version = VERSION.as_str(), after_help = EXAMPLES, max_term_width = 110)]
@@ -55,6 +59,9 @@ pub enum Command {
     Exec(Box<ExecArgs>),
     /// List what can be a target.
     Ls(LsArgs),
+    /// Tell which paths would be the pod's and by which rule, before anything starts.
+    #[command(long_about = PLAN)]
+    Plan(PlanArgs),
     /// Tell what this machine allows, and what to do about what it does not.
     Doctor(DoctorArgs),
 }
@@ -140,6 +147,25 @@ pub struct LsArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `inpod plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The target, whose volumes count: deploy/NAME, pod/NAME[/container/C], ...
+    #[arg(short, long, value_name = "KIND/NAME")]
+    pub target: Option<String>,
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Container of the pod [default: its default container]
+    #[arg(short, long, value_name = "NAME")]
+    pub container: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Paths to decide [default: each border between the pod's and this machine's]
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
 }
 
 /// `inpod doctor`.

@@ -11,7 +11,7 @@ fn read(line: &str) -> Result<Cli, String> {
 fn exec(line: &str) -> ExecArgs {
     match read(line).unwrap_or_else(|error| panic!("{line}: {error}")).command {
         Command::Exec(exec) => *exec,
-        Command::Ls(_) | Command::Doctor(_) => panic!("{line} is not exec"),
+        Command::Ls(_) | Command::Plan(_) | Command::Doctor(_) => panic!("{line} is not exec"),
     }
 }
 

@@ -23,6 +23,7 @@ use crate::cli::{ExecArgs, OutputArgs};
 use crate::engine;
 use crate::error::{CliError, Kind};
 use crate::machine::{Machine, Without};
+use crate::plan::with_kept_paths;
 use crate::report::{Report, Style};
 
 /// How long the server may take to say goodbye when the app has ended.
@@ -41,7 +42,8 @@ pub fn run(arguments: &ExecArgs) -> Result<u8, CliError> {
     let allowed = Machine::probe(&Without::read(&variables)?)?;
     let engine = engine::choose(resolved.engine, &allowed)?;
     let directory = Directory::create(runtime_directory(&variables).as_deref()).map_err(machine)?;
-    let plan = with_kept_paths(&resolved.plan, &input, program, &directory);
+    let own = directory.paths().map(Path::to_owned);
+    let plan = with_kept_paths(&resolved.plan, &input, Some(Path::new(program)), own);
     let bond = session::bond::fork_server(server_settings(
         arguments,
         &resolved,
@@ -244,25 +246,6 @@ fn warn_of_skipped(skipped: OwnedFd, report: &Report) {
 fn environment(plan: &Plan, local: Vec<(OsString, OsString)>, ready: &Ready) -> BTreeMap<OsString, OsString> {
     let pod = ready.env.iter().map(|(name, value)| (os(name), os(value)));
     plan.env.apply(local, pod)
-}
-
-/// The working directory, the user's home and the program's own directory stay this machine's.
-fn with_kept_paths(plan: &Plan, input: &config::Input, program: &OsStr, directory: &Directory) -> Plan {
-    let mut plan = plan.clone();
-    let program = Path::new(program)
-        .is_absolute()
-        .then(|| Path::new(program).parent().map(Path::to_owned))
-        .flatten();
-    let kept = [Some(input.working_directory.clone()), input.home.clone(), program];
-    let own = directory.paths().map(Path::to_owned);
-    // A program that is started in `/` does not make everything local.
-    plan.files.kept.extend(
-        kept.into_iter()
-            .flatten()
-            .filter(|path| path != Path::new("/"))
-            .chain(own),
-    );
-    plan
 }
 
 fn server_settings(

@@ -1,7 +1,7 @@
 //! The command's parts, one file per subcommand; `main` puts them together.
 //!
-//! Invariant: this crate is the only one that prints, and stdout belongs to the app (`ls` and `doctor` are the
-//! exceptions: there is none).
+//! Invariant: this crate is the only one that prints, and stdout belongs to the app (`ls`, `plan` and
+//! `doctor` are the exceptions: there is none).
 
 mod agent;
 pub mod cli;
@@ -13,6 +13,7 @@ mod layer;
 pub mod log;
 pub mod ls;
 pub mod machine;
+pub mod plan;
 pub mod report;
 mod sys;
 mod text;

@@ -31,7 +31,7 @@ pub fn run(arguments: &LsArgs) -> Result<(), CliError> {
 }
 
 /// A reader that has seen enough (`inpod ls | head`) is no failure.
-fn written(result: io::Result<()>) -> Result<(), CliError> {
+pub(crate) fn written(result: io::Result<()>) -> Result<(), CliError> {
     match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(CliError::new(Kind::Machine, &error)),
         _ => Ok(()),
@@ -49,15 +49,7 @@ pub fn table(listing: &Listing) -> String {
     let rows: Vec<_> = std::iter::once(HEAD.map(str::to_owned))
         .chain(listing.targets.iter().map(row))
         .collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths = [width(0), width(1), width(2)];
-    let line = |row: &[String; 4]| {
-        let [target, ready, state, containers] = row;
-        let [first, second, third] = widths;
-        let line = format!("{target:first$}  {ready:second$}  {state:third$}  {containers}");
-        format!("{}\n", line.trim_end())
-    };
-    rows.iter().map(line).collect()
+    crate::text::columns(&rows)
 }
 
 fn row(listed: &Listed) -> [String; 4] {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use inpod::cli::{Cli, Command};
 use inpod::error::CliError;
 use inpod::report::{Report, Style};
-use inpod::{doctor, exec, ls};
+use inpod::{doctor, exec, ls, plan};
 
 fn main() -> ExitCode {
     let cli = match Cli::read(std::env::args_os()) {
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Exec(arguments) => exec::run(arguments),
         Command::Ls(arguments) => ls::run(arguments).map(|()| 0),
+        Command::Plan(arguments) => plan::run(arguments).map(|()| 0),
         Command::Doctor(arguments) => doctor::run(arguments).map(|()| 0),
     };
     match done {

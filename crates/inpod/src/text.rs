@@ -16,3 +16,19 @@ pub fn plain(text: &str) -> Cow<'_, str> {
         false => Cow::Borrowed(text),
     }
 }
+
+/// Aligned, a line for each row; the last column is as wide as it comes.
+#[must_use]
+pub fn columns<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..COLUMNS).map(width).collect();
+    let line = |row: &[String; COLUMNS]| {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}

@@ -16,7 +16,7 @@ pub use address::{AddressContext, AddressRule, AddressRuleError, Endpoints, Outg
 pub use env::{EXCLUDED, EnvRules};
 pub use name::{NamePattern, NamePatternError, NameRules};
 pub use path::{DEVELOPER, HIDDEN_NAME_SERVICES, IDENTITY, KERNEL, SCRATCH, SYSTEM};
-pub use path::{FileMode, FileRules, PathPattern};
+pub use path::{FileMode, FileRules, PathPattern, normal};
 pub use request::{Filter, HeaderPattern, MAX_PATTERN_BYTES, PatternError, fuzz};
 pub use skip::{BUILD_TOOLS, SkipRules};
 

@@ -1,6 +1,6 @@
 //! Paths: which come from the pod's file system.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use globset::GlobMatcher;
 
@@ -241,6 +241,22 @@ impl FileRules {
         let matching = self.map.iter().filter(|(from, _)| path.starts_with(from));
         matching.max_by_key(|(from, _)| from.components().count())
     }
+}
+
+/// An absolute path without `.`, `..` and doubled slashes, as it is written; `..` does not leave the root.
+#[must_use]
+pub fn normal(path: &Path) -> PathBuf {
+    let mut whole = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => whole.push(name),
+            Component::ParentDir => {
+                whole.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    whole
 }
 
 fn below(path: &Path, list: &[&str]) -> bool {
