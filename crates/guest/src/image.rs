@@ -115,24 +115,34 @@ impl<'a> Image<'a> {
         if !is_plain(path) || leads_on(path) {
             return Known::Ask;
         }
-        // Longest first, so the first that fits is the deepest.
+        // Longest first, so the first that fits is the deepest. Those of one length stand together: where the path has no
+        // component that ends there, none of them is looked at.
         let mut at = RULES;
-        while let Some(length) = short(self.bytes, at) {
-            let Some((known, prefix)) = self.bytes.get(at + 2..at + 3 + length).and_then(<[u8]>::split_first) else {
+        while let (Some(length), Some(count)) = (short(self.bytes, at), short(self.bytes, at + 2)) {
+            let size = 1 + length;
+            let Some(rules) = self.bytes.get(at + 4..at + 4 + count * size) else {
                 break;
             };
-            if is_below(path, prefix) {
-                return Known::ALL.get(usize::from(*known)).copied().unwrap_or(Known::Ask);
+            if ends_at(path, length) {
+                let above = path.get(..length).unwrap_or(&[]);
+                let found = rules.chunks_exact(size).find(|rule| rule.get(1..) == Some(above));
+                if let Some(known) = found.and_then(|rule| rule.first()) {
+                    return Known::ALL.get(usize::from(*known)).copied().unwrap_or(Known::Ask);
+                }
             }
-            at += 3 + length;
+            at += 4 + rules.len();
         }
         Known::Ask
     }
 }
 
 fn is_below(path: &[u8], prefix: &[u8]) -> bool {
-    let fits = path.len() >= prefix.len() && path.get(..prefix.len()) == Some(prefix);
-    fits && matches!(path.get(prefix.len()), None | Some(b'/'))
+    ends_at(path, prefix.len()) && path.get(..prefix.len()) == Some(prefix)
+}
+
+/// Whether a component of the path ends there.
+fn ends_at(path: &[u8], length: usize) -> bool {
+    path.len() == length || path.get(length) == Some(&b'/')
 }
 
 /// Absolute, no empty component, no `.` and no `..`.
@@ -250,15 +260,21 @@ mod write {
             }
             text(&mut block, at, bytes);
         }
-        for (prefix, known) in compile(facts.files, facts.asked) {
-            let bytes = prefix.as_os_str().as_bytes();
-            let length = u16::try_from(bytes.len()).map_err(|_| LayerFileError::TooLong(prefix.clone()))?;
+        let rules = compile(facts.files, facts.asked);
+        for same in rules.chunk_by(|(first, _), (second, _)| first.as_os_str().len() == second.as_os_str().len()) {
+            let (prefix, _) = &same[0];
+            let too_long = |_| LayerFileError::TooLong(prefix.clone());
+            let length = u16::try_from(prefix.as_os_str().len()).map_err(too_long)?;
+            let count = u16::try_from(same.len()).map_err(|_| LayerFileError::NoRoom)?;
             block.extend(length.to_ne_bytes());
-            block.push(known as u8);
-            block.extend(bytes);
+            block.extend(count.to_ne_bytes());
+            for (prefix, known) in same {
+                block.push(*known as u8);
+                block.extend(prefix.as_os_str().as_bytes());
+            }
         }
-        // What ends the rules: no length that fits.
-        block.extend([0xff, 0xff]);
+        // What ends the rules: more than there is.
+        block.extend([0xff; 4]);
         if block.len() > SIZE {
             return Err(LayerFileError::NoRoom);
         }

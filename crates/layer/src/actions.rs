@@ -7,7 +7,7 @@ use guest::image::{Known, PATHS};
 
 use crate::image::{image, is_alone};
 use crate::next::next;
-use crate::sys::{errno, raw, text};
+use crate::sys::{errno, raw, text, uninterrupted};
 use crate::{directory, paths, whole};
 
 type Path = *const c_char;
@@ -70,7 +70,8 @@ pub(crate) unsafe fn addchdir(actions: *mut c_void, path: Path) -> c_int {
             return add(path);
         }
         let flags = (libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) as u64;
-        let opened = paths::issue(libc::SYS_openat, [libc::AT_FDCWD as u64, path as u64, flags, 0, 0, 0]);
+        let open = [libc::AT_FDCWD as u64, path as u64, flags, 0, 0, 0];
+        let opened = uninterrupted(|| paths::issue(libc::SYS_openat, open));
         if opened < 0 {
             // The child says what is wrong where somebody sees its call.
             return if is_alone() { -opened as c_int } else { add(path) };

@@ -13,7 +13,7 @@ use guest::paths::join;
 use crate::image::image;
 use crate::next::next;
 use crate::paths;
-use crate::sys::{Arguments, Raw, marked, raw, returned, text};
+use crate::sys::{Arguments, Raw, marked, raw, returned, text, uninterrupted};
 
 const AT_FDCWD: u64 = libc::AT_FDCWD as u64;
 
@@ -52,7 +52,8 @@ pub(crate) unsafe fn change(arguments: Arguments) -> Raw {
     let flags = (libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) as u64;
     // SAFETY: the caller's path.
     unsafe {
-        let directory = paths::issue(libc::SYS_openat, [AT_FDCWD, arguments[0], flags, 0, 0, 0]);
+        let open = [AT_FDCWD, arguments[0], flags, 0, 0, 0];
+        let directory = uninterrupted(|| paths::issue(libc::SYS_openat, open));
         if [libc::EMFILE, libc::ENFILE]
             .map(|errno| -(errno as Raw))
             .contains(&directory)
@@ -171,25 +172,51 @@ pub(crate) unsafe fn call(to: *mut c_void, size: usize) -> Raw {
         // SAFETY: the caller's room, checked by the kernel.
         return unsafe { raw(libc::SYS_getcwd, [to as u64, size as u64, 0, 0, 0, 0]) };
     };
-    let mut room = [0; MAX_PATH];
-    // SAFETY: the room has that size; what does not fit, or lies in the view, is answered for the caller's.
+    // SAFETY: the kernel checks the caller's room and says how much of it was written.
     unsafe {
-        let length = marked(
-            libc::SYS_getcwd,
-            [room.as_mut_ptr() as u64, MAX_PATH as u64, 0, 0, 0, 0],
-        );
-        let place = room.get(..(length - 1).max(0) as usize).unwrap_or(&[]);
-        let Some(said) = image.in_view(place) else {
-            return marked(libc::SYS_getcwd, [to as u64, size as u64, 0, 0, 0, 0]);
-        };
-        let said = if said.is_empty() { b"/" } else { said };
-        if said.len() >= size {
-            return -(libc::ERANGE as Raw);
+        let length = marked(libc::SYS_getcwd, [to as u64, size as u64, 0, 0, 0, 0]);
+        if length == -(libc::ERANGE as Raw) {
+            return in_less_room(&image, to.cast(), size);
         }
-        core::ptr::copy_nonoverlapping(said.as_ptr(), to.cast(), said.len());
-        *to.cast::<u8>().add(said.len()) = 0;
-        said.len() as Raw + 1
+        if length <= 0 {
+            return length;
+        }
+        let place = core::slice::from_raw_parts_mut(to.cast::<u8>(), length as usize - 1);
+        let Some(said) = image.in_view(place).map(<[u8]>::len) else {
+            return length;
+        };
+        if said == 0 {
+            *to.cast::<u8>() = b'/';
+            *to.cast::<u8>().add(1) = 0;
+            return 2;
+        }
+        place.copy_within(place.len() - said.., 0);
+        *to.cast::<u8>().add(said) = 0;
+        said as Raw + 1
     }
+}
+
+/// The pod's path is shorter than the place's.
+#[cold]
+unsafe fn in_less_room(image: &Image<'_>, to: *mut u8, size: usize) -> Raw {
+    let mut room = [0; MAX_PATH];
+    let Some(length) = place(libc::AT_FDCWD, &mut room) else {
+        return -(libc::ERANGE as Raw);
+    };
+    let said = match image.in_view(room.get(..length).unwrap_or(&[])) {
+        Some([]) => b"/",
+        Some(said) => said,
+        None => return -(libc::ERANGE as Raw),
+    };
+    if said.len() >= size {
+        return -(libc::ERANGE as Raw);
+    }
+    // SAFETY: the caller's room has `size` bytes.
+    unsafe {
+        core::ptr::copy_nonoverlapping(said.as_ptr(), to, said.len());
+        *to.add(said.len()) = 0;
+    }
+    said.len() as Raw + 1
 }
 
 /// `getcwd(3)`: room is made where there is none.

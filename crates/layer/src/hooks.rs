@@ -150,6 +150,8 @@ hooks! {
     fn ftw64(path: Path, visit: Buffer, depth: c_int) -> c_int { whole::ftw64(path, visit, depth) }
     fn nftw(path: Path, visit: Buffer, depth: c_int, flags: c_int) -> c_int { whole::nftw(path, visit, depth, flags) }
     fn nftw64(path: Path, visit: Buffer, depth: c_int, flags: c_int) -> c_int { whole::nftw64(path, visit, depth, flags) }
+    fn fts_open(roots: Strings, options: c_int, compare: Buffer) -> Buffer { whole::fts_open(roots, options, compare) }
+    fn fts64_open(roots: Strings, options: c_int, compare: Buffer) -> Buffer { whole::fts64_open(roots, options, compare) }
     fn glob(path: Path, flags: c_int, error: Buffer, found: Buffer) -> c_int { whole::glob(path, flags, error, found) }
     fn glob64(path: Path, flags: c_int, error: Buffer, found: Buffer) -> c_int { whole::glob64(path, flags, error, found) }
 

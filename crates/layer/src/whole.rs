@@ -154,6 +154,36 @@ pub(crate) unsafe fn realpath(path: Path, resolved: *mut c_char) -> *mut c_char 
     }
 }
 
+/// `fts_open(3)`, which goes on by inner calls into what it finds: a directory of the pod is refused (ENOTSUP), and so is one of
+/// this machine that is only found from the pod's.
+macro_rules! walk {
+    ($name:ident, $symbol:literal) => {
+        pub(crate) unsafe fn $name(roots: *const Path, options: c_int, compare: Pointer) -> Pointer {
+            // SAFETY: a NULL-terminated table of C strings; libc's function of that name has this type.
+            unsafe {
+                let mut at = roots;
+                while !at.is_null() && !(*at).is_null() {
+                    match with(*at, WALK | READ_ONLY, |path| path == *at) {
+                        Err(()) => return NONE,
+                        Ok(false) => {
+                            returned(-(libc::ENOTSUP as Raw));
+                            return NONE;
+                        }
+                        Ok(true) => at = at.add(1),
+                    }
+                }
+                next!(
+                    $symbol,
+                    (roots => *const Path, options => c_int, compare => Pointer) -> Pointer,
+                    NONE
+                )
+            }
+        }
+    };
+}
+walk!(fts_open, "fts_open");
+walk!(fts64_open, "fts64_open");
+
 /// `canonicalize_file_name(3)`.
 pub(crate) unsafe fn canonicalize_file_name(path: Path) -> *mut c_char {
     // SAFETY: the caller's string.
