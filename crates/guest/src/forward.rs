@@ -15,7 +15,7 @@ pub const MAX_MOVE: usize = 96 << 10;
 
 /// Not a system call: which file on this machine stands for a path of the pod. Arguments: path, room for the answer (of
 /// [`MAX_PATH`] bytes), what is wanted ([`CONTENT`], [`READ_ONLY`], [`AS_POD`],
-/// [`WALK`]). The answer is the length, 0 for "as it is".
+/// [`WALK`], [`TEMPLATE`]). The answer is the length, 0 for "as it is".
 pub const TRANSLATE: i64 = -2;
 /// Not a system call: addresses of a name. Arguments: name, family, room for the answer, its size. The answer is its length:
 /// records of [`ADDRESS`] bytes.
@@ -28,6 +28,8 @@ pub const READ_ONLY: u64 = 2;
 pub const AS_POD: u64 = 4;
 /// The caller goes on into what lies below, by inner calls that nobody sees: refused for a directory of the pod.
 pub const WALK: u64 = 8;
+/// The path is a template that the call changes where it lies.
+pub const TEMPLATE: u64 = 16;
 /// `PATH_MAX`.
 pub const MAX_PATH: usize = 4096;
 /// A record of [`RESOLVE`]: a family (4 or 6) and 16 bytes of address.

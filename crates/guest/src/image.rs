@@ -4,6 +4,8 @@
 //! The block begins with [`MAGIC`]; an empty one (length 0) means that nothing is known and every call goes on unmarked.
 //! Numbers are in this machine's byte order: the block never leaves it.
 
+use crate::paths::leads_on;
+
 /// Room for the block, in bytes: about 800 path rules.
 pub const SIZE: usize = 64 << 10;
 /// How the block is found in the layer's file.
@@ -21,7 +23,9 @@ const MAX_SOCKET: usize = 107;
 const PRELOAD: usize = SOCKET + 2 + MAX_SOCKET + 1;
 /// With the NUL behind it that a variable of the environment has.
 const MAX_PRELOAD: usize = 509;
-const RULES: usize = PRELOAD + 2 + MAX_PRELOAD + 1;
+const VIEW: usize = PRELOAD + 2 + MAX_PRELOAD + 1;
+const MAX_VIEW: usize = 1021;
+const RULES: usize = VIEW + 2 + MAX_VIEW + 1;
 
 /// No filter is in force: what the layer cannot decide goes over [`Image::socket`].
 pub const ALONE: u32 = 1;
@@ -90,6 +94,16 @@ impl<'a> Image<'a> {
         self.text(PRELOAD)
     }
 
+    /// What the pod calls a place of this machine that lies in the view: empty for the root. `None` for any other place.
+    #[must_use]
+    pub fn in_view<'p>(&self, place: &'p [u8]) -> Option<&'p [u8]> {
+        let view = self.text(VIEW);
+        if view.is_empty() || !is_below(place, view) {
+            return None;
+        }
+        place.get(view.len()..)
+    }
+
     fn text(&self, at: usize) -> &'a [u8] {
         let length = short(self.bytes, at).unwrap_or(0);
         self.bytes.get(at + 2..at + 2 + length).unwrap_or(&[])
@@ -98,27 +112,37 @@ impl<'a> Image<'a> {
     /// What is known of a path as it was written. Anything but a plain absolute path must be asked about.
     #[must_use]
     pub fn path(&self, path: &[u8]) -> Known {
-        if !is_plain(path) {
+        if !is_plain(path) || leads_on(path) {
             return Known::Ask;
         }
-        // Longest first, so the first that fits is the deepest.
+        // Longest first, so the first that fits is the deepest. Those of one length stand together: where the path has no
+        // component that ends there, none of them is looked at.
         let mut at = RULES;
-        while let Some(length) = short(self.bytes, at) {
-            let Some((known, prefix)) = self.bytes.get(at + 2..at + 3 + length).and_then(<[u8]>::split_first) else {
+        while let (Some(length), Some(count)) = (short(self.bytes, at), short(self.bytes, at + 2)) {
+            let size = 1 + length;
+            let Some(rules) = self.bytes.get(at + 4..at + 4 + count * size) else {
                 break;
             };
-            if is_below(path, prefix) {
-                return Known::ALL.get(usize::from(*known)).copied().unwrap_or(Known::Ask);
+            if ends_at(path, length) {
+                let above = path.get(..length).unwrap_or(&[]);
+                let found = rules.chunks_exact(size).find(|rule| rule.get(1..) == Some(above));
+                if let Some(known) = found.and_then(|rule| rule.first()) {
+                    return Known::ALL.get(usize::from(*known)).copied().unwrap_or(Known::Ask);
+                }
             }
-            at += 3 + length;
+            at += 4 + rules.len();
         }
         Known::Ask
     }
 }
 
 fn is_below(path: &[u8], prefix: &[u8]) -> bool {
-    let fits = path.len() >= prefix.len() && path.get(..prefix.len()) == Some(prefix);
-    fits && matches!(path.get(prefix.len()), None | Some(b'/'))
+    ends_at(path, prefix.len()) && path.get(..prefix.len()) == Some(prefix)
+}
+
+/// Whether a component of the path ends there.
+fn ends_at(path: &[u8], length: usize) -> bool {
+    path.len() == length || path.get(length) == Some(&b'/')
 }
 
 /// Absolute, no empty component, no `.` and no `..`.
@@ -164,8 +188,8 @@ mod write {
     use rules::{FileRules, PathPattern, Place};
 
     use super::{
-        ALONE, FLAGS, HOSTNAME, Known, LENGTH, MAGIC, MARKER, MAX_HOSTNAME, MAX_PRELOAD, MAX_SOCKET, PATHS, PRELOAD,
-        RULES, SIZE, SOCKET, UNIX_SOCKETS,
+        ALONE, FLAGS, HOSTNAME, Known, LENGTH, MAGIC, MARKER, MAX_HOSTNAME, MAX_PRELOAD, MAX_SOCKET, MAX_VIEW, PATHS,
+        PRELOAD, RULES, SIZE, SOCKET, UNIX_SOCKETS, VIEW,
     };
     use crate::marker::Marker;
     use crate::paths::NEVER_FOLLOWED;
@@ -180,6 +204,8 @@ mod write {
         pub paths: bool,
         /// Below these everything must be asked about: the view's own files.
         pub asked: &'a [PathBuf],
+        /// Where the pod's paths lie, without symlinks.
+        pub view: Option<&'a Path>,
         pub unix_sockets: bool,
         /// Where undecided calls go when there is no filter.
         pub socket: Option<&'a Path>,
@@ -223,24 +249,32 @@ mod write {
         text(&mut block, HOSTNAME, &hostname[..hostname.len().min(MAX_HOSTNAME)]);
         let socket = facts.socket.unwrap_or(Path::new("")).as_os_str().as_bytes();
         let preload = [b"LD_PRELOAD=", facts.preload.as_os_str().as_bytes()].concat();
+        let view = facts.view.unwrap_or(Path::new("")).as_os_str().as_bytes();
         for (at, most, bytes, path) in [
             (SOCKET, MAX_SOCKET, socket, facts.socket),
             (PRELOAD, MAX_PRELOAD, &preload[..], Some(facts.preload)),
+            (VIEW, MAX_VIEW, view, facts.view),
         ] {
             if bytes.len() > most {
                 return Err(LayerFileError::TooLong(path.unwrap_or(Path::new("")).to_owned()));
             }
             text(&mut block, at, bytes);
         }
-        for (prefix, known) in compile(facts.files, facts.asked) {
-            let bytes = prefix.as_os_str().as_bytes();
-            let length = u16::try_from(bytes.len()).map_err(|_| LayerFileError::TooLong(prefix.clone()))?;
+        let rules = compile(facts.files, facts.asked);
+        for same in rules.chunk_by(|(first, _), (second, _)| first.as_os_str().len() == second.as_os_str().len()) {
+            let (prefix, _) = &same[0];
+            let too_long = |_| LayerFileError::TooLong(prefix.clone());
+            let length = u16::try_from(prefix.as_os_str().len()).map_err(too_long)?;
+            let count = u16::try_from(same.len()).map_err(|_| LayerFileError::NoRoom)?;
             block.extend(length.to_ne_bytes());
-            block.push(known as u8);
-            block.extend(bytes);
+            block.extend(count.to_ne_bytes());
+            for (prefix, known) in same {
+                block.push(*known as u8);
+                block.extend(prefix.as_os_str().as_bytes());
+            }
         }
-        // What ends the rules: no length that fits.
-        block.extend([0xff, 0xff]);
+        // What ends the rules: more than there is.
+        block.extend([0xff; 4]);
         if block.len() > SIZE {
             return Err(LayerFileError::NoRoom);
         }
@@ -336,6 +370,7 @@ mod tests {
             files,
             paths: false,
             asked: &[],
+            view: Some(Path::new("/run/view")),
             unix_sockets: false,
             socket: None,
             preload: Path::new("/tmp/x.so"),
@@ -353,6 +388,14 @@ mod tests {
         assert_eq!(image.hostname(), b"web-1");
         assert_eq!(image.socket(), b"/run/s");
         assert_eq!(image.preload(), b"LD_PRELOAD=/tmp/x.so");
+        for (place, said) in [
+            ("/run/view/data", Some(&b"/data"[..])),
+            ("/run/view", Some(b"")),
+            ("/run/viewer", None),
+            ("/data", None),
+        ] {
+            assert_eq!(image.in_view(place.as_bytes()), said, "{place}");
+        }
         assert!(image.has(ALONE) && !image.has(PATHS) && !image.has(UNIX_SOCKETS));
         assert!(Image::read(&[0; SIZE]).is_none());
     }

@@ -79,7 +79,9 @@ pub(crate) fn prepare(
     }
     let socket = directory.path().join(CALLS);
     let alone = engine == Engine::Layer;
+    let view = paths.place();
     let facts = Facts {
+        view: view.as_deref(),
         marker,
         hostname: &ready.hostname,
         files: &plan.files,

@@ -113,7 +113,7 @@ fn attached(session: Attached<'_>) -> Result<u8, CliError> {
 
     let (skipped, skipping) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|errno| CliError::new(Kind::Machine, &std::io::Error::from(errno)))?;
-    let (paths, prepare) = files(&machine.backend, &plan, &ready, &bond.channel, skipping)?;
+    let (paths, prepare) = files(&machine.backend, &plan, &ready, &bond, skipping)?;
     let interception = engine::prepare(engine, machine, &plan, &ready, &bond.directory, &paths)?;
     if let Some(message) = interception.warning {
         report.event(&Event::Warning { message });
@@ -193,11 +193,12 @@ fn files(
     backend: &Backend,
     plan: &Plan,
     ready: &Ready,
-    channel: &Channel,
+    bond: &Bond,
     skipping: OwnedFd,
 ) -> Result<(PathView, Option<Prepare>), CliError> {
     let Backend::Namespace { user } = backend else {
-        return Ok((PathView::Copy, None));
+        let root = view::copy::root(&bond.directory.files());
+        return Ok((PathView::Copy { root }, None));
     };
     let layout = Layout::plan(
         &plan.files,
@@ -210,7 +211,8 @@ fn files(
     if layout.is_empty() {
         return Ok((PathView::Native, None));
     }
-    let channel = channel
+    let channel = bond
+        .channel
         .try_clone()
         .map_err(|error| CliError::new(Kind::Machine, &error))?;
     let prepare = move || {

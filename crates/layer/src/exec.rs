@@ -6,6 +6,7 @@ use core::ptr::null;
 
 use guest::forward::MAX_PATH;
 
+use crate::directory;
 use crate::forward::{self, Answer};
 use crate::image::session;
 use crate::next::next;
@@ -75,9 +76,13 @@ unsafe extern "C" fn hello() {
 
 /// `execve(2)`.
 pub(crate) unsafe fn execve(path: *const c_char, arguments: Strings, environment: Strings) -> c_int {
-    let call = |environment: Strings| [path as u64, arguments as u64, environment as u64, 0, 0, 0];
     // SAFETY: the caller's.
-    unsafe { start(libc::SYS_execve, call(environment), environment, call) }
+    unsafe {
+        directory::standing(libc::AT_FDCWD, path, |path| {
+            let call = |environment: Strings| [path as u64, arguments as u64, environment as u64, 0, 0, 0];
+            start(libc::SYS_execve, call(environment), environment, call)
+        })
+    }
 }
 
 /// `execveat(2)`.
@@ -88,18 +93,22 @@ pub(crate) unsafe fn execveat(
     environment: Strings,
     flags: c_int,
 ) -> c_int {
-    let call = |environment: Strings| {
-        [
-            directory as u64,
-            path as u64,
-            arguments as u64,
-            environment as u64,
-            flags as u64,
-            0,
-        ]
-    };
     // SAFETY: the caller's.
-    unsafe { start(libc::SYS_execveat, call(environment), environment, call) }
+    unsafe {
+        directory::standing(directory, path, |path| {
+            let call = |environment: Strings| {
+                [
+                    directory as u64,
+                    path as u64,
+                    arguments as u64,
+                    environment as u64,
+                    flags as u64,
+                    0,
+                ]
+            };
+            start(libc::SYS_execveat, call(environment), environment, call)
+        })
+    }
 }
 
 unsafe fn start(number: i64, asked: Arguments, environment: Strings, call: impl Fn(Strings) -> Arguments) -> c_int {
@@ -357,6 +366,9 @@ macro_rules! spawn {
             }
             // SAFETY: the caller's strings.
             unsafe {
+                if crate::actions::hide(actions, text(path, MAX_PATH).unwrap_or(&[])) {
+                    return libc::ENOTSUP;
+                }
                 match may_start(path, $searches) {
                     Err(errno) => errno,
                     Ok(()) => with_layer(environment, next),

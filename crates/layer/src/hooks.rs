@@ -9,7 +9,7 @@ use libc::{addrinfo, gid_t, mmsghdr, mode_t, msghdr, sockaddr, socklen_t, timesp
 
 use crate::next::next;
 use crate::sys::{self, Arguments};
-use crate::{exec, host, names, paths, sockets, whole};
+use crate::{actions, directory, exec, host, names, paths, sockets, whole};
 
 type Path = *const c_char;
 type Buffer = *mut c_void;
@@ -70,6 +70,8 @@ hooks! {
     fn euidaccess(path: Path, mode: c_int) -> c_int { paths::here(libc::SYS_faccessat2, path, [mode as u64, libc::AT_EACCESS as u64, 0, 0]) as c_int }
     fn eaccess(path: Path, mode: c_int) -> c_int { paths::here(libc::SYS_faccessat2, path, [mode as u64, libc::AT_EACCESS as u64, 0, 0]) as c_int }
     fn readlink(path: Path, to: Buffer, room: usize) -> isize { paths::here(libc::SYS_readlinkat, path, [to as u64, room as u64, 0, 0]) }
+    fn __readlink_chk(path: Path, to: Buffer, size: usize, room: usize) -> isize {{ sockets::checked(size, room); paths::here(libc::SYS_readlinkat, path, [to as u64, size as u64, 0, 0]) }}
+    fn __readlinkat_chk(at: c_int, path: Path, to: Buffer, size: usize, room: usize) -> isize {{ sockets::checked(size, room); paths::at(libc::SYS_readlinkat, at, path, [to as u64, size as u64, 0, 0]) }}
     fn readlinkat(at: c_int, path: Path, to: Buffer, room: usize) -> isize { paths::at(libc::SYS_readlinkat, at, path, [to as u64, room as u64, 0, 0]) }
     fn statfs(path: Path, to: Buffer) -> c_int { paths::first(libc::SYS_statfs, path, [to as u64, 0, 0, 0, 0]) as c_int }
     fn statfs64(path: Path, to: Buffer) -> c_int { paths::first(libc::SYS_statfs, path, [to as u64, 0, 0, 0, 0]) as c_int }
@@ -77,7 +79,15 @@ hooks! {
     fn lgetxattr(path: Path, name: Path, to: Buffer, size: usize) -> isize { paths::first(libc::SYS_lgetxattr, path, [name as u64, to as u64, size as u64, 0, 0]) }
     fn listxattr(path: Path, to: Buffer, size: usize) -> isize { paths::first(libc::SYS_listxattr, path, [to as u64, size as u64, 0, 0, 0]) }
     fn llistxattr(path: Path, to: Buffer, size: usize) -> isize { paths::first(libc::SYS_llistxattr, path, [to as u64, size as u64, 0, 0, 0]) }
+
+    // The working directory.
     fn chdir(path: Path) -> c_int { paths::first(libc::SYS_chdir, path, [0; 5]) as c_int }
+    fn fchdir(descriptor: c_int) -> c_int { sys::returned(directory::enter(descriptor)) as c_int }
+    fn getcwd(to: *mut c_char, size: usize) -> *mut c_char { directory::getcwd(to, size) }
+    fn __getcwd_chk(to: *mut c_char, size: usize, room: usize) -> *mut c_char { directory::getcwd_checked(to, size, room) }
+    fn get_current_dir_name() -> *mut c_char { directory::get_current_dir_name() }
+    fn getwd(to: *mut c_char) -> *mut c_char { directory::getwd(to) }
+    fn __getwd_chk(to: *mut c_char, _room: usize) -> *mut c_char { directory::getwd(to) }
 
     // Changing.
     fn truncate(path: Path, length: i64) -> c_int { paths::first(libc::SYS_truncate, path, [length as u64, 0, 0, 0, 0]) as c_int }
@@ -134,11 +144,14 @@ hooks! {
     fn mkostemps64(path: Path, suffix: c_int, flags: c_int) -> c_int { whole::mkostemps64(path, suffix, flags) }
     fn mkdtemp(path: Path) -> Buffer { whole::mkdtemp(path) }
     fn realpath(path: Path, resolved: *mut c_char) -> *mut c_char { whole::realpath(path, resolved) }
+    fn __realpath_chk(path: Path, resolved: *mut c_char, _room: usize) -> *mut c_char { whole::realpath(path, resolved) }
     fn canonicalize_file_name(path: Path) -> *mut c_char { whole::canonicalize_file_name(path) }
     fn ftw(path: Path, visit: Buffer, depth: c_int) -> c_int { whole::ftw(path, visit, depth) }
     fn ftw64(path: Path, visit: Buffer, depth: c_int) -> c_int { whole::ftw64(path, visit, depth) }
     fn nftw(path: Path, visit: Buffer, depth: c_int, flags: c_int) -> c_int { whole::nftw(path, visit, depth, flags) }
     fn nftw64(path: Path, visit: Buffer, depth: c_int, flags: c_int) -> c_int { whole::nftw64(path, visit, depth, flags) }
+    fn fts_open(roots: Strings, options: c_int, compare: Buffer) -> Buffer { whole::fts_open(roots, options, compare) }
+    fn fts64_open(roots: Strings, options: c_int, compare: Buffer) -> Buffer { whole::fts64_open(roots, options, compare) }
     fn glob(path: Path, flags: c_int, error: Buffer, found: Buffer) -> c_int { whole::glob(path, flags, error, found) }
     fn glob64(path: Path, flags: c_int, error: Buffer, found: Buffer) -> c_int { whole::glob64(path, flags, error, found) }
 
@@ -181,6 +194,9 @@ hooks! {
     fn fexecve(descriptor: c_int, arguments: Strings, environment: Strings) -> c_int { exec::fexecve(descriptor, arguments, environment) }
     fn posix_spawn(pid: *mut libc::pid_t, path: Path, actions: *const c_void, attributes: *const c_void, arguments: Strings, environment: Strings) -> c_int { exec::posix_spawn(pid, path, actions, attributes, arguments, environment) }
     fn posix_spawnp(pid: *mut libc::pid_t, file: Path, actions: *const c_void, attributes: *const c_void, arguments: Strings, environment: Strings) -> c_int { exec::posix_spawnp(pid, file, actions, attributes, arguments, environment) }
+    fn posix_spawn_file_actions_addchdir_np(actions: Buffer, path: Path) -> c_int { actions::addchdir(actions, path) }
+    fn posix_spawn_file_actions_addfchdir_np(actions: Buffer, descriptor: c_int) -> c_int { actions::addfchdir(actions, descriptor) }
+    fn posix_spawn_file_actions_addopen(actions: Buffer, descriptor: c_int, path: Path, flags: c_int, mode: mode_t) -> c_int { actions::addopen(actions, descriptor, path, flags, mode) }
     fn system(command: Path) -> c_int { exec::system(command) }
     fn popen(command: Path, kind: Path) -> Buffer { exec::popen(command, kind) }
 }
@@ -228,12 +244,20 @@ unsafe extern "C" fn by_number(number: c_long, a: u64, b: u64, c: u64, d: u64, e
         return sys::returned(-(libc::ENOSYS as isize));
     }
     // SAFETY: the caller's.
-    sys::returned(unsafe { paths::issue(number, arguments) })
+    sys::returned(unsafe {
+        match number {
+            libc::SYS_getcwd => directory::call(a as *mut c_void, b as usize),
+            libc::SYS_fchdir => directory::enter(a as c_int),
+            _ => paths::issue(number, arguments),
+        }
+    })
 }
 
 /// Whether [`by_number`] is for this number. Rings, whose calls nobody sees, do not exist; under the filter it says so.
 extern "C" fn is_hooked_number(number: c_long) -> bool {
-    paths::is_path_call(number) || (number == libc::SYS_io_uring_setup && crate::image::is_alone())
+    paths::is_path_call(number)
+        || matches!(number, libc::SYS_getcwd | libc::SYS_fchdir)
+        || (number == libc::SYS_io_uring_setup && crate::image::is_alone())
 }
 
 #[cfg(feature = "standalone")]

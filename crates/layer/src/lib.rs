@@ -21,6 +21,8 @@
 )]
 #![allow(clippy::missing_safety_doc, reason = "the contracts are those of the manual pages")]
 
+mod actions;
+mod directory;
 mod exec;
 mod forward;
 mod hooks;

@@ -11,7 +11,7 @@ use guest::image::{Image, Known, PATHS};
 
 use crate::image::{has, image};
 use crate::sys::{Arguments, Raw, marked, raw, text};
-use crate::{forward, sys};
+use crate::{directory, forward, sys};
 
 const AT_FDCWD: u64 = libc::AT_FDCWD as u64;
 const EMPTY_PATH: u64 = libc::AT_EMPTY_PATH as u64;
@@ -108,10 +108,8 @@ pub(crate) unsafe fn issue(number: i64, arguments: Arguments) -> Raw {
         // SAFETY: the caller's.
         return unsafe { raw(number, arguments) };
     };
-    let of = |position: usize| {
-        // SAFETY: the caller's: the argument is a path.
-        unsafe { text(arguments[position] as *const c_char, MAX_PATH) }
-    };
+    // SAFETY: the caller's: the arguments are paths.
+    let of = |position: usize| unsafe { text(arguments[position] as *const c_char, MAX_PATH) };
     let first = of(shape.path);
     let means_descriptor =
         shape.flags.is_some_and(|at| arguments[at] & EMPTY_PATH != 0) && first.is_none_or(<[u8]>::is_empty);
@@ -120,29 +118,89 @@ pub(crate) unsafe fn issue(number: i64, arguments: Arguments) -> Raw {
         // SAFETY: the caller's.
         return unsafe { marked(number, arguments) };
     }
-    let decided = match shape.second.map(of) {
-        None => decide(&image, first),
-        Some(second) => both(decide(&image, first), decide(&image, second)),
-    };
+    let second = shape.second.map(of);
     // SAFETY: the caller's, in each arm.
     unsafe {
-        match (decided, shape.walk) {
-            // A link of /proc may lead into the view.
-            (Known::Local, _)
-                if number == libc::SYS_readlinkat && first.is_some_and(|path| path.starts_with(b"/proc")) =>
-            {
-                undecided(number, arguments)
+        match (first, second) {
+            (Some([b'/', ..]), None) => act(shape, arguments, decide(&image, first), first),
+            (Some([b'/', ..]), Some(Some([b'/', ..]))) => {
+                let known = both(decide(&image, first), decide(&image, second.flatten()));
+                act(shape, arguments, known, first)
             }
-            (Known::Local, _) => marked(number, arguments),
-            (Known::LocalUnlessLinked, Walk::Open) => open_unlinked(arguments),
-            (Known::LocalUnlessLinked, Walk::Handle { follow }) => by_handle(shape, arguments, follow),
-            (Known::LocalUnlessLinked | Known::Ask, _) => undecided(number, arguments),
+            _ => relative(&image, shape, arguments),
         }
     }
 }
 
+/// Does a call as it was decided. `first` is its path, where that was written whole.
+unsafe fn act(shape: &Shape, arguments: Arguments, decided: Known, first: Option<&[u8]>) -> Raw {
+    // SAFETY: the caller's, in each arm.
+    unsafe {
+        match (decided, shape.walk) {
+            _ if shape.number == libc::SYS_chdir => directory::change(arguments),
+            // A link of /proc may lead into the view.
+            (Known::Local, _)
+                if shape.number == libc::SYS_readlinkat && first.is_some_and(|path| path.starts_with(b"/proc")) =>
+            {
+                undecided(shape.number, arguments)
+            }
+            (Known::Local, _) => marked(shape.number, arguments),
+            (Known::LocalUnlessLinked, Walk::Open) => open_unlinked(arguments),
+            (Known::LocalUnlessLinked, Walk::Handle { follow }) => by_handle(shape, arguments, follow),
+            (Known::LocalUnlessLinked | Known::Ask, _) => undecided(shape.number, arguments),
+        }
+    }
+}
+
+/// A call with a path that is not absolute: decided by the whole path that the app means. From inside of the view it is then
+/// issued with that path, since the kernel would look below the view.
+#[inline(never)]
+unsafe fn relative(image: &Image<'_>, shape: &Shape, asked: Arguments) -> Raw {
+    let mut room = [0; MAX_PATH];
+    let moves = directory::moves();
+    // SAFETY: the caller's: the arguments are paths; the rooms outlive the calls.
+    unsafe {
+        if shape.number == libc::SYS_chdir {
+            return directory::change(asked);
+        }
+        let first = directory::meet(image, asked, shape.path, &mut room);
+        if let Some(second) = shape.second {
+            let mut other = [0; MAX_PATH];
+            let mut arguments = asked;
+            if first.is_some_and(|meant| meant.from_view) {
+                arguments[shape.path] = room.as_ptr() as u64;
+            }
+            if directory::meet(image, asked, second, &mut other).is_some_and(|meant| meant.from_view) {
+                arguments[second] = other.as_ptr() as u64;
+            }
+            return undecided(shape.number, arguments);
+        }
+        let Some(meant) = first else {
+            return undecided(shape.number, asked);
+        };
+        if meant.from_view {
+            let mut arguments = asked;
+            arguments[shape.path] = room.as_ptr() as u64;
+            return act(shape, arguments, meant.known, None);
+        }
+        let creates = shape.number == libc::SYS_openat && asked[2] as i32 & libc::O_CREAT != 0;
+        let (Walk::Open | Walk::Handle { .. }, false, Some(moves)) = (shape.walk, creates, moves) else {
+            return undecided(shape.number, asked);
+        };
+        let result = act(shape, asked, meant.known, None);
+        if moves.are_over() {
+            return result;
+        }
+        // Another thread changed the working directory meanwhile, perhaps into the view: whoever sees both answers again.
+        if shape.walk == Walk::Open && result >= 0 {
+            raw(libc::SYS_close, [result as u64, 0, 0, 0, 0, 0]);
+        }
+        undecided(shape.number, asked)
+    }
+}
+
 /// Somebody else answers. Of these calls the kernel itself interrupts only an open, of a FIFO.
-unsafe fn undecided(number: i64, arguments: Arguments) -> Raw {
+pub(crate) unsafe fn undecided(number: i64, arguments: Arguments) -> Raw {
     // SAFETY: the caller's.
     unsafe {
         if matches!(number, libc::SYS_openat | libc::SYS_openat2) {
@@ -240,6 +298,12 @@ unsafe fn by_handle(shape: &Shape, asked: Arguments, follow: bool) -> Raw {
             } else {
                 undecided(shape.number, arguments)
             };
+        }
+        if shape.number == libc::SYS_newfstatat {
+            // The same of a descriptor, and no filter looks at it.
+            let result = raw(libc::SYS_fstat, [handle as u64, arguments[2], 0, 0, 0, 0]);
+            raw(libc::SYS_close, [handle as u64, 0, 0, 0, 0, 0]);
+            return result;
         }
         arguments[0] = handle as u64;
         arguments[shape.path] = c"".as_ptr() as u64;

@@ -4,7 +4,7 @@
 use core::ffi::{c_char, c_int, c_long, c_void};
 use core::mem::MaybeUninit;
 
-use guest::forward::{CONTENT, MAX_PATH, READ_ONLY, TRANSLATE, WALK};
+use guest::forward::{CONTENT, MAX_PATH, READ_ONLY, TEMPLATE, TRANSLATE, WALK};
 use guest::image::{ALONE, Known, PATHS};
 
 use crate::forward::{self, Answer};
@@ -49,6 +49,16 @@ unsafe fn translated(path: Path, room: &mut Room, wants: u64) -> Result<Path, ()
     }
 }
 
+/// Calls `go` with the path that libc is to be called with; `Err` with errno set.
+///
+/// # Safety
+/// `path` is a C string or null.
+pub(crate) unsafe fn with<T>(path: Path, wants: u64, go: impl FnOnce(Path) -> T) -> Result<T, ()> {
+    let mut room = room();
+    // SAFETY: the caller's; the room lives through the call.
+    unsafe { translated(path, &mut room, wants) }.map(go)
+}
+
 /// A hook that translates its first argument and calls libc's function of the same name.
 macro_rules! whole {
     ($($name:ident = $symbol:literal($wants:expr; $($argument:ident: $type:ty),*) -> $result:ty, $failed:expr;)*) => {
@@ -88,15 +98,15 @@ whole! {
     utimes = "utimes"(0; times: Pointer) -> c_int, -1;
     lutimes = "lutimes"(0; times: Pointer) -> c_int, -1;
     remove = "remove"(0;) -> c_int, -1;
-    mkstemp = "mkstemp"(0;) -> c_int, -1;
-    mkstemp64 = "mkstemp64"(0;) -> c_int, -1;
-    mkostemp = "mkostemp"(0; flags: c_int) -> c_int, -1;
-    mkostemp64 = "mkostemp64"(0; flags: c_int) -> c_int, -1;
-    mkstemps = "mkstemps"(0; suffix: c_int) -> c_int, -1;
-    mkstemps64 = "mkstemps64"(0; suffix: c_int) -> c_int, -1;
-    mkostemps = "mkostemps"(0; suffix: c_int, flags: c_int) -> c_int, -1;
-    mkostemps64 = "mkostemps64"(0; suffix: c_int, flags: c_int) -> c_int, -1;
-    mkdtemp = "mkdtemp"(0;) -> Pointer, NONE;
+    mkstemp = "mkstemp"(TEMPLATE;) -> c_int, -1;
+    mkstemp64 = "mkstemp64"(TEMPLATE;) -> c_int, -1;
+    mkostemp = "mkostemp"(TEMPLATE; flags: c_int) -> c_int, -1;
+    mkostemp64 = "mkostemp64"(TEMPLATE; flags: c_int) -> c_int, -1;
+    mkstemps = "mkstemps"(TEMPLATE; suffix: c_int) -> c_int, -1;
+    mkstemps64 = "mkstemps64"(TEMPLATE; suffix: c_int) -> c_int, -1;
+    mkostemps = "mkostemps"(TEMPLATE; suffix: c_int, flags: c_int) -> c_int, -1;
+    mkostemps64 = "mkostemps64"(TEMPLATE; suffix: c_int, flags: c_int) -> c_int, -1;
+    mkdtemp = "mkdtemp"(TEMPLATE;) -> Pointer, NONE;
     // These go on by themselves into what they find, so a directory of the pod is refused (ENOTSUP).
     ftw = "ftw"(WALK; visit: Pointer, depth: c_int) -> c_int, -1;
     ftw64 = "ftw64"(WALK; visit: Pointer, depth: c_int) -> c_int, -1;
@@ -143,6 +153,36 @@ pub(crate) unsafe fn realpath(path: Path, resolved: *mut c_char) -> *mut c_char 
         }
     }
 }
+
+/// `fts_open(3)`, which goes on by inner calls into what it finds: a directory of the pod is refused (ENOTSUP), and so is one of
+/// this machine that is only found from the pod's.
+macro_rules! walk {
+    ($name:ident, $symbol:literal) => {
+        pub(crate) unsafe fn $name(roots: *const Path, options: c_int, compare: Pointer) -> Pointer {
+            // SAFETY: a NULL-terminated table of C strings; libc's function of that name has this type.
+            unsafe {
+                let mut at = roots;
+                while !at.is_null() && !(*at).is_null() {
+                    match with(*at, WALK | READ_ONLY, |path| path == *at) {
+                        Err(()) => return NONE,
+                        Ok(false) => {
+                            returned(-(libc::ENOTSUP as Raw));
+                            return NONE;
+                        }
+                        Ok(true) => at = at.add(1),
+                    }
+                }
+                next!(
+                    $symbol,
+                    (roots => *const Path, options => c_int, compare => Pointer) -> Pointer,
+                    NONE
+                )
+            }
+        }
+    };
+}
+walk!(fts_open, "fts_open");
+walk!(fts64_open, "fts64_open");
 
 /// `canonicalize_file_name(3)`.
 pub(crate) unsafe fn canonicalize_file_name(path: Path) -> *mut c_char {

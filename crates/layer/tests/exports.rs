@@ -111,13 +111,6 @@ const NOT_HOOKED: &[(&str, &[&str])] = &[
         &["dlopen", "dlmopen"],
     ),
     (
-        "libc does these in the child by inner calls; a path of the pod is not found there (layer alone)",
-        &[
-            "posix_spawn_file_actions_addopen",
-            "posix_spawn_file_actions_addchdir_np",
-        ],
-    ),
-    (
         "obsolete, or by inner calls only: a path of the pod is not found, an address not looked up (layer alone)",
         &[
             "bindresvport",

@@ -46,6 +46,12 @@ impl Directory {
         &self.path
     }
 
+    /// Where copies of the pod's files go.
+    #[must_use]
+    pub fn files(&self) -> PathBuf {
+        files(&self.path)
+    }
+
     /// Makes the directory that everybody may read, and only this user may write.
     ///
     /// # Errors
@@ -65,6 +71,11 @@ impl Directory {
     pub(crate) fn adopt(&mut self) {
         self.owner = getpid();
     }
+}
+
+/// Below a session's own directory.
+pub(crate) fn files(directory: &Path) -> PathBuf {
+    directory.join("files")
 }
 
 /// Makes it anew: what a session left that was killed together with its server had our process id, which is ours now.

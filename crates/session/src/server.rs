@@ -199,7 +199,7 @@ impl Server {
                     .map(|(name, directory)| (name.0.clone(), *directory))
                     .collect(),
             },
-            directory.join("files"),
+            crate::directory::files(&directory),
             {
                 let guests = guests.clone();
                 Arc::new(move |message| guests.event(Event::Warning { message }))

@@ -15,7 +15,7 @@ use crate::calls::{self, Action};
 use crate::context::Context;
 use crate::names::{self, End};
 use crate::notification::{Listener, Pending};
-use crate::{connect, datagram, exec, hello, hostname, listen, path_call, resolve, supervise};
+use crate::{astray, connect, datagram, exec, hello, hostname, listen, path_call, resolve, supervise};
 
 /// How often the watch looks; a stalled thread delays others for at most two looks.
 const LOOK: Duration = Duration::from_millis(100);
@@ -116,6 +116,7 @@ pub(crate) fn dispatch(context: &Arc<Context>, pending: Pending) {
         Action::HostName => hostname::uname(context, pending),
         Action::Execute => exec::execute(context, pending, None, 0),
         Action::ExecuteAt => exec::execute(context, pending, Some(0), 1),
+        Action::WorkingDirectory => astray::working_directory(context, pending),
         Action::Path(call) => path_call::path_call(context, pending, call),
     }
 }

@@ -51,6 +51,7 @@ pub(crate) enum Action {
     HostName,
     Execute,
     ExecuteAt,
+    WorkingDirectory,
     Path(PathCall),
 }
 
@@ -332,6 +333,10 @@ pub(crate) static CALLS: &[Trapped] = &[
         },
     ),
     path(SYS_chdir, "chdir", None, 0, PathAction::ChangeDirectory),
+    Trapped {
+        scope: Scope::Paths,
+        ..socket_call(SYS_getcwd, "getcwd", Action::WorkingDirectory)
+    },
     write(SYS_truncate, "truncate", None, 0),
     write(SYS_mkdir, "mkdir", None, 0),
     write(SYS_mkdirat, "mkdirat", Some(0), 1),

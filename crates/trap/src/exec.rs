@@ -10,44 +10,107 @@ use std::sync::atomic::Ordering;
 use guest::elf::{Executable, HEAD};
 use guest::event::Event;
 use guest::protocol::Notice;
+use rules::Place;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::astray::{self, meant};
+use crate::calls::PathAction;
 use crate::context::Context;
 use crate::enterable;
-use crate::files::{PathError, absolute};
+use crate::files::{Meant, PathError, PathView};
 use crate::notification::Pending;
+use crate::path_call::{Request, fetch};
 use crate::sys::structs;
 use crate::task::Task;
 
 /// `execve(path, ...)` or `execveat(directory, path, ...)`.
 pub(crate) fn execute(context: &Arc<Context>, pending: Pending, directory: Option<usize>, path: usize) {
-    let tid = pending.tid();
-    let whole = match absolute(&context.files, &pending, directory, path) {
-        Ok(whole) => whole,
-        // An empty path is the descriptor itself (fexecve).
-        Err(PathError::Empty) => match directory.map(|at| Task::of(tid).path_of(pending.int(at))) {
-            Some(Ok(whole)) => whole,
-            _ => return pending.proceed(),
-        },
-        Err(PathError::Errno(Errno::PERM | Errno::ACCESS)) => return context.refuse(pending, Errno::PERM),
-        Err(PathError::Errno(_)) => return pending.proceed(),
+    let written = match pending.memory().read_path(pending.pointer(path)) {
+        Ok(written) => written,
+        Err(Errno::PERM | Errno::ACCESS) => return context.refuse(pending, Errno::PERM),
+        Err(_) => return pending.proceed(),
     };
-    let Ok(group) = Task::of(tid).group() else {
+    meant(
+        context,
+        pending,
+        directory,
+        &written,
+        true,
+        move |context, pending, meant| {
+            let tid = pending.tid();
+            match meant {
+                Ok(meant) => decide(context, pending, meant),
+                // An empty path is the descriptor itself (fexecve).
+                Err(PathError::Empty) => match directory.map(|at| Task::of(tid).path_of(pending.int(at))) {
+                    Some(Ok(place)) => match context.files.in_view(&place) {
+                        Some(path) => remote(context, pending, path),
+                        None => local(context, pending, &place),
+                    },
+                    _ => pending.proceed(),
+                },
+                Err(PathError::Errno(Errno::PERM | Errno::ACCESS)) => context.refuse(pending, Errno::PERM),
+                Err(PathError::Errno(_)) => pending.proceed(),
+            }
+        },
+    );
+}
+
+fn decide(context: &Arc<Context>, pending: Pending, Meant { path, astray }: Meant) {
+    if context.files.is_native() {
+        return local(context, pending, &path);
+    }
+    match context.files.locate(path.clone(), true) {
+        Err(errno) => pending.fail(errno),
+        Ok((found, verdict)) => match verdict.place {
+            Place::Remote => remote(context, pending, found),
+            Place::Hidden => pending.fail(Errno::NOENT),
+            Place::Local if astray => astray::refused(context, pending, &path),
+            Place::Local => local(context, pending, &path),
+        },
+    }
+}
+
+/// A program of the pod is refused by name; what it is no program of fails as the pod says.
+fn remote(context: &Arc<Context>, pending: Pending, path: PathBuf) {
+    let refuse = |context: &Context, pending: Pending, path: &Path| {
+        if let Ok(group) = Task::of(pending.tid()).group() {
+            let reason = "it is a file of the pod, and the pod's programs cannot be run on this machine".to_owned();
+            refused(context, group, path, reason);
+        }
+        pending.fail(Errno::ACCESS);
+    };
+    if !matches!(context.files.view, PathView::Copy { .. }) {
+        return match context.files.open_in_root(&path, OFlags::PATH) {
+            Ok(_) => refuse(context, pending, &path),
+            Err(errno) => pending.fail(errno),
+        };
+    }
+    let request = Request {
+        action: PathAction::Access { mode: 0, flags: None },
+        follow: true,
+        open: OFlags::PATH,
+        unread: true,
+    };
+    fetch(context, path, request, 0, move |context, path, place| match place {
+        Err(errno) => pending.fail(errno),
+        Ok(place) if place.is_dir() => pending.fail(Errno::ACCESS),
+        Ok(_) => refuse(context, pending, &path),
+    });
+}
+
+fn local(context: &Arc<Context>, pending: Pending, whole: &Path) {
+    let Ok(group) = Task::of(pending.tid()).group() else {
         return pending.proceed();
     };
-    if context.files.is_remote(&whole) {
-        let reason = "it is a file of the pod, and the pod's programs cannot be run on this machine".to_owned();
-        refused(context, group, &whole, reason);
-        return pending.fail(Errno::ACCESS);
-    }
-    match inspect(&whole) {
+    match inspect(whole) {
         // The kernel says why it cannot be run; nothing changes.
         None => return pending.proceed(),
         Some(Executable::Foreign) => {
             refused(
                 context,
                 group,
-                &whole,
+                whole,
                 "it is not a 64-bit x86 program, so its calls cannot be seen".to_owned(),
             );
             return pending.fail(Errno::PERM);
@@ -55,13 +118,13 @@ pub(crate) fn execute(context: &Arc<Context>, pending: Pending, directory: Optio
         Some(_) => {}
     }
     if pending.is_forwarded()
-        && !context.plan.skip.skips(&whole)
-        && let Some(reason) = enterable::refusal(&whole, &context.looked)
+        && !context.plan.skip.skips(whole)
+        && let Some(reason) = enterable::refusal(whole, &context.looked)
     {
-        refused(context, group, &whole, reason);
+        refused(context, group, whole, reason);
         return pending.fail(Errno::ACCESS);
     }
-    if let Some(what) = gains_rights(&whole) {
+    if let Some(what) = gains_rights(whole) {
         context.event(Event::Warning {
             message: format!(
                 "{} is {what}, which has no effect in an intercepted program (no_new_privs): run it outside of inpod",
@@ -69,13 +132,19 @@ pub(crate) fn execute(context: &Arc<Context>, pending: Pending, directory: Optio
             ),
         });
     }
-    enter(context, group, &whole);
+    enter(context, group, whole);
     pending.proceed();
 }
 
 /// A process of the app's tree begins a program.
 pub(crate) fn enter(context: &Context, group: u32, executable: &Path) {
-    let skip = context.plan.skip.skips(executable);
+    // In a directory of the pod its relative paths must be served.
+    let is_inside = || {
+        Task::of(group)
+            .directory()
+            .is_ok_and(|place| context.files.in_view(&place).is_some())
+    };
+    let skip = context.plan.skip.skips(executable) && !is_inside();
     context.skipped.set(group, skip);
     context.server.notice(Notice::Process { pid: group }, &[]);
     // Where the layer works in it, it will say so itself.

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use guest::paths::NEVER_FOLLOWED;
+use guest::paths::{NEVER_FOLLOWED, leads_on};
 use rules::{Place, Plan};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
@@ -22,8 +22,27 @@ pub enum PathView {
     Native,
     /// In a mounted view: the remote path `P` lies at `root`/`P`.
     Translated { root: PathBuf },
-    /// In a cache that the server fills on request.
-    Copy,
+    /// In a cache that the server fills on request: the remote path `P` lies at `root`/`P` once it was asked for.
+    Copy { root: PathBuf },
+}
+
+impl PathView {
+    /// Where the pod's paths lie, as the kernel calls it: without symlinks, though it may not be there yet.
+    #[must_use]
+    pub fn place(&self) -> Option<PathBuf> {
+        let (Self::Translated { root } | Self::Copy { root }) = self else {
+            return None;
+        };
+        let found = root
+            .ancestors()
+            .find_map(|above| Some((above, std::fs::canonicalize(above).ok()?)));
+        let (above, real) = found?;
+        // A path joined with nothing would end with a slash.
+        Some(match root.strip_prefix(above) {
+            Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),
+            _ => real,
+        })
+    }
 }
 
 /// The view and what is known of it.
@@ -33,8 +52,8 @@ pub(crate) struct Files {
     plan: Arc<Plan>,
     /// The view's root, opened once: remote paths are resolved inside of it.
     pub(crate) root: Option<OwnedFd>,
-    /// The copy view's answers: local path to remote path.
-    copies: Mutex<HashMap<PathBuf, PathBuf>>,
+    /// Where it lies, see [`PathView::place`].
+    place: Option<PathBuf>,
     /// What was decided about absolute paths as they were written: a program opens the same ones over and over, and a
     /// decision costs microseconds. The rules do not change, so neither does an entry.
     decided: Mutex<HashMap<Vec<u8>, Shortcut>>,
@@ -80,13 +99,13 @@ impl Files {
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 Some(rustix::fs::open(root, flags, Mode::empty())?)
             }
-            PathView::Native | PathView::Copy => None,
+            PathView::Native | PathView::Copy { .. } => None,
         };
         Ok(Self {
+            place: view.place(),
             view,
             plan,
             root,
-            copies: Mutex::default(),
             decided: Mutex::default(),
         })
     }
@@ -120,8 +139,8 @@ impl Files {
 
     fn shortcut(&self, written: &[u8]) -> Shortcut {
         let path = normal(Path::new(OsStr::from_bytes(written)));
-        // With `..` a link on the way would change the meaning; a view's own path means the pod's.
-        if written.windows(3).any(|part| part == b"/..") || self.as_app_says(path.clone()) != path {
+        // With `..` a link on the way would change the meaning; a view's own path means the pod's, and a descriptor may.
+        if written.windows(3).any(|part| part == b"/..") || leads_on(written) || self.in_view(&path).is_some() {
             return Shortcut::Full;
         }
         match self.plan.files.decide(&path).place {
@@ -131,38 +150,59 @@ impl Files {
         }
     }
 
+    /// The pod's path of a place inside of the view; `None` for any other place of this machine.
+    pub(crate) fn in_view(&self, path: &Path) -> Option<PathBuf> {
+        let rest = path.strip_prefix(self.place.as_ref()?).ok()?;
+        Some(Path::new("/").join(rest))
+    }
+
     /// A place on this machine as the app calls it: inside of the view it is the pod's path.
     pub(crate) fn as_app_says(&self, path: PathBuf) -> PathBuf {
-        match &self.view {
-            PathView::Translated { root } => match path.strip_prefix(root) {
-                Ok(rest) => Path::new("/").join(rest),
-                Err(_) => path,
-            },
-            PathView::Copy => {
-                let copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
-                let known = path
-                    .ancestors()
-                    .find_map(|above| copies.get(above).map(|remote| (above, remote)));
-                match known {
-                    Some((above, remote)) => normal(&remote.join(path.strip_prefix(above).unwrap_or(Path::new("")))),
-                    None => path,
+        self.in_view(&path).unwrap_or(path)
+    }
+
+    /// Opens a path of the pod in the mounted view.
+    pub(crate) fn open_in_root(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let root = self.root.as_ref().ok_or(Errno::NOENT)?;
+        let below = Path::new(".").join(path.strip_prefix("/").unwrap_or(path));
+        openat2(
+            root,
+            below,
+            flags | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::IN_ROOT,
+        )
+    }
+
+    /// Whether the pod's files are where the kernel finds them by itself.
+    pub(crate) fn is_native(&self) -> bool {
+        matches!(self.view, PathView::Native)
+    }
+
+    /// `..` taken out of a path below `base`, which has no symlinks; `None` where it must be known where a link of the way
+    /// leads.
+    fn back(&self, base: &Path, path: &Path) -> Option<PathBuf> {
+        let mut done = base.to_owned();
+        let mut named = false;
+        for part in path.components() {
+            match part {
+                Component::Normal(name) => {
+                    done.push(name);
+                    named = true;
                 }
+                Component::ParentDir => {
+                    let plain = !named
+                        || is_never_followed(&done)
+                        || (self.plan.files.decide(&done).place == Place::Local && !has_links(&done, true));
+                    if !plain {
+                        return None;
+                    }
+                    done.pop();
+                }
+                Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
             }
-            PathView::Native => path,
         }
-    }
-
-    /// The copy view answered.
-    pub(crate) fn remember_copy(&self, local: PathBuf, remote: PathBuf) {
-        self.copies
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(local, remote);
-    }
-
-    /// Whether a normal path is the pod's, symlinks aside. In the native view the kernel knows.
-    pub(crate) fn is_remote(&self, path: &Path) -> bool {
-        !matches!(self.view, PathView::Native) && self.plan.files.decide(path).place == Place::Remote
+        Some(done)
     }
 
     /// Decides a normal path, and follows this machine's symlinks where they lead elsewhere. Returns the path decided on.
@@ -227,41 +267,118 @@ fn has_links(path: &Path, follow: bool) -> bool {
     )
 }
 
-/// The path of a call as the app means it: whole, without `.` and `..`.
-pub(crate) fn absolute(
-    files: &Files,
-    pending: &Pending,
-    directory: Option<usize>,
-    path: usize,
-) -> Result<PathBuf, PathError> {
-    let bytes = pending.memory().read_path(pending.pointer(path))?;
-    whole(files, pending, directory, &bytes)
+/// A path as the app means it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Meant {
+    /// Whole, without `.` and `..`.
+    pub(crate) path: PathBuf,
+    /// The kernel would look elsewhere: below the view instead of at the app's place.
+    pub(crate) astray: bool,
 }
 
-/// The same for a path that was read already.
-pub(crate) fn whole(
+/// What is known of a path before links of the pod are followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Begun {
+    Meant(Meant),
+    /// `path` below `base` goes back over something that may be a link.
+    Back {
+        base: PathBuf,
+        path: PathBuf,
+        astray: bool,
+    },
+}
+
+/// The path of a call. `follow`: its last component may be a link.
+pub(crate) fn begin(
     files: &Files,
     pending: &Pending,
     directory: Option<usize>,
     written: &[u8],
-) -> Result<PathBuf, PathError> {
+    follow: bool,
+) -> Result<Begun, PathError> {
     if written.is_empty() {
         return Err(PathError::Empty);
     }
     let path = Path::new(OsStr::from_bytes(written));
-    if path.is_absolute() {
-        // A view's own path, which the app may have from /proc or getcwd, means the pod's.
-        return Ok(files.as_app_says(normal(path)));
+    if files.is_native() {
+        let path = if path.is_absolute() {
+            normal(path)
+        } else {
+            normal(&base(pending, directory)?.join(path))
+        };
+        return Ok(Begun::Meant(Meant { path, astray: false }));
     }
+    let (base, path) = if !path.is_absolute() {
+        (base(pending, directory)?, path)
+    } else if leads_on(written)
+        && let Some((base, rest)) = through_proc(files, pending.tid(), path, follow)
+    {
+        (base, rest)
+    } else {
+        // A view's own path, which the app may have from /proc, means the pod's.
+        let whole = normal(path);
+        if let Some(path) = files.in_view(&whole) {
+            return Ok(Begun::Meant(Meant { path, astray: true }));
+        }
+        (PathBuf::from("/"), path)
+    };
+    let (base, astray) = match files.in_view(&base) {
+        Some(said) => (said, true),
+        None => (base, false),
+    };
+    Ok(match files.back(&base, path) {
+        Some(path) => Begun::Meant(Meant { path, astray }),
+        None => Begun::Back {
+            base,
+            path: path.to_owned(),
+            astray,
+        },
+    })
+}
+
+/// Where relative paths of a call begin. The kernel says it without symlinks.
+fn base(pending: &Pending, directory: Option<usize>) -> Result<PathBuf, PathError> {
     let task = Task::of(pending.tid());
     let base = match directory.map(|at| pending.int(at)) {
         None | Some(libc::AT_FDCWD) => task.directory()?,
         Some(number) => task.path_of(number)?,
     };
-    if !base.is_absolute() {
-        return Err(PathError::Errno(Errno::NOTDIR));
+    if base.is_absolute() {
+        Ok(base)
+    } else {
+        Err(PathError::Errno(Errno::NOTDIR))
     }
-    Ok(normal(&files.as_app_says(base).join(path)))
+}
+
+/// Where a path through a link of /proc leads ([`leads_on`]): what the link says, and the rest of the path. `None` where it
+/// means the link itself, or a file that is not the pod's: its link may say anything (a deleted file, one without a name).
+fn through_proc<'p>(files: &Files, tid: u32, path: &'p Path, follow: bool) -> Option<(PathBuf, &'p Path)> {
+    let (link, rest) = if let Ok(rest) = path.strip_prefix("/dev/fd") {
+        let mut parts = rest.components();
+        let number = parts.next()?.as_os_str().to_str()?.parse().ok()?;
+        (Task::of(tid).path_of(number), parts.as_path())
+    } else {
+        let mut parts = path.strip_prefix("/proc").ok()?.components();
+        let mut name = || parts.next()?.as_os_str().to_str();
+        let who = match name()? {
+            "self" | "thread-self" => tid,
+            number => number.parse().ok()?,
+        };
+        let (mut task, mut what) = (Task::of(who), name()?);
+        if what == "task" {
+            (task, what) = (Task::of(name()?.parse().ok()?), name()?);
+        }
+        let link = match what {
+            "cwd" => task.directory(),
+            "root" => task.root(),
+            "fd" => task.path_of(name()?.parse().ok()?),
+            _ => return None,
+        };
+        (link, parts.as_path())
+    };
+    let link = link.ok().filter(|link| link.is_absolute())?;
+    let leads = !rest.as_os_str().is_empty() || (follow && files.in_view(&link).is_some());
+    leads.then_some((link, rest))
 }
 
 /// Without `.`, `..` and doubled slashes; `..` does not leave the root.
@@ -303,7 +420,13 @@ mod tests {
         let mut plan = Plan::default();
         plan.files.mode = rules::FileMode::Local;
         plan.files.remote.push(rules::PathPattern::Prefix("/data".into()));
-        let files = Files::new(PathView::Copy, Arc::new(plan)).unwrap();
+        let files = Files::new(
+            PathView::Copy {
+                root: directory.path().join("copies"),
+            },
+            Arc::new(plan),
+        )
+        .unwrap();
         let link = directory.path().join("link");
         std::os::unix::fs::symlink("/data/models", &link).unwrap();
         std::os::unix::fs::symlink("link", directory.path().join("second")).unwrap();

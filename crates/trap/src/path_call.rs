@@ -7,16 +7,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use guest::event::Event;
-use guest::forward::{AS_POD, CONTENT, MAX_PATH, READ_ONLY, WALK};
+use guest::forward::{AS_POD, CONTENT, MAX_PATH, READ_ONLY, TEMPLATE, WALK};
 use guest::protocol::{Answer, Call, Fetch};
 use rules::Place;
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::astray::{self, meant};
 use crate::calls::{PathAction, PathCall};
 use crate::context::Context;
-use crate::files::{MOST_LINKS, PathError, PathView, absolute, normal, whole};
+use crate::files::{MOST_LINKS, Meant, PathError, PathView, normal};
 use crate::notification::Pending;
 use crate::sys::structs;
 use crate::task::Task;
@@ -36,13 +36,25 @@ pub(crate) fn path_call(context: &Arc<Context>, pending: Pending, call: PathCall
     if plain && !context.say_decisions && context.files.is_plainly_local(&written, request.follow) {
         return pending.proceed();
     }
-    let path = match whole(&context.files, &pending, call.directory, &written) {
-        Ok(path) => path,
-        Err(PathError::Errno(errno @ (Errno::PERM | Errno::ACCESS))) => return context.refuse(pending, errno),
-        // The call means its descriptor, or fails: both the kernel does.
-        Err(PathError::Empty | PathError::Errno(_)) => return pending.proceed(),
-    };
-    if let PathAction::ReadLink { buffer, size } = call.action
+    meant(
+        context,
+        pending,
+        call.directory,
+        &written,
+        request.follow,
+        move |context, pending, meant| {
+            match meant {
+                Ok(meant) => decided(context, pending, request, meant),
+                Err(PathError::Errno(errno @ (Errno::PERM | Errno::ACCESS))) => context.refuse(pending, errno),
+                // The call means its descriptor, or fails: both the kernel does.
+                Err(PathError::Empty | PathError::Errno(_)) => pending.proceed(),
+            }
+        },
+    );
+}
+
+fn decided(context: &Arc<Context>, pending: Pending, request: Request, Meant { path, astray }: Meant) {
+    if let PathAction::ReadLink { buffer, size } = request.action
         && let Some(shown) = own_link(context, &pending, &path)
     {
         let room = pending.int(size).max(0) as usize;
@@ -50,32 +62,47 @@ pub(crate) fn path_call(context: &Arc<Context>, pending: Pending, call: PathCall
         let written = pending.memory().write(pending.pointer(buffer), bytes);
         return pending.finish(written.map(|()| bytes.len() as i64));
     }
-    let place = context.files.locate(path, request.follow);
-    let (path, verdict) = match place {
+    let (path, verdict) = match context.files.locate(path, request.follow) {
         Ok(located) => located,
         Err(errno) => return pending.fail(errno),
     };
     context.decided(|| path.display().to_string(), &verdict);
     match verdict.place {
-        Place::Local => second(context, pending, call.action),
+        Place::Local => here(context, pending, request, Meant { path, astray }),
         Place::Hidden => pending.fail(Errno::NOENT),
-        Place::Remote => remote(context, pending, request, path),
+        Place::Remote => remote(context, pending, request, Meant { path, astray }),
     }
 }
 
 /// `guest::forward::TRANSLATE(path, room, wants)`: where on this machine libc finds what the path names.
 pub(crate) fn translate(context: &Arc<Context>, pending: Pending) {
     let wants = pending.argument(2);
-    let path = match absolute(&context.files, &pending, None, 0) {
-        Ok(path) => path,
-        // libc says what is wrong with it.
-        Err(_) => return pending.finish(Ok(0)),
+    // libc says what is wrong with a path that cannot be read.
+    let Ok(written) = pending.memory().read_path(pending.pointer(0)) else {
+        return pending.finish(Ok(0));
     };
+    meant(
+        context,
+        pending,
+        None,
+        &written,
+        true,
+        move |context, pending, meant| match meant {
+            Ok(meant) => place(context, pending, wants, meant),
+            Err(_) => pending.finish(Ok(0)),
+        },
+    );
+}
+
+fn place(context: &Arc<Context>, pending: Pending, wants: u64, Meant { path, astray }: Meant) {
     let (path, verdict) = match context.files.locate(path, true) {
         Ok(located) => located,
         Err(errno) => return pending.fail(errno),
     };
     match verdict.place {
+        // libc changes the template where the app wrote it, so it cannot be another one.
+        Place::Local if astray && wants & TEMPLATE != 0 => return pending.fail(Errno::NOTSUP),
+        Place::Local if astray => return give(pending, &path),
         Place::Local => return pending.finish(Ok(0)),
         Place::Hidden => return pending.fail(Errno::NOENT),
         Place::Remote if wants & WALK != 0 => return pending.fail(Errno::NOTSUP),
@@ -90,11 +117,13 @@ pub(crate) fn translate(context: &Arc<Context>, pending: Pending) {
         } else {
             OFlags::PATH
         },
+        unread: wants & CONTENT == 0,
     };
     match &context.files.view {
-        PathView::Copy => fetch(context, path, request, 0, move |_, path, local| match local {
+        PathView::Copy { .. } => fetch(context, path, request, 0, move |context, path, local| match local {
             Ok(_) if wants & AS_POD != 0 => give(pending, &path),
             Ok(local) => give(pending, &local),
+            Err(errno) if is_only_local(context, &path, || Some(errno)) => give(pending, &path),
             Err(errno) => pending.fail(errno),
         }),
         PathView::Translated { root } if wants & AS_POD == 0 => {
@@ -115,18 +144,33 @@ fn give(pending: Pending, path: &Path) {
 }
 
 /// The second path of rename and link: from here into the pod would be a write there.
-fn second(context: &Context, pending: Pending, action: PathAction) {
+fn second(context: &Arc<Context>, pending: Pending, action: PathAction) {
     let PathAction::Write {
         second: Some((directory, path)),
     } = action
     else {
         return pending.proceed();
     };
-    let second = absolute(&context.files, &pending, directory, path).map(|path| context.files.locate(path, false));
-    match second {
-        Ok(Ok((_, verdict))) if verdict.place == Place::Remote => pending.fail(Errno::XDEV),
-        _ => pending.proceed(),
-    }
+    let Ok(written) = pending.memory().read_path(pending.pointer(path)) else {
+        return pending.proceed();
+    };
+    meant(
+        context,
+        pending,
+        directory,
+        &written,
+        false,
+        |context, pending, meant| {
+            let Ok(Meant { path, astray }) = meant else {
+                return pending.proceed();
+            };
+            match context.files.locate(path, false) {
+                Ok((_, verdict)) if verdict.place == Place::Remote => pending.fail(Errno::XDEV),
+                Ok((path, _)) if astray => astray::refused(context, pending, &path),
+                _ => pending.proceed(),
+            }
+        },
+    );
 }
 
 /// Where `/proc/self/fd/N` and `/proc/self/cwd` lead, when that is in the view: the pod's path.
@@ -145,17 +189,18 @@ fn own_link(context: &Context, pending: &Pending, path: &Path) -> Option<PathBuf
         ["cwd"] => task.directory().ok()?,
         _ => return None,
     };
-    let shown = context.files.as_app_says(real.clone());
-    (shown != real).then_some(shown)
+    context.files.in_view(&real)
 }
 
 /// What a call asks of a remote path.
 #[derive(Debug, Clone, Copy)]
-struct Request {
-    action: PathAction,
-    follow: bool,
+pub(crate) struct Request {
+    pub(crate) action: PathAction,
+    pub(crate) follow: bool,
     /// Of the open family; O_PATH for the others.
-    open: OFlags,
+    pub(crate) open: OFlags,
+    /// Nothing is read of what is opened.
+    pub(crate) unread: bool,
 }
 
 impl Request {
@@ -188,10 +233,26 @@ impl Request {
             PathAction::ReadLink { .. } | PathAction::Write { .. } => false,
             PathAction::StatFs { .. } | PathAction::ChangeDirectory => true,
         };
-        Self { action, follow, open }
+        Self {
+            action,
+            follow,
+            open,
+            unread: open.contains(OFlags::PATH),
+        }
     }
 
-    fn opens(&self) -> bool {
+    /// As it can be handed over: the filter's way (`SECCOMP_IOCTL_NOTIF_ADDFD`) takes no O_PATH descriptor, so the caller gets
+    /// one that can be read. A directory that is known to be one is still not listed for it.
+    pub(crate) fn installable(mut self, pending: &Pending) -> Self {
+        if self.opens() && self.open.contains(OFlags::PATH) && !pending.is_forwarded() {
+            let kept = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            self.unread = self.open.contains(OFlags::DIRECTORY);
+            self.open = (self.open & kept) | OFlags::RDONLY | OFlags::NONBLOCK;
+        }
+        self
+    }
+
+    pub(crate) fn opens(&self) -> bool {
         matches!(
             self.action,
             PathAction::Open { .. } | PathAction::OpenHow { .. } | PathAction::Create
@@ -209,47 +270,43 @@ impl Request {
     }
 }
 
-fn remote(context: &Arc<Context>, pending: Pending, request: Request, path: PathBuf) {
+fn remote(context: &Arc<Context>, pending: Pending, request: Request, Meant { path, astray }: Meant) {
     if request.writes() {
         return pending.fail(Errno::ROFS);
     }
+    let request = request.installable(&pending);
     let then = context.clone();
     match &context.files.view {
         PathView::Translated { .. } => context.workers.run(move || {
-            let below = path.strip_prefix("/").unwrap_or(&path).to_owned();
-            let below = if below.as_os_str().is_empty() {
-                PathBuf::from(".")
-            } else {
-                below
-            };
-            let open = |flags| match &then.files.root {
-                Some(root) => openat2(
-                    root,
-                    &below,
-                    flags | OFlags::CLOEXEC,
-                    Mode::empty(),
-                    ResolveFlags::IN_ROOT,
-                ),
-                None => Err(Errno::NOENT),
-            };
+            let open = |flags| then.files.open_in_root(&path, flags);
             if is_only_local(&then, &path, || open(OFlags::PATH).err()) {
-                return pending.proceed();
+                return here(&then, pending, request, Meant { path, astray });
             }
             act(&then, pending, request, &path, &open);
         }),
-        PathView::Copy => fetch(context, path, request, 0, move |context, path, local| {
+        PathView::Copy { .. } => fetch(context, path, request, 0, move |context, path, local| {
             let context = context.clone();
             context.clone().workers.run(move || match local {
                 Ok(local) => {
                     let open = |flags| rustix::fs::open(&local, flags | OFlags::CLOEXEC, Mode::empty());
                     act(&context, pending, request, &path, &open);
                 }
-                Err(errno) if is_only_local(&context, &path, || Some(errno)) => pending.proceed(),
+                Err(errno) if is_only_local(&context, &path, || Some(errno)) => {
+                    here(&context, pending, request, Meant { path, astray });
+                }
                 Err(errno) => pending.fail(errno),
             });
         }),
         PathView::Native => pending.proceed(),
     }
+}
+
+/// This machine's: the kernel does it, unless it would take the path for another.
+fn here(context: &Arc<Context>, pending: Pending, request: Request, Meant { path, astray }: Meant) {
+    if astray {
+        return astray::local(context, pending, request, path);
+    }
+    second(context, pending, request.action);
 }
 
 /// A directory through which places of this machine are reached, and which the pod lacks: `failure` is what looking for it
@@ -262,14 +319,14 @@ fn is_only_local(context: &Context, path: &Path, failure: impl FnOnce() -> Optio
 type Fetched = Box<dyn FnOnce(&Arc<Context>, PathBuf, Result<PathBuf, Errno>) + Send>;
 
 /// Brings a path into the cache, its symlinks followed as the call wants.
-fn fetch(
+pub(crate) fn fetch(
     context: &Arc<Context>,
     path: PathBuf,
     request: Request,
     links: usize,
     then: impl FnOnce(&Arc<Context>, PathBuf, Result<PathBuf, Errno>) + Send + 'static,
 ) {
-    let what = if request.opens() && !request.open.contains(OFlags::PATH) {
+    let what = if request.opens() && !request.unread {
         Fetch::Content
     } else {
         Fetch::Attributes
@@ -287,7 +344,6 @@ fn fetch(
             }
             _ => return then(&context_then, path, Err(Errno::IO)),
         };
-        context_then.files.remember_copy(local.clone(), path.clone());
         match rustix::fs::readlink(&local, Vec::new()) {
             Ok(_) if !request.follow => then(&context_then, path, Ok(local)),
             Ok(_) if links == MOST_LINKS => then(&context_then, path, Err(Errno::LOOP)),
@@ -304,7 +360,7 @@ fn fetch(
 }
 
 /// Does the call with what `open` gives for its path, and gives the app the result.
-fn act(
+pub(crate) fn act(
     context: &Context,
     pending: Pending,
     request: Request,
@@ -388,21 +444,12 @@ fn act(
             }
             Ok(length as i64)
         }),
-        PathAction::ChangeDirectory => handle().and_then(|file| {
-            if !rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode).is_dir() {
-                return Err(Errno::NOTDIR);
-            }
-            let task = Task::of(pending.tid());
-            context.event(Event::ProgramRefused {
-                pid: task.group().unwrap_or(pending.tid()),
-                executable: task.executable().display().to_string(),
-                reason: format!(
-                    "it cannot be moved into {}, a directory of the pod, from outside",
-                    path.display()
-                ),
-            });
-            Err(Errno::ACCESS)
-        }),
+        PathAction::ChangeDirectory => {
+            return match handle().and_then(|file| astray::enter(context, &pending, path, &file)) {
+                Ok(()) => pending.proceed(),
+                Err(errno) => pending.fail(errno),
+            };
+        }
         PathAction::Write { .. } => Err(Errno::ROFS),
     };
     pending.finish(result);
@@ -411,7 +458,13 @@ fn act(
 fn open_for(request: Request, open: &dyn Fn(OFlags) -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
     let create = request.open.contains(OFlags::CREATE);
     let exclusive = create && request.open.contains(OFlags::EXCL);
-    match open((request.open - OFlags::CREATE - OFlags::EXCL) | OFlags::NOCTTY) {
+    // openat2 refuses what else the call ignores beside O_PATH (open(2)).
+    let flags = if request.open.contains(OFlags::PATH) {
+        request.open & (OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW)
+    } else {
+        (request.open - OFlags::CREATE - OFlags::EXCL) | OFlags::NOCTTY
+    };
+    match open(flags) {
         Ok(_) if exclusive => Err(Errno::EXIST),
         Err(Errno::NOENT) if create => Err(Errno::ROFS),
         other => other,

@@ -67,6 +67,33 @@ impl Task {
         self.link("cwd")
     }
 
+    /// # Errors
+    /// As [`Task::directory`].
+    pub(crate) fn root(self) -> Result<PathBuf, Errno> {
+        self.link("root")
+    }
+
+    /// Whether a path call of this thread can be made here instead: with the same rights and the same umask, from the same
+    /// root in the same mount namespace.
+    pub(crate) fn is_like_us(self) -> bool {
+        const LINES: [&str; 5] = ["Uid:", "Gid:", "Groups:", "CapEff:", "Umask:"];
+        let rights = |who: &str| -> Option<Vec<String>> {
+            let status = std::fs::read_to_string(format!("/proc/{who}/status")).ok()?;
+            let lines = LINES.map(|name| status.lines().find(|line| line.starts_with(name)).map(str::to_owned));
+            lines.into_iter().collect()
+        };
+        let places = |who: &str| {
+            let link = |name| rustix::fs::readlink(format!("/proc/{who}/{name}"), Vec::new()).ok();
+            Some((link("root")?, link("ns/mnt")?))
+        };
+        let their = self.tid.to_string();
+        let (rights_there, places_there) = (rights(&their), places(&their));
+        rights_there.is_some()
+            && places_there.is_some()
+            && rights_there == rights("thread-self")
+            && places_there == places("thread-self")
+    }
+
     /// Where the descriptor's file lies.
     ///
     /// # Errors

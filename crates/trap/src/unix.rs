@@ -19,7 +19,7 @@ use crate::table::lock;
 use crate::task::Task;
 
 pub(crate) fn connect(context: &Arc<Context>, pending: Pending, socket: Socket, path: Vec<u8>) {
-    let whole = match absolute(pending.tid(), &path) {
+    let whole = match absolute(context, pending.tid(), &path) {
         Ok(whole) => whole,
         Err(_) => return pending.proceed(),
     };
@@ -52,12 +52,12 @@ pub(crate) fn connect(context: &Arc<Context>, pending: Pending, socket: Socket, 
 }
 
 /// A path as the app's thread means it, without `.` and `..`.
-fn absolute(tid: u32, path: &[u8]) -> Result<PathBuf, Errno> {
+fn absolute(context: &Context, tid: u32, path: &[u8]) -> Result<PathBuf, Errno> {
     let path = Path::new(OsStr::from_bytes(path));
     let whole = if path.is_absolute() {
         path.to_owned()
     } else {
-        Task::of(tid).directory()?.join(path)
+        context.files.as_app_says(Task::of(tid).directory()?).join(path)
     };
     Ok(crate::files::normal(&whole))
 }

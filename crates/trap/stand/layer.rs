@@ -33,7 +33,9 @@ pub(crate) fn prepare(options: &Options, ready: &Ready, marker: Marker) -> (Opti
     let socket = directory.join("calls");
     let alone = options.engine == "layer";
     let plan = options.plan();
+    let view = options.view.place();
     let facts = Facts {
+        view: view.as_deref(),
         marker,
         hostname: &ready.hostname,
         files: &plan.files,

@@ -120,8 +120,10 @@ impl Options {
             "--hostname" => self.hostname = value.to_owned(),
             "--translated" => self.view = PathView::Translated { root: value.into() },
             "--copy" => {
-                self.view = PathView::Copy;
                 (self.copy_from, self.cache) = (pair().0.into(), pair().1.into());
+                self.view = PathView::Copy {
+                    root: self.cache.clone(),
+                };
             }
             "--local-path" => self.local_paths.push(value.into()),
             "--remote-path" => self.remote_paths.push(value.into()),

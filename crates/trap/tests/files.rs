@@ -3,37 +3,7 @@
 
 mod common;
 
-use std::path::PathBuf;
-
-use common::{Stand, c, go};
-
-/// A tree that stands for the pod's, and both views of it; `/data` is remote.
-fn views() -> Vec<(&'static str, Stand)> {
-    ["translated", "copy"]
-        .into_iter()
-        .map(|view| {
-            let stand = Stand::new();
-            let pod = stand.directory.path().join("pod");
-            let data = pod.join("data/deep/er");
-            std::fs::create_dir_all(&data).unwrap();
-            std::fs::write(pod.join("data/config"), "from the pod\n").unwrap();
-            std::fs::write(data.join("file"), "deep\n").unwrap();
-            std::os::unix::fs::symlink("/data/config", pod.join("data/absolute")).unwrap();
-            std::os::unix::fs::symlink("deep/er/file", pod.join("data/relative")).unwrap();
-            std::os::unix::fs::symlink("../../../../../../../../etc/passwd", pod.join("data/escape")).unwrap();
-            let local = stand.directory.path().join("local");
-            std::fs::create_dir(&local).unwrap();
-            std::os::unix::fs::symlink("/data", local.join("link")).unwrap();
-            let stand = stand.option("--remote-path", "/data");
-            let cache: PathBuf = stand.directory.path().join("cache");
-            let stand = match view {
-                "translated" => stand.option("--translated", pod.to_str().unwrap()),
-                _ => stand.option("--copy", format!("{}={}", pod.display(), cache.display())),
-            };
-            (view, stand)
-        })
-        .collect()
-}
+use common::{c, go, views};
 
 #[test]
 fn python_reads_lists_and_is_refused_writes() {
@@ -43,14 +13,14 @@ fn python_reads_lists_and_is_refused_writes() {
             r#"
 import os, sys, errno, stat
 print(open("/data/config").read().strip(), open("/data/absolute").read().strip(), open("/data/relative").read().strip())
-print(open("/data/./x/../config").read().strip(), os.stat("/data/config").st_size, stat.S_ISLNK(os.lstat("/data/relative").st_mode))
+print(open("/data/./deep/../config").read().strip(), os.stat("/data/config").st_size, stat.S_ISLNK(os.lstat("/data/relative").st_mode))
 print(os.readlink("/data/absolute"), os.path.exists("/data/none"), os.access("/data/config", os.R_OK), os.access("/data/config", os.W_OK))
 print(sorted(os.listdir("/data")), os.path.isdir("/data/deep/er"), os.path.realpath("/data/relative"))
 os.chdir(sys.argv[1]); print(open("link/config").read().strip(), os.path.exists("link/none"))
 d = os.open("/data", os.O_DIRECTORY); f = os.open("deep/er/file", os.O_RDONLY, dir_fd=d); print(os.read(f, 9), os.stat("config", dir_fd=d).st_size)
 print(os.readlink("/proc/self/fd/%d" % f), os.get_inheritable(f), os.statvfs("/data").f_bsize > 0)
 for action in (lambda: open("/data/config", "w"), lambda: open("/data/new", "x"), lambda: os.mkdir("/data/d"), lambda: os.unlink("/data/config"),
-               lambda: os.rename("/data/config", "/data/c"), lambda: os.rename(sys.argv[1] + "/link", "/data/c"), lambda: os.chdir("/data"),
+               lambda: os.rename("/data/config", "/data/c"), lambda: os.rename(sys.argv[1] + "/link", "/data/c"),
                lambda: os.execv("/data/config", ["x"]), lambda: open("/data/escape"), lambda: os.open("/data/config", os.O_DIRECTORY)):
     try: action(); print("done?")
     except OSError as e: print(errno.errorcode[e.errno], end=" ")
@@ -62,19 +32,14 @@ print(); print(open("/etc/hostname").read() != "", os.listdir("/proc/self/task")
             "from the pod from the pod deep",
             "from the pod 13 True",
             "/data/config False True False",
-            "['absolute', 'config', 'deep', 'escape', 'relative'] True /data/deep/er/file",
+            "['absolute', 'config', 'deep', 'escape', 'linked', 'relative'] True /data/deep/er/file",
             "from the pod False",
             "b'deep\\n' 13",
             "/data/deep/er/file False True",
-            "EROFS EROFS EROFS EROFS EROFS EXDEV EACCES EACCES ENOENT ENOTDIR ",
+            "EROFS EROFS EROFS EROFS EROFS EXDEV EACCES ENOENT ENOTDIR ",
             "True True",
         ];
         assert_eq!(ran.lines(), expected, "{view} {}", ran.all());
-        assert!(
-            ran.events.contains("it cannot be moved into /data"),
-            "{view} {}",
-            ran.events
-        );
     }
 }
 
@@ -120,13 +85,13 @@ fn static_programs_and_other_runtimes() {
         }
         let program = go("paths", stand.directory.path());
         if let Some(ran) = stand.run_static(program, &["/data"]) {
-            let expected = ["absolute config deep escape relative", "from the pod"];
+            let expected = ["absolute config deep escape linked relative", "from the pod"];
             assert_eq!(ran.lines(), expected, "{view}");
         }
         let node = "const fs=require('fs');console.log(fs.readFileSync('/data/config','utf8').trim(),fs.readdirSync('/data').length,fs.existsSync('/data/x'))";
         assert_eq!(
             stand.run("node", &["-e", node]).lines(),
-            ["from the pod 5 false"],
+            ["from the pod 6 false"],
             "{view}"
         );
         let ran = stand.run(

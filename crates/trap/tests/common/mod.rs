@@ -186,6 +186,35 @@ impl Stand {
     }
 }
 
+/// A tree that stands for the pod's, and both views of it; `/data` is remote.
+pub fn views() -> Vec<(&'static str, Stand)> {
+    ["translated", "copy"]
+        .into_iter()
+        .map(|view| {
+            let stand = Stand::new();
+            let pod = stand.directory.path().join("pod");
+            let data = pod.join("data/deep/er");
+            std::fs::create_dir_all(&data).unwrap();
+            std::fs::write(pod.join("data/config"), "from the pod\n").unwrap();
+            std::fs::write(data.join("file"), "deep\n").unwrap();
+            std::os::unix::fs::symlink("/data/config", pod.join("data/absolute")).unwrap();
+            std::os::unix::fs::symlink("deep/er/file", pod.join("data/relative")).unwrap();
+            std::os::unix::fs::symlink("../../../../../../../../etc/passwd", pod.join("data/escape")).unwrap();
+            std::os::unix::fs::symlink("deep/er", pod.join("data/linked")).unwrap();
+            let local = stand.directory.path().join("local");
+            std::fs::create_dir(&local).unwrap();
+            std::os::unix::fs::symlink("/data", local.join("link")).unwrap();
+            let stand = stand.option("--remote-path", "/data");
+            let cache: PathBuf = stand.directory.path().join("cache");
+            let stand = match view {
+                "translated" => stand.option("--translated", pod.to_str().unwrap()),
+                _ => stand.option("--copy", format!("{}={}", pod.display(), cache.display())),
+            };
+            (view, stand)
+        })
+        .collect()
+}
+
 /// The interpreter itself: shims in the PATH are shell scripts.
 pub fn python() -> String {
     let asked = Command::new("python3")

@@ -42,7 +42,7 @@ impl Drop for Incoming<'_> {
 impl Cache {
     pub(super) fn new(directory: &Path) -> Result<Self, Errno> {
         crate::files::private_directory(directory)?;
-        let (root, incoming) = (directory.join("root"), directory.join("incoming"));
+        let (root, incoming) = (super::root(directory), directory.join("incoming"));
         crate::files::private_directory(&root)?;
         crate::files::private_directory(&incoming)?;
         let open = |path: &Path| {

@@ -31,6 +31,12 @@ const FRESH: Duration = Duration::from_secs(1);
 /// Paths whose attributes are remembered.
 const REMEMBERED: usize = 50_000;
 
+/// Where the app's paths lie in the directory of a copy view: `P` at `root`/`P`.
+#[must_use]
+pub fn root(directory: &Path) -> PathBuf {
+    directory.join("root")
+}
+
 /// Gets what a person should know: one sentence.
 pub type Warn = Arc<dyn Fn(String) + Send + Sync>;
 
