@@ -66,7 +66,7 @@ const LEVELS: &[(&str, LogLevel)] = &[
     ("trace", LogLevel::Trace),
 ];
 
-const PATHS: Takes = Takes::List("paths or globs");
+const PATHS: Takes = Takes::List("paths, globs or `re:PATTERN`");
 const NAMES: Takes = Takes::List("names or `*.suffix`");
 const VARIABLES: Takes = Takes::List("variable names or globs");
 const ADDRESSES: Takes =

@@ -294,10 +294,9 @@ mod write {
     pub(super) fn compile(files: &FileRules, asked: &[PathBuf]) -> Vec<(PathBuf, Known)> {
         let never_followed = NEVER_FOLLOWED.iter().map(PathBuf::from);
         let globs = files.remote.iter().chain(&files.local).chain(&files.hidden);
-        let globs = globs.filter_map(|pattern| match pattern {
-            PathPattern::Glob(_) => Some(literal_part(&pattern.source())),
-            PathPattern::Prefix(_) => None,
-        });
+        let globs = globs
+            .filter(|pattern| pattern.prefix().is_none())
+            .map(PathPattern::within);
         let ask: Vec<PathBuf> = asked.iter().cloned().chain(globs).collect();
         let named = files.named_paths().chain(never_followed);
         let mut prefixes: BTreeSet<PathBuf> = named.chain(ask.iter().cloned()).collect();
@@ -326,13 +325,6 @@ mod write {
             Place::Local => Known::LocalUnlessLinked,
             Place::Remote | Place::Hidden => Known::Ask,
         }
-    }
-
-    /// The directory above the first component with a character that means something in a glob.
-    fn literal_part(glob: &str) -> PathBuf {
-        let end = glob.find(['*', '?', '[', '{', '\\']).unwrap_or(glob.len());
-        let end = glob[..end].rfind('/').unwrap_or(0);
-        Path::new("/").join(glob[..end].trim_start_matches('/'))
     }
 }
 

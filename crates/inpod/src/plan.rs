@@ -203,10 +203,10 @@ fn said(files: &FileRules, known: &Known, whole: bool) -> Vec<String> {
             (&files.local, "local"),
             (&files.remote, "remote"),
         ] {
-            let globs = list
-                .iter()
-                .filter(|pattern| matches!(pattern, rules::PathPattern::Glob(_)));
-            lines.extend(globs.map(|glob| format!("files.{key} also lists {}, wherever that matches", glob.source())));
+            let others = list.iter().filter(|pattern| pattern.prefix().is_none());
+            lines.extend(
+                others.map(|other| format!("files.{key} also lists {}, wherever that matches", other.source())),
+            );
         }
     }
     lines.extend(known.notes.iter().cloned());

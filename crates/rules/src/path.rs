@@ -3,8 +3,9 @@
 use std::path::{Component, Path, PathBuf};
 
 use globset::GlobMatcher;
+use regex::bytes::{Regex, RegexBuilder};
 
-use crate::{Place, Verdict};
+use crate::{PatternError, Place, Verdict, request};
 
 /// How files are served when no list names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,11 +17,13 @@ pub enum FileMode {
     Read,
 }
 
-/// A path (`/data/models`) or a glob (`/data/**/*.d`): what it names and everything below that.
+/// A path (`/data/models`), a glob (`/data/**/*.d`) or a regular expression (`re:^/data/[0-9]+`) that is searched in the
+/// whole path: what it names and everything below that.
 #[derive(Debug, Clone)]
 pub enum PathPattern {
     Prefix(PathBuf),
     Glob(GlobMatcher),
+    Regex(Regex),
 }
 
 impl PathPattern {
@@ -30,7 +33,44 @@ impl PathPattern {
             Self::Prefix(prefix) => path.starts_with(prefix),
             // Above too: what lies below a hidden or local directory must not be reached around it.
             Self::Glob(glob) => path.ancestors().any(|path| glob.is_match(path)),
+            Self::Regex(regex) => path
+                .ancestors()
+                .any(|path| regex.is_match(path.as_os_str().as_encoded_bytes())),
         }
+    }
+
+    /// # Errors
+    /// When it is not a regular expression, or too large.
+    pub fn regex(pattern: &str) -> Result<Self, PatternError> {
+        request::compiled(&mut RegexBuilder::new(pattern), pattern).map(Self::Regex)
+    }
+
+    /// The path that it names, where it is one.
+    #[must_use]
+    pub fn prefix(&self) -> Option<&Path> {
+        match self {
+            Self::Prefix(prefix) => Some(prefix),
+            Self::Glob(_) | Self::Regex(_) => None,
+        }
+    }
+
+    /// A directory below which (or which itself is) everything that it can match.
+    #[must_use]
+    pub fn within(&self) -> PathBuf {
+        let literal = match self {
+            Self::Prefix(prefix) => return prefix.clone(),
+            Self::Glob(glob) => literal(glob.glob().glob(), &['*', '?', '[', '{', '\\']),
+            Self::Regex(regex) => match regex.as_str().strip_prefix('^') {
+                Some(pattern) if !pattern.contains('|') => {
+                    let start = literal(pattern, &['*', '?', '[', '{', '\\', '+', '.', '(', ')', '$', '^']);
+                    // What follows may make the last character one that need not be there.
+                    start.get(..start.len().saturating_sub(1)).unwrap_or_default()
+                }
+                _ => "",
+            },
+        };
+        let end = literal.rfind('/').unwrap_or(0);
+        Path::new("/").join(literal[..end].trim_start_matches('/'))
     }
 
     #[must_use]
@@ -38,8 +78,14 @@ impl PathPattern {
         match self {
             Self::Prefix(prefix) => prefix.display().to_string(),
             Self::Glob(glob) => glob.glob().glob().to_owned(),
+            Self::Regex(regex) => format!("re:{regex}"),
         }
     }
+}
+
+/// What comes before the first character that means something else than itself.
+fn literal<'a>(pattern: &'a str, special: &[char]) -> &'a str {
+    &pattern[..pattern.find(special).unwrap_or(pattern.len())]
 }
 
 /// Kernel interfaces: the machine's, whatever the pod mounts there.
@@ -205,14 +251,11 @@ impl FileRules {
         Verdict::new(Place::Remote, "not a system or developer path")
     }
 
-    /// Every path that a rule names, so that between two of them no decision changes. Globs name none.
+    /// Every path that a rule names, so that between two of them no decision changes. Globs and regular expressions name none.
     pub fn named_paths(&self) -> impl Iterator<Item = PathBuf> {
         let known = [KERNEL, SYSTEM, DEVELOPER, SCRATCH, IDENTITY, HIDDEN_NAME_SERVICES];
         let listed = self.remote.iter().chain(&self.local).chain(&self.hidden);
-        let prefixes = listed.filter_map(|pattern| match pattern {
-            PathPattern::Prefix(path) => Some(path.clone()),
-            PathPattern::Glob(_) => None,
-        });
+        let prefixes = listed.filter_map(PathPattern::prefix).map(Path::to_owned);
         let known = known.into_iter().flatten().map(PathBuf::from);
         let mapped = self.map.iter().map(|(from, _)| from.clone());
         (known.chain(prefixes).chain(mapped)).chain(self.volumes.iter().chain(&self.kept).cloned())

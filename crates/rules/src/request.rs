@@ -77,15 +77,8 @@ impl HeaderPattern {
     /// # Errors
     /// When it is not a regular expression, or too large.
     pub fn regex(pattern: &str) -> Result<Self, PatternError> {
-        bounded(pattern.len())?;
-        Ok(Self::Regex(
-            RegexBuilder::new(pattern)
-                .case_insensitive(true)
-                .unicode(false)
-                .size_limit(MAX_COMPILED_BYTES)
-                .dfa_size_limit(MAX_COMPILED_BYTES)
-                .build()?,
-        ))
+        let mut builder = RegexBuilder::new(pattern);
+        compiled(builder.case_insensitive(true).unicode(false), pattern).map(Self::Regex)
     }
 
     /// Whether one field satisfies it.
@@ -105,6 +98,15 @@ impl HeaderPattern {
             }
         }
     }
+}
+
+/// A regular expression of bounded size, whoever wrote it.
+pub(crate) fn compiled(builder: &mut RegexBuilder, pattern: &str) -> Result<Regex, PatternError> {
+    bounded(pattern.len())?;
+    let sized = builder
+        .size_limit(MAX_COMPILED_BYTES)
+        .dfa_size_limit(MAX_COMPILED_BYTES);
+    Ok(sized.build()?)
 }
 
 fn bounded(length: usize) -> Result<(), PatternError> {

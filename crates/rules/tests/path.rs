@@ -210,3 +210,41 @@ fn the_way_to_a_local_place_leads_through_its_parents() {
         assert_eq!(rules.leads_to_local(Path::new(path)), leads, "{path}");
     }
 }
+
+#[test]
+fn regular_expressions_are_searched_and_cover_what_is_below() {
+    let rules = FileRules {
+        hidden: vec![PathPattern::regex(r"\.key$").unwrap()],
+        remote: vec![PathPattern::regex("^/home/me/[0-9]+$").unwrap()],
+        ..FileRules::default()
+    };
+    check(
+        &rules,
+        &[
+            ("/home/me/17", Remote, "re:^/home/me/[0-9]+$"),
+            ("/home/me/17/deep/er", Remote, "files.remote"),
+            ("/home/me/17x", Local, "developer"),
+            ("/data/a.key", Hidden, r"re:\.key$"),
+            ("/data/a.key/b", Hidden, "files.hidden"),
+        ],
+    );
+}
+
+#[test]
+fn all_that_a_pattern_matches_lies_within() {
+    let regex = |text| PathPattern::regex(text).unwrap();
+    for (pattern, within) in [
+        (prefix("/a/b"), "/a/b"),
+        (glob("/a/b/*.d"), "/a/b"),
+        (glob("**/*.d"), "/"),
+        (regex("^/a/b/c[0-9]"), "/a/b"),
+        (regex("^/a/b/?c"), "/a"),
+        (regex("^/a/bc*"), "/a"),
+        (regex("^/a/b$"), "/a"),
+        (regex("^/a/b/|^/c/d/"), "/"),
+        (regex("/a/b/c"), "/"),
+        (regex("^"), "/"),
+    ] {
+        assert_eq!(pattern.within(), Path::new(within), "{}", pattern.source());
+    }
+}

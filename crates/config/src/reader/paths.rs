@@ -1,4 +1,4 @@
-//! Paths and path globs: `~` is expanded, relative ones are joined to the base, `.` and `..` are resolved by name.
+//! Paths and patterns of paths: `~` is expanded, relative ones are joined to the base, `.` and `..` are resolved by name.
 
 use std::path::PathBuf;
 
@@ -19,6 +19,15 @@ pub(crate) enum PathSide {
 impl Reader<'_> {
     pub(crate) fn path_pattern(&mut self, node: &Node) -> Option<PathPattern> {
         let text = self.text(node)?;
+        if let Some(pattern) = text.strip_prefix("re:") {
+            return match PathPattern::regex(pattern) {
+                Ok(pattern) => Some(pattern),
+                Err(error) => {
+                    self.refuse(node.at, &error.to_string(), None);
+                    None
+                }
+            };
+        }
         if !text.contains(['*', '?', '[', '{']) {
             return self.path(&text, node.at, PathSide::Here).map(PathPattern::Prefix);
         }

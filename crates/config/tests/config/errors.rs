@@ -35,6 +35,7 @@ fn toml() {
             "[env.override]\nA = 1.5\nB = 1979-05-27\n\"C=D\" = \"x\"",
             "env.include = [\"[\"]",
             "files.remote = [\"~other/x\", \"/a/{b\"]",
+            "files.hidden = [\"re:(\"]",
             "files.map = { \"/here\" = \"there\" }",
             "agent.linger = 90",
             "agent.linger = \"90\"",

@@ -25,7 +25,7 @@ unset = ["AWS_*"]
 mode = "local"
 remote = ["/data", "~/cache", "rel/*.d"]
 local = ["./build/../src"]
-hidden = ["/**/.git"]
+hidden = ["/**/.git", "re:[.]key$"]
 map = { "fixtures" = "/srv/data" }
 
 [incoming]
@@ -64,7 +64,7 @@ const JSON: &str = r#"
     "override": {"LOG_LEVEL": "debug", "PORT": 8080, "DEBUG": true, "EMPTY": ""},
   },
   "files": {
-    "mode": "local", "remote": ["/data", "~/cache", "rel/*.d"], "local": ["./build/../src"], "hidden": ["/**/.git"],
+    "mode": "local", "remote": ["/data", "~/cache", "rel/*.d"], "local": ["./build/../src"], "hidden": ["/**/.git", "re:[.]key$"],
     "map": {"fixtures": "/srv/data"}
   },
   "incoming": {
@@ -104,7 +104,7 @@ files:
     - ~/cache
     - rel/*.d
   local: [./build/../src]
-  hidden: ["/**/.git"]
+  hidden: ["/**/.git", "re:[.]key$"]
   map: {fixtures: /srv/data}
 incoming:
   mode: steal
@@ -207,6 +207,7 @@ fn every_key_arrives_in_the_plan() {
         (&directory.join("rel/sub/x.d"), Place::Local),
         (&directory.join("src/x"), Place::Local),
         (Path::new("/srv/.git/config"), Place::Hidden),
+        (Path::new("/srv/tls.key"), Place::Hidden),
         (Path::new("/run/nscd/socket"), Place::Local),
         (&directory.join("fixtures/a"), Place::Remote),
     ] {

@@ -103,15 +103,12 @@ impl Places {
     }
 }
 
-/// Paths that stay local although the directory they are in is the pod's. Globs cannot be enumerated: what they keep local
+/// Paths that stay local although the directory they are in is the pod's. Globs and regular expressions cannot be enumerated: what they keep local
 /// inside a directory of the pod is absent there.
 pub(crate) fn kept_inside(rules: &FileRules) -> Vec<PathBuf> {
-    let listed = rules.local.iter().filter_map(|pattern| match pattern {
-        PathPattern::Prefix(path) => Some(path),
-        PathPattern::Glob(_) => None,
-    });
+    let listed = rules.local.iter().filter_map(PathPattern::prefix);
     let known = [rules::KERNEL, rules::SYSTEM, rules::DEVELOPER, rules::SCRATCH];
-    let mut paths: Vec<PathBuf> = (rules.kept.iter().chain(listed).map(PathBuf::as_path))
+    let mut paths: Vec<PathBuf> = (rules.kept.iter().map(PathBuf::as_path).chain(listed))
         .chain(known.into_iter().flatten().map(Path::new))
         .filter(|path| rules.decide(path).place == Decision::Local)
         .filter(|path| (path.parent()).is_some_and(|parent| rules.decide(parent).place == Decision::Remote))
