@@ -9,5 +9,8 @@ pub mod guests;
 pub mod language;
 pub mod programs;
 pub mod run;
+pub mod slow;
+pub mod soak;
 pub mod table;
+pub mod trouble;
 pub mod world;

@@ -1,6 +1,8 @@
 //! Real programs as guests: what people run.
 
 mod clients;
+mod debuggers;
+mod fastcgi;
 mod servers;
 mod terminal;
 mod tools;
@@ -92,6 +94,18 @@ pub const PROGRAMS: &[Program] = &[
         check: servers::gunicorn,
     },
     Program {
+        name: "uvicorn",
+        title: "2 workers of an ASGI server, on an event loop each",
+        refused: None,
+        check: servers::uvicorn,
+    },
+    Program {
+        name: "php-fpm",
+        title: "2 workers that have dropped root's rights, asked by FastCGI",
+        refused: None,
+        check: servers::php_fpm,
+    },
+    Program {
         name: "node-cluster",
         title: "3 workers that get their connections from the primary",
         refused: None,
@@ -138,6 +152,24 @@ pub const PROGRAMS: &[Program] = &[
         title: "the debugger's port stays this machine's, the service's is the pod's",
         refused: None,
         check: tools::node_inspect,
+    },
+    Program {
+        name: "delve",
+        title: "runs a Go program under `dlv exec`, stops at main and goes on",
+        refused: GO,
+        check: debuggers::delve,
+    },
+    Program {
+        name: "debugpy",
+        title: "waits for its debugger on this machine's port, then serves on the pod's",
+        refused: None,
+        check: debuggers::debugpy,
+    },
+    Program {
+        name: "jdwp",
+        title: "`-agentlib:jdwp`: jdb attaches on this machine's port, stops at main and goes on; the service's port is the pod's",
+        refused: None,
+        check: debuggers::jdwp,
     },
     Program {
         name: "job-control",

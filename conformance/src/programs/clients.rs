@@ -41,7 +41,7 @@ pub(super) fn redis(stage: &Stage<'_>) -> Outcome {
 }
 
 pub(super) fn go_client(stage: &Stage<'_>) -> Outcome {
-    let program = guests::go_program("httpclient");
+    let program = guests::go_program("programs/go/httpclient");
     printed(
         &stage.exec(&[]).run(&[&program, &format!("{FILES_URL}/page")]),
         "a page of the pod",
