@@ -71,8 +71,7 @@ impl Call {
         let some = KILLED as usize;
         match (self, engine) {
             // The supervisor keeps a duplicate of a socket that connects until the pod's connect has ended.
-            (Self::Connect, _) => [some, 0, some],
-            (Self::Threads, Engine::TrapAndLayer | Engine::Trap) => [some, 0, some],
+            (Self::Connect | Self::Threads, _) => [some, 0, some],
             // The agent keeps an association for datagrams while nothing tells it that the program's socket is gone.
             (Self::Resolve, Engine::TrapAndLayer | Engine::Trap) => [0, 0, some],
             _ => [0; 3],
@@ -107,7 +106,7 @@ pub fn killed(stage: &Stage<'_>, view: View, call: Call) -> Outcome {
         .collect();
     let mut after = settled(&inpod);
     // What the last one had is closed a little after it is gone.
-    for _ in 0..200 {
+    for _ in 0..40 {
         if after.iter().zip(&most).all(|(after, most)| after <= most) {
             break;
         }

@@ -52,7 +52,14 @@ fn probe() {
         println!("{}: {}", capability.key(), why.as_deref().unwrap_or("yes"));
     }
     let left = rustix::process::wait(rustix::process::WaitOptions::NOHANG).map(|child| child.is_some());
-    println!("children: {}", if left == Err(rustix::io::Errno::CHILD) { "none" } else { "some" });
+    println!(
+        "children: {}",
+        if left == Err(rustix::io::Errno::CHILD) {
+            "none"
+        } else {
+            "some"
+        }
+    );
 }
 
 fn run(arguments: &[OsString]) -> i32 {
