@@ -100,3 +100,17 @@ fn growing(printed: &str) -> Option<String> {
         })
     })
 }
+
+#[cfg(test)]
+mod samples {
+    use super::growing;
+
+    #[test]
+    fn one_descriptor_more_is_seen() {
+        let printed = |last: &str| format!("sample 0: 9 20 30\nsample 1: 8 25 30\nsample 2: {last}\n");
+        assert_eq!(growing(&printed("9 20 30")), None);
+        let grown = growing(&printed("9 20 31"));
+        assert!(grown.is_some_and(|text| text.contains("column 2")));
+        assert!(growing("sample 0: 9 20 30\n").is_some() && growing("").is_some());
+    }
+}
