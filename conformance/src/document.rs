@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::cells;
-use crate::language::{ALL, ENGINES, Language, VIEWS, View};
-use crate::programs::PROGRAMS;
+use crate::language::{ALL, ENGINES, Engine, Language, VIEWS, View};
+use crate::programs::{FAILS, PROGRAMS, fails};
 use crate::table::{BEHAVIOURS, Behaviour, COPYING, EXCEPTIONS, Expectation, GROUPS, expectation, is_tried_with};
 
 const HEAD: &str = "\
@@ -58,7 +58,12 @@ pub fn markdown() -> String {
     );
     text.push_str("\n## Real programs\n\n| program | what it does | |\n|---|---|---|\n");
     for program in PROGRAMS {
-        let marks = if program.refused.is_some() { "++R" } else { "+++" };
+        let mark = |engine: &Engine| match (fails(program, *engine), program.refused, engine) {
+            (Some(_), ..) => '!',
+            (None, Some(_), Engine::Layer) => 'R',
+            _ => '+',
+        };
+        let marks: String = ENGINES.iter().map(mark).collect();
         let _ = writeln!(text, "| {} | {} | {marks} |", program.name, program.title);
     }
     text.push_str(TROUBLE);
@@ -87,6 +92,9 @@ pub fn markdown() -> String {
             let _ = write!(text, " `inpod exec` says so: `{}`.", exception.says);
         }
         text.push('\n');
+    }
+    for (program, engine, reason) in FAILS {
+        let _ = writeln!(text, "- {program} ({}): {reason}", engine.name());
     }
     text.push_str(
         "- The layer alone refuses programs that make their system calls themselves or do not load it: it cannot see what \

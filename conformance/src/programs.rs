@@ -40,6 +40,12 @@ pub const PROGRAMS: &[Program] = &[
         check: clients::curl,
     },
     Program {
+        name: "curl-as-nobody",
+        title: "the same as a user without rights (`setpriv --reuid`)",
+        refused: None,
+        check: clients::nobody,
+    },
+    Program {
         name: "wget",
         title: "the same",
         refused: None,
@@ -178,6 +184,23 @@ pub const PROGRAMS: &[Program] = &[
         check: terminal::job_control,
     },
 ];
+
+/// What does not work, and why; to go with its cause.
+pub const FAILS: &[(&str, Engine, &str)] = &[(
+    "curl-as-nobody",
+    Engine::Layer,
+    "a program that has dropped its rights does not reach the supervisor's socket, which is its first user's alone: look-ups fail, and \
+     exec says EIO.",
+)];
+
+/// Why it is known to fail under an engine.
+#[must_use]
+pub fn fails(program: &Program, engine: Engine) -> Option<&'static str> {
+    let known = FAILS
+        .iter()
+        .find(|(name, with, _)| (*name, *with) == (program.name, engine));
+    known.map(|(_, _, reason)| *reason)
+}
 
 /// Where the pod's files for HTTP are served, by name.
 pub const FILES_URL: &str = "http://echo.shop.internal:8000";

@@ -82,3 +82,12 @@ pub(super) fn pytest(stage: &Stage<'_>) -> Outcome {
     ]);
     printed(&ended, "4 passed")
 }
+
+pub(super) fn nobody(stage: &Stage<'_>) -> Outcome {
+    let url = format!("{FILES_URL}/page");
+    let dropped = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    printed(
+        &stage.exec(&[]).run(&[&dropped[..], &["curl", "-sS", &url]].concat()),
+        "a page of the pod",
+    )
+}
