@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tests::Ended;
 
-use crate::language::{Engine, Language};
+use crate::language::{Engine, Language, View};
 use crate::run::{self, By, Shown};
 use crate::site::Site;
-use crate::table::{BEHAVIOURS, Behaviour, Expectation, How, Place, expectation};
+use crate::slow::Slow;
+use crate::table::{BEHAVIOURS, Behaviour, Exception, Expectation, How, Place, expectation, is_tried_with};
 use crate::world::World;
 
 /// The guests' ports, one for each cell that serves: below those that kernels hand out.
@@ -21,34 +22,52 @@ pub struct Cell {
     pub behaviour: &'static Behaviour,
     pub language: Language,
     pub engine: Engine,
+    pub view: View,
 }
 
-/// Every cell of these engines.
+/// Every cell of these engines and views.
 #[must_use]
-pub fn all(engines: &[Engine]) -> Vec<Cell> {
+pub fn all(engines: &[Engine], views: &[View]) -> Vec<Cell> {
     let mut cells = Vec::new();
-    for engine in engines {
-        for behaviour in BEHAVIOURS {
-            cells.extend(behaviour.languages.iter().map(|language| Cell {
-                behaviour,
-                language: *language,
-                engine: *engine,
-            }));
+    for view in views {
+        for engine in engines {
+            for behaviour in BEHAVIOURS {
+                let languages = behaviour.languages.iter();
+                let tried = languages.filter(|language| is_tried_with(behaviour, **language, *view));
+                cells.extend(tried.map(|language| Cell {
+                    behaviour,
+                    language: *language,
+                    engine: *engine,
+                    view: *view,
+                }));
+            }
         }
     }
     cells
 }
 
 impl Cell {
-    /// `behaviour::language::engine`.
+    /// `behaviour::language::engine`, with `::copy` where the files are copied.
     #[must_use]
     pub fn name(&self) -> String {
+        let view = match self.view {
+            View::Namespace => "",
+            View::Copy => "::copy",
+        };
         format!(
-            "{}::{}::{}",
+            "{}::{}::{}{view}",
             self.behaviour.name,
             self.language.name(),
             self.engine.name()
         )
+    }
+
+    fn is_done_together(&self) -> bool {
+        matches!(self.behaviour.how, How::Together | How::TogetherWithScratch)
+    }
+
+    fn expectation(&self) -> Expectation {
+        expectation(self.behaviour, self.language, self.engine, self.view)
     }
 }
 
@@ -58,10 +77,10 @@ type Together = Arc<OnceLock<Arc<Ended>>>;
 /// Runs cells in one world.
 #[derive(Debug)]
 pub struct Matrix {
-    world: World,
+    pub world: World,
     /// Guests run without inpod, and what is the pod's must not be seen.
     bare: bool,
-    together: Mutex<HashMap<(Language, Engine), Together>>,
+    together: Mutex<HashMap<(Language, Engine, View), Together>>,
     next_port: AtomicU16,
 }
 
@@ -79,19 +98,11 @@ impl Matrix {
     /// # Errors
     /// What was expected and what came, when they differ.
     pub fn check(&self, cell: &Cell) -> Result<(), String> {
-        let wanted = if self.bare {
-            Expectation::Prints(cell.behaviour.expect)
-        } else {
-            expectation(cell.behaviour, cell.language, cell.engine)
-        };
         let shown = self.show(cell);
-        let judged = match wanted {
-            Expectation::Refused => refused(cell, &shown.ended),
-            Expectation::Prints(lines) | Expectation::Differs(Some(lines)) => self.printed(cell, lines, &shown),
-            Expectation::Differs(None) => match self.printed(cell, cell.behaviour.expect, &shown) {
-                Err(_) => Ok(()),
-                Ok(()) => Err("holds, against an exception: remove that from the table".to_owned()),
-            },
+        let judged = if self.bare {
+            self.printed(cell, cell.behaviour.expect, &shown)
+        } else {
+            self.judge(cell, &shown)
         };
         if self.bare && cell.behaviour.place == Place::Pod {
             return match judged {
@@ -102,19 +113,64 @@ impl Matrix {
         judged
     }
 
+    /// All that a language does in one process, while inpod's processes stand still most of the time.
+    ///
+    /// # Errors
+    /// What was expected and what came, where they differ.
+    pub fn check_slowly(&self, language: Language, engine: Engine, view: View) -> Result<(), String> {
+        let words = self.words(language, view);
+        let by = By::Engine(engine, view);
+        let session = run::behaviours(&self.world, language, by, &["--no-incoming"], &words);
+        let slow = Slow::down(session.pid());
+        let shown = plain(session.wait());
+        let stops = slow.end();
+        if stops == 0 {
+            return Err("it never stood still: this shows nothing".to_owned());
+        }
+        let cells = all(&[engine], &[view]).into_iter();
+        let done = cells.filter(|cell| cell.language == language && cell.is_done_together());
+        let differing: Vec<String> = done
+            .filter_map(|cell| Some(format!("{}: {}", cell.name(), self.judge(&cell, &shown).err()?)))
+            .collect();
+        if differing.is_empty() {
+            Ok(())
+        } else {
+            Err(differing.join("\n"))
+        }
+    }
+
+    fn judge(&self, cell: &Cell, shown: &Shown) -> Result<(), String> {
+        match cell.expectation() {
+            Expectation::Refused => refused(cell, &shown.ended),
+            Expectation::Prints(lines) => self.printed(cell, lines, shown),
+            Expectation::Differs(exception) => self
+                .differs(cell, exception, shown)
+                .and_then(|()| says(exception, &shown.ended)),
+        }
+    }
+
+    fn differs(&self, cell: &Cell, exception: &Exception, shown: &Shown) -> Result<(), String> {
+        match exception.expect {
+            Some(lines) => self.printed(cell, lines, shown),
+            None => match self.printed(cell, cell.behaviour.expect, shown) {
+                Err(_) => Ok(()),
+                Ok(()) => Err("holds, against an exception: remove that from the table".to_owned()),
+            },
+        }
+    }
+
     fn show(&self, cell: &Cell) -> Shown {
-        let by = if self.bare { By::Nobody } else { By::Engine(cell.engine) };
-        let Behaviour { name, how, .. } = *cell.behaviour;
-        let plain = |ended| Shown {
-            ended,
-            client: String::new(),
-            caller: Ok(()),
+        let by = if self.bare {
+            By::Nobody
+        } else {
+            By::Engine(cell.engine, cell.view)
         };
+        let Behaviour { name, how, .. } = *cell.behaviour;
         let alone =
             |words: &[String]| run::behaviours(&self.world, cell.language, by, &["--no-incoming"], words).wait();
         match how {
             How::Stolen | How::Mirrored | How::StolenByWorkers
-                if !self.bare && expectation(cell.behaviour, cell.language, cell.engine) == Expectation::Refused =>
+                if !self.bare && matches!(cell.expectation(), Expectation::Refused) =>
             {
                 plain(alone(&[name.to_owned()]))
             }
@@ -126,9 +182,9 @@ impl Matrix {
             How::Together | How::TogetherWithScratch => {
                 let slot = {
                     let mut together = self.together.lock().unwrap_or_else(PoisonError::into_inner);
-                    Arc::clone(together.entry((cell.language, cell.engine)).or_default())
+                    Arc::clone(together.entry((cell.language, cell.engine, cell.view)).or_default())
                 };
-                let ended = slot.get_or_init(|| Arc::new(alone(&self.words(cell.language))));
+                let ended = slot.get_or_init(|| Arc::new(alone(&self.words(cell.language, cell.view))));
                 plain(Ended {
                     status: ended.status,
                     stdout: ended.stdout.clone(),
@@ -139,10 +195,10 @@ impl Matrix {
     }
 
     /// All that a language does in one process.
-    fn words(&self, language: Language) -> Vec<String> {
+    fn words(&self, language: Language, view: View) -> Vec<String> {
         let does = BEHAVIOURS
             .iter()
-            .filter(|behaviour| behaviour.languages.contains(&language));
+            .filter(|behaviour| is_tried_with(behaviour, language, view));
         let word = |behaviour: &Behaviour| match behaviour.how {
             How::Together => Some(behaviour.name.to_owned()),
             How::TogetherWithScratch => Some(self.world.filled_in(&format!("{}={{scratch}}", behaviour.name))),
@@ -174,6 +230,26 @@ impl Matrix {
         let _ = write!(text, "{}\nstderr:\n{}", shown.ended.status, shown.ended.stderr);
         Err(text)
     }
+}
+
+/// Nobody called it.
+fn plain(ended: Ended) -> Shown {
+    Shown {
+        ended,
+        client: String::new(),
+        caller: Ok(()),
+    }
+}
+
+/// The tool told the person of it.
+fn says(exception: &Exception, ended: &Ended) -> Result<(), String> {
+    if ended.stderr.contains(exception.says) {
+        return Ok(());
+    }
+    Err(format!(
+        "expected to be told `{}`; stderr:\n{}",
+        exception.says, ended.stderr
+    ))
 }
 
 /// Ended with a failure that names the process and what it would have run.

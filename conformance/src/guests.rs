@@ -34,18 +34,55 @@ pub fn command(language: Language) -> Vec<String> {
     }
 }
 
-/// One of the Go programs in conformance/guests/programs/go, static.
+/// One of the C programs in conformance/guests/trouble, dynamic.
 ///
 /// # Panics
 /// When the compiler refuses.
 #[must_use]
-pub fn go_program(name: &str) -> String {
-    let source = guests().join("programs/go").join(name).with_extension("go");
+pub fn c_program(name: &str) -> String {
+    let source = guests().join("trouble").join(name).with_extension("c");
+    let output = workspace().join("target/conformance").join(name);
+    let mut command = Command::new("gcc");
+    command.args(["-O1", "-Wall", "-pthread", "-o"]);
+    build(std::slice::from_ref(&source), &output, |staged| {
+        command.arg(staged).arg(&source)
+    });
+    output.display().to_string()
+}
+
+/// A Go program, by its path below conformance/guests without the extension, static.
+///
+/// # Panics
+/// When the compiler refuses.
+#[must_use]
+pub fn go_program(path: &str) -> String {
+    let source = guests().join(path).with_extension("go");
+    let name = source.file_stem().expect("a program has a name");
     let output = workspace().join("target/conformance").join(name);
     let mut command = Command::new("go");
     command
         .args(["build", "-o"])
         .env("CGO_ENABLED", "0")
+        .env("GOTOOLCHAIN", "local");
+    build(std::slice::from_ref(&source), &output, |staged| {
+        command.arg(staged).arg(&source)
+    });
+    output.display().to_string()
+}
+
+/// The Go client, for a debugger: not optimised, and with what Debian's delve can read.
+///
+/// # Panics
+/// When the compiler refuses.
+#[must_use]
+pub fn go_program_for_delve() -> String {
+    let source = guests().join("programs/go/httpclient.go");
+    let output = workspace().join("target/conformance/httpclient-to-debug");
+    let mut command = Command::new("go");
+    command
+        .args(["build", "-gcflags=all=-N -l", "-o"])
+        .env("CGO_ENABLED", "0")
+        .env("GOEXPERIMENT", "nodwarf5")
         .env("GOTOOLCHAIN", "local");
     build(std::slice::from_ref(&source), &output, |staged| {
         command.arg(staged).arg(&source)

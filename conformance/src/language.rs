@@ -84,6 +84,37 @@ impl Language {
     }
 }
 
+/// How the pod's files come to the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum View {
+    /// They lie at their real places, in a mount namespace.
+    Namespace,
+    /// They are copied on first use: path calls are trapped.
+    Copy,
+}
+
+pub const VIEWS: &[View] = &[View::Namespace, View::Copy];
+
+impl View {
+    /// For people who read the document.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Namespace => "files mounted",
+            Self::Copy => "files copied",
+        }
+    }
+
+    /// The value of `INPOD_WITHOUT` that makes a machine which allows both choose this one.
+    #[must_use]
+    pub fn without(self) -> Option<&'static str> {
+        match self {
+            Self::Namespace => None,
+            Self::Copy => Some("fuse"),
+        }
+    }
+}
+
 /// How a program is intercepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Engine {

@@ -10,5 +10,8 @@ pub mod language;
 pub mod programs;
 pub mod run;
 pub mod site;
+pub mod slow;
+pub mod soak;
 pub mod table;
+pub mod trouble;
 pub mod world;

@@ -1,6 +1,8 @@
 //! Real programs as guests: what people run.
 
 mod clients;
+mod debuggers;
+mod fastcgi;
 mod servers;
 mod terminal;
 mod tools;
@@ -36,6 +38,12 @@ pub const PROGRAMS: &[Program] = &[
         title: "asks a name of the pod for a page",
         refused: None,
         check: clients::curl,
+    },
+    Program {
+        name: "curl-as-nobody",
+        title: "the same as a user without rights (`setpriv --reuid`)",
+        refused: None,
+        check: clients::nobody,
     },
     Program {
         name: "wget",
@@ -92,6 +100,18 @@ pub const PROGRAMS: &[Program] = &[
         check: servers::gunicorn,
     },
     Program {
+        name: "uvicorn",
+        title: "2 workers of an ASGI server, on an event loop each",
+        refused: None,
+        check: servers::uvicorn,
+    },
+    Program {
+        name: "php-fpm",
+        title: "2 workers that have dropped root's rights, asked by FastCGI",
+        refused: None,
+        check: servers::php_fpm,
+    },
+    Program {
         name: "node-cluster",
         title: "3 workers that get their connections from the primary",
         refused: None,
@@ -140,12 +160,47 @@ pub const PROGRAMS: &[Program] = &[
         check: tools::node_inspect,
     },
     Program {
+        name: "delve",
+        title: "runs a Go program under `dlv exec`, stops at main and goes on",
+        refused: GO,
+        check: debuggers::delve,
+    },
+    Program {
+        name: "debugpy",
+        title: "waits for its debugger on this machine's port, then serves on the pod's",
+        refused: None,
+        check: debuggers::debugpy,
+    },
+    Program {
+        name: "jdwp",
+        title: "`-agentlib:jdwp`: jdb attaches on this machine's port, stops at main and goes on; the service's port is the pod's",
+        refused: None,
+        check: debuggers::jdwp,
+    },
+    Program {
         name: "job-control",
         title: "an interactive bash in a terminal: Ctrl-C, Ctrl-Z, fg",
         refused: None,
         check: terminal::job_control,
     },
 ];
+
+/// What does not work, and why; to go with its cause.
+pub const FAILS: &[(&str, Engine, &str)] = &[(
+    "curl-as-nobody",
+    Engine::Layer,
+    "a program that has dropped its rights does not reach the supervisor's socket, which is its first user's alone: look-ups fail, and \
+     exec says EIO.",
+)];
+
+/// Why it is known to fail under an engine.
+#[must_use]
+pub fn fails(program: &Program, engine: Engine) -> Option<&'static str> {
+    let known = FAILS
+        .iter()
+        .find(|(name, with, _)| (*name, *with) == (program.name, engine));
+    known.map(|(_, _, reason)| *reason)
+}
 
 /// Where the pod's files for HTTP are served, by name.
 pub const FILES_URL: &str = "http://echo.shop.internal:8000";

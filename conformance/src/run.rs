@@ -9,7 +9,7 @@ use std::time::Duration;
 use tests::{Ended, PATIENCE, Session};
 
 use crate::guests;
-use crate::language::{Engine, Language};
+use crate::language::{Engine, Language, View};
 use crate::table::How;
 use crate::world::{self, World};
 
@@ -42,7 +42,7 @@ fn packet_rules(world: &World) -> String {
 /// Who intercepts the guest.
 #[derive(Debug, Clone, Copy)]
 pub enum By {
-    Engine(Engine),
+    Engine(Engine, View),
     /// Nobody: in an empty network, where all that is the pod's must be missing.
     Nobody,
 }
@@ -67,9 +67,10 @@ pub fn behaviours(world: &World, language: Language, by: By, flags: &[&str], wor
             command.stdin(Stdio::null()).current_dir(tests::workspace());
             command
         }
-        By::Engine(engine) => {
+        By::Engine(engine, view) => {
             let mut command = tests::inpod(&["exec", "-t", &world.target(), "--engine", engine.flag()]);
             command.args(["--json", "-v"]).args(flags).arg("--");
+            command.envs(view.without().map(|absent| ("INPOD_WITHOUT", absent)));
             command
         }
     };

@@ -3,10 +3,10 @@
 mod behaviours;
 mod exceptions;
 
-pub use behaviours::BEHAVIOURS;
+pub use behaviours::{BEHAVIOURS, COPYING};
 pub use exceptions::EXCEPTIONS;
 
-use crate::language::{Engine, Language};
+use crate::language::{Engine, Language, View};
 
 /// One thing that programs do.
 #[derive(Debug)]
@@ -74,39 +74,52 @@ pub struct Exception {
     pub languages: &'static [Language],
     /// Empty: all.
     pub engines: &'static [Engine],
+    /// Empty: both.
+    pub views: &'static [View],
     /// What is printed instead; `None`: something that is not always the same.
     pub expect: Option<&'static [&'static str]>,
+    /// What `inpod exec` tells of it; empty where there is nothing to tell.
+    pub says: &'static str,
     pub reason: &'static str,
 }
 
+/// What depends on how the pod's files come: rows that open, look at or execute them.
+#[must_use]
+pub fn is_tried_with(behaviour: &Behaviour, language: Language, view: View) -> bool {
+    let trapped = matches!(behaviour.group, Group::Files | Group::Children)
+        || ["closed-descriptors", "interrupted-restart", "interrupted-eintr"].contains(&behaviour.name);
+    behaviour.languages.contains(&language) && (view == View::Namespace || trapped && COPYING.contains(&language))
+}
+
 /// What a cell must show.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Expectation {
     Prints(&'static [&'static str]),
     /// Another outcome than the rule's, for a listed reason.
-    Differs(Option<&'static [&'static str]>),
+    Differs(&'static Exception),
     /// `inpod exec` does not run it, and says which program and why.
     Refused,
 }
 
 /// One behaviour in one language.
 #[must_use]
-pub fn expectation(behaviour: &Behaviour, language: Language, engine: Engine) -> Expectation {
+pub fn expectation(behaviour: &Behaviour, language: Language, engine: Engine, view: View) -> Expectation {
     if engine == Engine::Layer && !language.can_be_preloaded() {
         return Expectation::Refused;
     }
-    match exception(behaviour, language, engine) {
-        Some(exception) => Expectation::Differs(exception.expect),
+    match exception(behaviour, language, engine, view) {
+        Some(exception) => Expectation::Differs(exception),
         None => Expectation::Prints(behaviour.expect),
     }
 }
 
 /// The first that speaks of it.
 #[must_use]
-pub fn exception(behaviour: &Behaviour, language: Language, engine: Engine) -> Option<&'static Exception> {
+pub fn exception(behaviour: &Behaviour, language: Language, engine: Engine, view: View) -> Option<&'static Exception> {
     EXCEPTIONS.iter().find(|exception| {
         exception.behaviours.contains(&behaviour.name)
             && (exception.languages.is_empty() || exception.languages.contains(&language))
             && (exception.engines.is_empty() || exception.engines.contains(&engine))
+            && (exception.views.is_empty() || exception.views.contains(&view))
     })
 }

@@ -1,6 +1,7 @@
 //! What the guests find: a playground, or a pod that looks like it, with more in it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,11 +16,15 @@ pub const POD: &str = playground::WEB;
 pub const ECHO: &str = "10.77.0.40";
 pub const ECHO_SIX: &str = "fd00:77::40";
 pub const ECHO_PORT: u16 = 7000;
+/// Where a connection waits, once [`World::full`] says so.
+pub const FULL_PORT: u16 = 7100;
 /// Where nobody answers: the first of `dual.shop.internal`'s addresses by every rule (RFC 6724), and refused.
 const REFUSING: &str = "10.77.0.41";
 const REFUSING_SIX: &str = "fd00:77::41";
 /// The name server of this world; the playground's own knows no name.
 pub(crate) const NAMES: &str = "10.77.0.54";
+/// The name server's place among the services.
+const NAMES_SERVICE: usize = 3;
 /// Whoever calls the guests calls from here.
 pub const CALLER: &str = playground::CLIENT;
 
@@ -47,6 +52,13 @@ const FILES: &[(&str, &str)] = &[
 
 /// Size of `/data/conformance/blob`, whose bytes count up.
 const BLOB: usize = 1 << 20;
+
+/// A listener that accepts nobody, and its connections: who connects after these waits.
+#[derive(Debug)]
+pub struct Full {
+    _listener: OwnedFd,
+    _waiting: Vec<OwnedFd>,
+}
 
 /// Ended, with all that runs in it, when dropped.
 #[derive(Debug)]
@@ -88,6 +100,37 @@ impl World {
         names.extend(RECORDS.iter().map(|record| (*record).to_owned()));
         world.shop(&names.iter().map(String::as_str).collect::<Vec<_>>());
         world
+    }
+
+    /// The name server's process.
+    #[must_use]
+    pub fn names(&self) -> u32 {
+        self.services[NAMES_SERVICE].id()
+    }
+
+    /// Makes connections to [`FULL_PORT`] wait, until this is dropped.
+    ///
+    /// # Panics
+    /// When there is no socket to be had.
+    #[must_use]
+    pub fn full(&self) -> Full {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket, socket_with};
+        let address = SocketAddr::new(ECHO.parse().expect("an address"), FULL_PORT);
+        self.network.enter(|| {
+            let listener = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+            bind(&listener, &address).expect("the port is free");
+            listen(&listener, 0).expect("it is bound");
+            let waits = || {
+                let flags = SocketFlags::NONBLOCK;
+                let waiting = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).expect("a socket");
+                let _ = connect(&waiting, &address);
+                waiting
+            };
+            Full {
+                _waiting: (0..4).map(|_| waits()).collect(),
+                _listener: listener,
+            }
+        })
     }
 
     /// The target's name for `inpod exec`.

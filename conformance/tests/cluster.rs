@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use conformance::cells::{Matrix, all};
-use conformance::language::{Engine, Language};
+use conformance::language::{Engine, Language, View};
 use conformance::site::Site;
 use libtest_mimic::{Arguments, Trial};
 
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     if !arguments.list && (arguments.include_ignored || arguments.ignored) {
         let _ = matrix.set(Matrix::new(Site::pod(), false));
     }
-    let cells = all(&[Engine::TrapAndLayer])
+    let cells = all(&[Engine::TrapAndLayer], &[View::Namespace])
         .into_iter()
         .filter(|cell| LANGUAGES.contains(&cell.language));
     let trial = |cell: conformance::cells::Cell| {

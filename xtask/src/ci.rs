@@ -13,7 +13,7 @@ use crate::{demo, deny, dist, tidy};
 /// What to run.
 #[derive(Args)]
 pub struct Options {
-    /// Repeats the fault tests 20 times instead of 3.
+    /// Repeats the fault tests 20 times instead of 3, and has a thousand goroutines work for half an hour instead of a minute.
     #[arg(long)]
     soak: bool,
     /// Leaves out what needs the Kubernetes testbed. For a quick look only: CI runs everything.
@@ -71,7 +71,12 @@ pub fn run(options: &Options) -> Result<(), String> {
         })?;
     }
     step("conformance", || {
-        tests.of("conformance", None).variable("INPOD", shown(&inpod)).run()
+        let seconds = if options.soak { "1800" } else { "60" };
+        tests
+            .of("conformance", None)
+            .variable("INPOD", shown(&inpod))
+            .variable("INPOD_CONFORMANCE_SOAK", seconds)
+            .run()
     })?;
     step("fuzz", || tests.of("tests", Some("fuzz")).run())?;
     step("the demo", || demo::run(&demo::Options::default()))?;

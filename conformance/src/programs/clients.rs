@@ -41,7 +41,7 @@ pub(super) fn redis(stage: &Stage<'_>) -> Outcome {
 }
 
 pub(super) fn go_client(stage: &Stage<'_>) -> Outcome {
-    let program = guests::go_program("httpclient");
+    let program = guests::go_program("programs/go/httpclient");
     printed(
         &stage.exec(&[]).run(&[&program, &format!("{FILES_URL}/page")]),
         "a page of the pod",
@@ -81,4 +81,13 @@ pub(super) fn pytest(stage: &Stage<'_>) -> Outcome {
         "no:cacheprovider",
     ]);
     printed(&ended, "4 passed")
+}
+
+pub(super) fn nobody(stage: &Stage<'_>) -> Outcome {
+    let url = format!("{FILES_URL}/page");
+    let dropped = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    printed(
+        &stage.exec(&[]).run(&[&dropped[..], &["curl", "-sS", &url]].concat()),
+        "a page of the pod",
+    )
 }

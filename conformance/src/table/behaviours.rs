@@ -32,8 +32,13 @@ languages! {
     CALLS = [C, CStatic, CRaw, CMusl, GoStatic, GoStripped, GoCgo, GoRace, GoPie, Python];
     // Go does not fork.
     FORKS = [C, CStatic, CRaw, CMusl, Python];
+    // The other builds of Go and Rust make the same path calls in the same way.
+    DIFFERENT_PATH_CALLS = [C, CStatic, CRaw, CMusl, GoStatic, GoCgo, Rust, Python, Node, Java, Bash, Busybox];
     ONLY_C = [C, CStatic, CRaw, CMusl];
 }
+
+/// Who is tried with the copy view.
+pub const COPYING: &[Language] = DIFFERENT_PATH_CALLS;
 
 const CONVERSATION: &[&str] = &["peer 10.77.0.40:7000", "ping", "end"];
 const CHILD: &[&str] = &["child: hello from the pod", "child: ping"];

@@ -98,17 +98,24 @@ fn serve(context: &Arc<Context>, connection: OwnedFd, direct: bool) {
 fn receive(connection: &OwnedFd, bytes: &mut [u8]) -> Result<(usize, Option<OwnedFd>), Errno> {
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = rustix::net::recvmsg(
-        connection,
-        &mut [IoSliceMut::new(bytes)],
-        &mut control,
-        RecvFlags::CMSG_CLOEXEC,
-    )?;
+    let received = again(|| {
+        rustix::net::recvmsg(
+            connection,
+            &mut [IoSliceMut::new(bytes)],
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        )
+    })?;
     let descriptor = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
         _ => None,
     });
     Ok((received.bytes, descriptor))
+}
+
+/// Who was stopped and goes on gets EINTR from a receive with a timeout, without any handler (signal(7)).
+fn again<T>(receive: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    rustix::io::retry_on_intr(receive)
 }
 
 impl Conversation {
@@ -159,12 +166,14 @@ impl Conversation {
         let mut status = [1];
         let mut space = [];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let received = rustix::net::recvmsg(
-            &self.connection,
-            &mut [IoSliceMut::new(&mut status), IoSliceMut::new(&mut into[..wanted])],
-            &mut control,
-            RecvFlags::empty(),
-        )?;
+        let received = again(|| {
+            rustix::net::recvmsg(
+                &self.connection,
+                &mut [IoSliceMut::new(&mut status), IoSliceMut::new(&mut into[..wanted])],
+                &mut control,
+                RecvFlags::empty(),
+            )
+        })?;
         match (received.bytes, status) {
             (0, _) => Err(Errno::SRCH),
             (length, [0]) => Ok(length - 1),
@@ -187,7 +196,7 @@ impl Conversation {
         )?;
         rustix::net::send(&self.connection, part, SendFlags::NOSIGNAL)?;
         let mut status = [1];
-        match rustix::net::recv(&self.connection, &mut status, RecvFlags::empty())? {
+        match again(|| rustix::net::recv(&self.connection, &mut status, RecvFlags::empty()))? {
             (0, _) => Err(Errno::SRCH),
             _ if status == [0] => Ok(part.len()),
             _ => Err(Errno::FAULT),
