@@ -120,7 +120,11 @@ impl Matrix {
     pub fn check_slowly(&self, language: Language, engine: Engine, view: View) -> Result<(), String> {
         let words = self.words(language, view);
         let by = By::Engine(engine, view);
-        let session = run::behaviours(&self.world, language, by, &["--no-incoming"], &words);
+        let mut session = run::behaviours(&self.world, language, by, &["--no-incoming"], &words);
+        // What the machine allows is tried before: who is stopped in the middle of that may take the layer for the better engine.
+        tests::wait_until("the session's start", || {
+            !session.events("started").is_empty() || session.ended_early().is_some()
+        });
         let slow = Slow::down(session.pid());
         let shown = plain(session.wait());
         let stops = slow.end();

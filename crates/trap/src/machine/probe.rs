@@ -30,6 +30,23 @@ const IN_CHILD: u64 = 0x696e_706f_6420_6f6b;
 /// # Errors
 /// When there is no process, socket or pipe to be had.
 pub(super) fn probe(patience: Duration) -> io::Result<[Found; Capability::ALL.len()]> {
+    // Who is stopped and goes on in the middle of it, as a suspended machine does, may hear of its own answer that it is
+    // under way, or done and gone (`seccomp_notify_addfd`, repeated): that says nothing of the machine.
+    let was_stopped = |found: &[Found]| {
+        let interrupted = [Errno::INTR, Errno::INPROGRESS, Errno::NOENT].map(|errno| Err(Absent::Refused(errno)));
+        found.iter().any(|found| interrupted.contains(found))
+    };
+    let mut found = attempt(patience)?;
+    for _ in 0..5 {
+        if !was_stopped(&found) {
+            break;
+        }
+        found = attempt(patience)?;
+    }
+    Ok(found)
+}
+
+fn attempt(patience: Duration) -> io::Result<[Found; Capability::ALL.len()]> {
     let deadline = Instant::now() + patience;
     let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
