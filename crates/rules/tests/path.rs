@@ -248,3 +248,17 @@ fn all_that_a_pattern_matches_lies_within() {
         assert_eq!(pattern.within(), Path::new(within), "{}", pattern.source());
     }
 }
+
+#[test]
+fn paths_are_normal() {
+    for (path, expected) in [
+        ("/a/./b//c", "/a/b/c"),
+        ("/a/../../b", "/b"),
+        ("/", "/"),
+        ("/a/b/..", "/a"),
+        ("//x", "/x"),
+        ("/a/", "/a"),
+    ] {
+        assert_eq!(rules::normal(Path::new(path)), Path::new(expected));
+    }
+}

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::calls::PathAction;
 use crate::context::Context;
-use crate::files::{Begun, Meant, PathError, PathView, begin, normal};
+use crate::files::{Begun, Meant, PathError, PathView, begin};
 use crate::memory::Pointer;
 use crate::notification::Pending;
 use crate::path_call::{Request, act, fetch};
@@ -39,7 +39,7 @@ pub(crate) fn meant(
             let context = context.clone();
             context.clone().workers.run(move || match back(&context, &base, &path) {
                 Ok(whole) => {
-                    let astray = astray || whole != normal(&base.join(&path));
+                    let astray = astray || whole != rules::normal(&base.join(&path));
                     then(&context, pending, Ok(Meant { path: whole, astray }));
                 }
                 Err(errno) => pending.fail(errno),
@@ -186,7 +186,7 @@ pub(crate) fn enter(context: &Context, pending: &Pending, path: &Path, stand_in:
         let written = pending.memory().read_path(pending.pointer(0)).ok()?;
         let here = Task::of(pending.tid()).directory().ok()?;
         let whole = here.join(OsStr::from_bytes(&written));
-        context.files.in_view(&normal(&whole))?;
+        context.files.in_view(&rules::normal(&whole))?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let found = openat2(CWD, &whole, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS).ok()?;
         let found = fstat(&found).ok()?;

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use guest::paths::{NEVER_FOLLOWED, leads_on};
-use rules::{Place, Plan};
+use rules::{Place, Plan, normal};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
@@ -381,38 +381,9 @@ fn through_proc<'p>(files: &Files, tid: u32, path: &'p Path, follow: bool) -> Op
     leads.then_some((link, rest))
 }
 
-/// Without `.`, `..` and doubled slashes; `..` does not leave the root.
-pub(crate) fn normal(path: &Path) -> PathBuf {
-    let mut whole = PathBuf::from("/");
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => whole.push(name),
-            Component::ParentDir => {
-                whole.pop();
-            }
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    whole
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_are_normal() {
-        for (path, expected) in [
-            ("/a/./b//c", "/a/b/c"),
-            ("/a/../../b", "/b"),
-            ("/", "/"),
-            ("/a/b/..", "/a"),
-            ("//x", "/x"),
-            ("/a/", "/a"),
-        ] {
-            assert_eq!(normal(Path::new(path)), Path::new(expected));
-        }
-    }
 
     #[test]
     fn symlinks_of_this_machine_lead_to_the_pod() {

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use crate::astray::{self, meant};
 use crate::calls::{PathAction, PathCall};
 use crate::context::Context;
-use crate::files::{MOST_LINKS, Meant, PathError, PathView, normal};
+use crate::files::{MOST_LINKS, Meant, PathError, PathView};
 use crate::notification::Pending;
 use crate::sys::structs;
 use crate::task::Task;
@@ -349,7 +349,7 @@ pub(crate) fn fetch(
             Ok(_) if links == MOST_LINKS => then(&context_then, path, Err(Errno::LOOP)),
             Ok(link) => {
                 let link = PathBuf::from(std::ffi::OsStr::from_bytes(link.as_bytes()));
-                let next = normal(&path.parent().unwrap_or(Path::new("/")).join(link));
+                let next = rules::normal(&path.parent().unwrap_or(Path::new("/")).join(link));
                 // One more turn; boxed, or the type would contain itself.
                 let then: Fetched = Box::new(then);
                 fetch(&context_then, next, request, links + 1, then);

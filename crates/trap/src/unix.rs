@@ -59,5 +59,5 @@ fn absolute(context: &Context, tid: u32, path: &[u8]) -> Result<PathBuf, Errno> 
     } else {
         context.files.as_app_says(Task::of(tid).directory()?).join(path)
     };
-    Ok(crate::files::normal(&whole))
+    Ok(rules::normal(&whole))
 }

@@ -1,7 +1,7 @@
 //! The far end of the view: whoever answers file operations in the target's root.
 
 use std::future::Future;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -94,22 +94,6 @@ pub(crate) async fn read_link(pod: &Pod, path: &Path) -> Result<Box<[u8]>, Errno
 /// Whether a symlink can have this target.
 pub(crate) fn is_link(target: &[u8]) -> bool {
     !target.is_empty() && target.len() < wire::message::MAX_PATH && !target.contains(&0)
-}
-
-/// Without `.` and `..`; the root is the end of every way up.
-pub(crate) fn normalised(path: &Path) -> PathBuf {
-    let mut out = PathBuf::from("/");
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => out.push(name),
-            Component::ParentDir => {
-                out.pop();
-            }
-            Component::RootDir => out = PathBuf::from("/"),
-            Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    out
 }
 
 pub(crate) fn to_bytes(path: &Path) -> Bytes {

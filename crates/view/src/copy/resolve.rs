@@ -10,7 +10,7 @@ use wire::message::Attributes;
 
 use super::{CopyView, FRESH, REMEMBERED};
 use crate::Errno;
-use crate::remote::{MOST_LINKS, normalised, read_link, stat_all, to_bytes};
+use crate::remote::{MOST_LINKS, read_link, stat_all, to_bytes};
 
 pub(super) enum Resolved {
     /// A link of the pod's led to a path of this machine.
@@ -25,7 +25,7 @@ impl CopyView {
         if !path.is_absolute() || path.as_os_str().len() >= wire::message::MAX_PATH {
             return Err(Errno::INVAL);
         }
-        let mut path = normalised(path);
+        let mut path = rules::normal(path);
         for _ in 0..MOST_LINKS {
             match self.rules.decide(&path).place {
                 Place::Hidden => return Err(Errno::NOENT),
@@ -63,7 +63,7 @@ impl CopyView {
                 .unwrap_or(Path::new("/"))
                 .join(OsStr::from_bytes(&target))
                 .join(rest);
-            path = normalised(&led);
+            path = rules::normal(&led);
         }
         Err(Errno::LOOP)
     }

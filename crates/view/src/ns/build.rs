@@ -15,7 +15,6 @@ use super::enter::{NEW, OLD, POD, STAGE, tmpfs};
 use super::error::{Doing, NsError};
 use super::mount::{attach, attach_at, clone, copy_entry, create, directory, dup, for_each_entry, open_in};
 use super::{Layout, Skipped};
-use crate::remote::normalised;
 use crate::tree::Door;
 
 /// Symlinks that a path of the machine may lead through.
@@ -121,7 +120,7 @@ impl<'a> Builder<'a> {
         // A link to where the pod's files are works as it is; one to elsewhere would show the machine's file.
         let target = rustix::fs::readlinkat(&found, "", Vec::new()).doing("read the link in the pod", path)?;
         let above = path.parent().unwrap_or(Path::new("/"));
-        let leads = normalised(&above.join(OsStr::from_bytes(target.to_bytes())));
+        let leads = rules::normal(&above.join(OsStr::from_bytes(target.to_bytes())));
         if place(&self.layout.rules, &leads) == Place::Remote
             && let Some(spot) = self.spot(path, self.is_ours_above(path))?
             && spot.there.is_none()

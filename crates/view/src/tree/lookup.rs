@@ -12,7 +12,7 @@ use super::node::{Node, Stamp};
 use super::place::Place;
 use super::{Answers, Door, FRESH, Listed, PRIMED, PodTree};
 use crate::Errno;
-use crate::remote::{MOST_LINKS, normalised, read_link, stat};
+use crate::remote::{MOST_LINKS, read_link, stat};
 
 /// A name that was looked up.
 #[derive(Debug)]
@@ -114,7 +114,7 @@ impl PodTree {
                 return Ok((path, attributes));
             }
             let target = read_link(&self.pod, &path).await?;
-            path = normalised(&path.parent().unwrap_or(Path::new("/")).join(OsStr::from_bytes(&target)));
+            path = rules::normal(&path.parent().unwrap_or(Path::new("/")).join(OsStr::from_bytes(&target)));
         }
         Err(Errno::LOOP)
     }
