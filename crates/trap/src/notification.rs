@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use guest::forward::{Reply, Request};
 use rustix::event::epoll::EventFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::forwarded::Conversation;
@@ -38,6 +39,13 @@ impl Listener {
                 Err(_) => return None,
             }
         }
+    }
+
+    /// Whether a call waits at this moment.
+    pub(crate) fn has_next(&self) -> bool {
+        let mut polled = [PollFd::new(&self.descriptor, PollFlags::IN)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut polled, Some(&at_once)).is_ok() && polled[0].revents().contains(PollFlags::IN)
     }
 }
 

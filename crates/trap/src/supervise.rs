@@ -26,7 +26,7 @@ use crate::table::Table;
 use crate::workers::Workers;
 use crate::{answer, exec, forwarded, lifetime, tree};
 
-/// How many threads answer trapped calls while none of them stalls. One is fastest: see `answer`.
+/// How many threads answer trapped calls while none of them stalls and no crowd calls. One is fastest: see `answer`.
 pub const DEFAULT_THREADS: usize = 1;
 
 /// What the supervisor works with.
