@@ -18,9 +18,11 @@ pub fn measure(file: &Path) -> io::Result<()> {
     // By libc, as most programs do it; what follows is by system calls.
     batch("open_read_close_us", 2000, || {
         let read = File::open(file).and_then(|mut file| file.read(&mut buffer));
-        read.map(drop).map_err(errno)
+        read.map(drop).map_err(|error| errno(&error))
     })?;
-    batch("stat_us", 2000, || std::fs::metadata(file).map(drop).map_err(errno))?;
+    batch("stat_us", 2000, || {
+        std::fs::metadata(file).map(drop).map_err(|error| errno(&error))
+    })?;
     by_directory(file)?;
     batch("getppid_us", 100_000, || {
         black_box(rustix::process::getppid());
@@ -53,13 +55,15 @@ fn by_directory(file: &Path) -> io::Result<()> {
     let mut buffer = [0; 64];
     batch("open_read_close_relative_us", 2000, || {
         let read = File::open(name).and_then(|mut file| file.read(&mut buffer));
-        read.map(drop).map_err(errno)
+        read.map(drop).map_err(|error| errno(&error))
     })?;
-    batch("stat_at_us", 2000, || entry.metadata().map(drop).map_err(errno))
+    batch("stat_at_us", 2000, || {
+        entry.metadata().map(drop).map_err(|error| errno(&error))
+    })
 }
 
-fn errno(error: io::Error) -> rustix::io::Errno {
-    rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO)
+fn errno(error: &io::Error) -> rustix::io::Errno {
+    rustix::io::Errno::from_io_error(error).unwrap_or(rustix::io::Errno::IO)
 }
 
 /// A listener of this program's own, which no session takes elsewhere.
@@ -74,7 +78,7 @@ impl Own {
     }
 
     fn connect(&self) -> Result<(), rustix::io::Errno> {
-        TcpStream::connect(self.0).map(drop).map_err(errno)
+        TcpStream::connect(self.0).map(drop).map_err(|error| errno(&error))
     }
 }
 

@@ -25,8 +25,9 @@ pub fn measure(file: &Path, threads: usize) -> io::Result<()> {
 fn open(file: &Path, begun: Instant) -> io::Result<u32> {
     let (mut buffer, mut count) = ([0; 64], 0);
     while begun.elapsed() < SPAN {
-        File::open(file)?.read(&mut buffer)?;
-        count += 1;
+        if File::open(file)?.read(&mut buffer)? > 0 {
+            count += 1;
+        }
     }
     Ok(count)
 }

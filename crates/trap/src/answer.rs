@@ -59,7 +59,7 @@ impl Crew {
 
     /// Counts a call that a thread has taken.
     fn take(&self, listener: &Listener) {
-        if self.taken.fetch_add(1, Ordering::AcqRel) % SAMPLE == 0 {
+        if self.taken.fetch_add(1, Ordering::AcqRel).is_multiple_of(SAMPLE) {
             self.sampled.fetch_add(1, Ordering::Relaxed);
             if listener.has_next() {
                 self.crowded.fetch_add(1, Ordering::Relaxed);

@@ -31,22 +31,15 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
 
 /// How the rate grows from one thread to many, beside a bare run's own growth.
 fn openers(bench: &Bench, table: &mut Table, target: &str, file: &str) -> Result<(), String> {
-    let rate = |command: &dyn Fn(&[&str]) -> Command| -> Result<(f64, f64), String> {
-        Ok((
-            opened(bench, &|| command(&["openers", file, "1"]))?,
-            opened(bench, &|| command(&["openers", file, OPENERS]))?,
-        ))
-    };
-    let rows: [(&str, &dyn Fn(&[&str]) -> Command); 3] = [
-        ("bare", &|words| bench.guest(words)),
-        ("trap+layer", &|words| bench.session(target, words)),
-        ("trap+layer, copy view", &|words| nobody(&bench.session(target, words))),
-    ];
-    for (name, command) in rows {
-        let (one, many) = rate(command)?;
+    let mut row = |name: &str, command: &dyn Fn(&[&str]) -> Command| -> Result<(), String> {
+        let one = opened(bench, &|| command(&["openers", file, "1"]))?;
+        let many = opened(bench, &|| command(&["openers", file, OPENERS]))?;
         report(table, &format!("{OPENERS} openers, {name}"), one, many);
-    }
-    Ok(())
+        Ok(())
+    };
+    row("bare", &|words| bench.guest(words))?;
+    row("trap+layer", &|words| bench.session(target, words))?;
+    row("trap+layer, copy view", &|words| nobody(&bench.session(target, words)))
 }
 
 /// Every open is answered by a supervisor of so many threads: without the layer, in the copy view's way.
