@@ -76,16 +76,19 @@ pub(super) fn jdwp(stage: &Stage<'_>) -> Outcome {
     let program: Vec<&str> = program.iter().map(String::as_str).collect();
     let mut session = serve(stage).start(&program);
     session.wait_for_stdout("Listening for transport");
-    let mut jdb = Command::new("jdb")
-        .args(["-attach", &format!("127.0.0.1:{debugger}")])
+    // Ended where it would wait for ever, which is said of its screen then.
+    let mut jdb = Command::new("timeout")
+        .args([&PATIENCE.as_secs().to_string(), "jdb", "-attach"])
+        .arg(format!("127.0.0.1:{debugger}"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| format!("jdb: {error}"))?;
     let (mut keyboard, mut screen) = (jdb.stdin.take().expect("a pipe"), jdb.stdout.take().expect("a pipe"));
-    let stopped = keyboard
-        .write_all(b"stop in HttpServing.main\nrun\n")
+    // What is typed before the program's first event has come may be lost on it.
+    let stopped = hear(&mut screen, &["VM Started", "main[1] "])
+        .and_then(|()| keyboard.write_all(b"stop in HttpServing.main\ncont\n"))
         .and_then(|()| hear(&mut screen, &["Breakpoint hit", "main[1] "]))
         .and_then(|()| keyboard.write_all(b"cont\n"));
     let outcome = stopped
