@@ -28,7 +28,7 @@ unsafe extern "C" {
 core::arch::global_asm!(
     ".weak environ",
     ".weak __errno_location, dlsym, putenv, pthread_setcanceltype",
-    ".weak memcpy, memset, bcmp"
+    ".weak memcpy, memmove, memset, bcmp"
 );
 
 /// Without one nothing here is ever called, and nothing may be: trap serves the program.

@@ -197,3 +197,27 @@ fn every_function_with_a_path_or_an_address_is_hooked_or_explained() {
         .collect();
     assert!(missing.is_empty(), "neither hooked nor explained: {missing:?}");
 }
+
+/// So that any libc will do, and none: a dynamic program without one (Go, `-buildmode=pie`) would not start for want of a
+/// symbol. The compiler may call for more (`memmove`) than the source says.
+#[test]
+#[allow(clippy::print_stderr, reason = "a skipped test says so")]
+fn the_built_file_needs_no_library_and_no_symbol() {
+    let Some(layer) = std::env::var_os("INPOD_LAYER") else {
+        return eprintln!("SKIPPED: INPOD_LAYER names no built layer; `cargo xtask test` does");
+    };
+    let wanted = output(Command::new("nm").args(["-D", "--undefined-only"]).arg(&layer));
+    let strong: Vec<&str> = wanted
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("w "))
+        .collect();
+    assert!(strong.is_empty(), "to be made weak in exec.rs: {strong:?}");
+    let needs = output(
+        Command::new("readelf")
+            .args(["--dynamic", "--version-info"])
+            .arg(&layer),
+    );
+    for word in ["(NEEDED)", "(VERNEED)"] {
+        assert!(!needs.contains(word), "{needs}");
+    }
+}
