@@ -69,14 +69,8 @@ pub enum Command {
 /// `inpod exec`.
 #[derive(Debug, Args)]
 pub struct ExecArgs {
-    /// The target: deploy/NAME, pod/NAME[/container/C], process/PID, ...
-    #[arg(short, long, value_name = "KIND/NAME")]
-    pub target: Option<String>,
     #[command(flatten)]
-    pub place: PlaceArgs,
-    /// Container of the pod [default: its default container]
-    #[arg(short, long, value_name = "NAME")]
-    pub container: Option<String>,
+    pub target: TargetArgs,
     #[command(flatten)]
     pub incoming: IncomingArgs,
     /// Only requests with this header; repeatable, all must match. `re:PATTERN` searches a regular expression in `Name: value`
@@ -108,6 +102,19 @@ pub struct IncomingArgs {
     /// Leave the pod's traffic alone
     #[arg(long)]
     pub no_incoming: bool,
+}
+
+/// Which pod or process, and where.
+#[derive(Debug, Args)]
+pub struct TargetArgs {
+    /// The target: deploy/NAME, pod/NAME[/container/C], process/PID, ...
+    #[arg(short, long, value_name = "KIND/NAME")]
+    pub target: Option<String>,
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Container of the pod [default: its default container]
+    #[arg(short, long, value_name = "NAME")]
+    pub container: Option<String>,
 }
 
 /// Which cluster, where in it, and the configuration file.
@@ -152,14 +159,8 @@ pub struct LsArgs {
 /// `inpod plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// The target, whose volumes count: deploy/NAME, pod/NAME[/container/C], ...
-    #[arg(short, long, value_name = "KIND/NAME")]
-    pub target: Option<String>,
     #[command(flatten)]
-    pub place: PlaceArgs,
-    /// Container of the pod [default: its default container]
-    #[arg(short, long, value_name = "NAME")]
-    pub container: Option<String>,
+    pub target: TargetArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -193,12 +194,22 @@ impl ExecArgs {
     #[must_use]
     pub fn flags(&self) -> config::Flags {
         config::Flags {
-            target: self.target.clone(),
-            container: self.container.clone(),
             incoming: self.incoming.mode(),
             headers: self.headers.clone(),
             agent_image: self.agent_image.clone(),
             engine: self.engine,
+            ..self.target.flags()
+        }
+    }
+}
+
+impl TargetArgs {
+    /// As the strongest source of the configuration.
+    #[must_use]
+    pub fn flags(&self) -> config::Flags {
+        config::Flags {
+            target: self.target.clone(),
+            container: self.container.clone(),
             ..self.place.flags()
         }
     }

@@ -43,7 +43,7 @@ fn every_flag_arrives() {
     assert_eq!(flags.incoming, Some(IncomingMode::Steal));
     assert_eq!(flags.engine, Some(config::EngineChoice::Layer));
     assert_eq!((exec.output.verbose, exec.output.json), (2, Some(7)));
-    assert_eq!(exec.place.kubeconfig, Some("/k".into()));
+    assert_eq!(exec.target.place.kubeconfig, Some("/k".into()));
     assert_eq!(exec.command, ["npm", "-t", "start", "--steal"]);
 }
 

@@ -261,7 +261,7 @@ fn server_settings(
     let target = target.parse().map_err(target::TargetError::from)?;
     Ok(Settings {
         target,
-        kube: arguments.place.kube(resolved),
+        kube: arguments.target.place.kube(resolved),
         agent: agent_settings(resolved)?,
         plan,
         directory,

@@ -34,7 +34,7 @@ struct Known {
 /// # Errors
 /// When the configuration is wrong, or the target cannot be found.
 pub fn run(arguments: &PlanArgs) -> Result<(), CliError> {
-    let input = config::Input::here(arguments.flags())?;
+    let input = config::Input::here(arguments.target.flags())?;
     let resolved = config::load(&input)?;
     let mut plan = with_kept_paths(&resolved.plan, &input, None, []);
     let known = target(arguments, &resolved, &mut plan.files)?;
@@ -94,7 +94,7 @@ fn target(arguments: &PlanArgs, resolved: &config::Resolved, files: &mut FileRul
         .build()
         .map_err(|error| CliError::new(Kind::Machine, &error))?;
     let spec = target.parse().map_err(TargetError::from)?;
-    let options = arguments.place.kube(resolved);
+    let options = arguments.target.place.kube(resolved);
     let connector = runtime.block_on(Connector::resolve(&spec, &options, agent_settings(resolved)?))?;
     let mounts = connector.pod_volume_mounts();
     files.volumes = mounts.into_iter().map(|mount| PathBuf::from(mount.path)).collect();
@@ -162,11 +162,18 @@ fn borders(files: &FileRules) -> Vec<Row> {
 const HEAD: [&str; 3] = ["PATH", "PLACE", "WHY"];
 
 fn place(row: &Row) -> String {
-    match (row.verdict.place, &row.in_pod) {
-        (Place::Local, _) => "local".to_owned(),
-        (Place::Hidden, _) => "hidden".to_owned(),
-        (Place::Remote, None) => "remote".to_owned(),
-        (Place::Remote, Some(elsewhere)) => format!("remote {}", elsewhere.display()),
+    let place = name(row.verdict.place);
+    match &row.in_pod {
+        None => place.to_owned(),
+        Some(elsewhere) => format!("{place} {}", elsewhere.display()),
+    }
+}
+
+fn name(place: Place) -> &'static str {
+    match place {
+        Place::Local => "local",
+        Place::Remote => "remote",
+        Place::Hidden => "hidden",
     }
 }
 
@@ -217,13 +224,8 @@ fn said(files: &FileRules, known: &Known, whole: bool) -> Vec<String> {
 fn json(files: &FileRules, known: &Known, rows: &[Row]) -> String {
     let text = |path: &Path| path.display().to_string();
     let row = |row: &Row| {
-        let place = match row.verdict.place {
-            Place::Local => "local",
-            Place::Remote => "remote",
-            Place::Hidden => "hidden",
-        };
         json!({
-            "path": text(&row.path), "place": place, "why": &*row.verdict.why, "in_pod": row.in_pod.as_deref().map(text),
+            "path": text(&row.path), "place": name(row.verdict.place), "why": &*row.verdict.why, "in_pod": row.in_pod.as_deref().map(text),
         })
     };
     let object = json!({
@@ -233,17 +235,6 @@ fn json(files: &FileRules, known: &Known, rows: &[Row]) -> String {
         "notes": known.notes,
     });
     format!("{object:#}\n")
-}
-
-impl PlanArgs {
-    /// As the strongest source of the configuration.
-    fn flags(&self) -> config::Flags {
-        config::Flags {
-            target: self.target.clone(),
-            container: self.container.clone(),
-            ..self.place.flags()
-        }
-    }
 }
 
 #[cfg(test)]
