@@ -50,15 +50,12 @@ impl Cell {
     /// `behaviour::language::engine`, with `::copy` where the files are copied.
     #[must_use]
     pub fn name(&self) -> String {
-        let view = match self.view {
-            View::Namespace => "",
-            View::Copy => "::copy",
-        };
         format!(
-            "{}::{}::{}{view}",
+            "{}::{}::{}{}",
             self.behaviour.name,
             self.language.name(),
-            self.engine.name()
+            self.engine.name(),
+            self.view.suffix()
         )
     }
 

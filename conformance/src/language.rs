@@ -105,6 +105,15 @@ impl View {
         }
     }
 
+    /// What the names of its tests end with.
+    #[must_use]
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Namespace => "",
+            Self::Copy => "::copy",
+        }
+    }
+
     /// The value of `INPOD_WITHOUT` that makes a machine which allows both choose this one.
     #[must_use]
     pub fn without(self) -> Option<&'static str> {

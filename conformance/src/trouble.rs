@@ -216,6 +216,6 @@ fn signal(process: u32, signal: Signal) {
 #[must_use]
 pub fn name(call: Call, engine: Engine, view: View, alone: bool) -> String {
     let what = if alone { "killed-alone" } else { "killed" };
-    let view = if view == View::Copy { "::copy" } else { "" };
+    let view = view.suffix();
     format!("{what}::{}::{}{view}", call.name(), engine.name())
 }

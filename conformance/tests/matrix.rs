@@ -35,8 +35,8 @@ fn slow(matrix: &Arc<OnceLock<Matrix>>) -> Vec<Trial> {
                 .filter(|language| *engine != Engine::Layer || language.can_be_preloaded());
             for language in served {
                 let matrix = Arc::clone(matrix);
-                let copy = if *view == View::Copy { "::copy" } else { "" };
-                let name = format!("slow-supervisor::{}::{}{copy}", language.name(), engine.name());
+                let (language_name, engine_name) = (language.name(), engine.name());
+                let name = format!("slow-supervisor::{language_name}::{engine_name}{}", view.suffix());
                 trials.push(Trial::test(name, move || {
                     let matrix: &Matrix = matrix.get().expect("it is made before the tests");
                     matrix.check_slowly(*language, *engine, *view).map_err(Into::into)
