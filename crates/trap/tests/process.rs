@@ -133,7 +133,7 @@ def until(what):
 def wait(rounds):
     global text
     while text.count(b"round") < rounds: text += os.read(fd, 999)
-until(b"ready\r\n"); os.write(fd, b"\x1a"); until(b"stopped")
+until(b"ready\r\n"); os.write(fd, b"\x1a"); until(b"stopped True\r\n")
 for i in range(5): os.write(fd, b"\x03"); wait(i + 1)
 until(b"status 0")
 print(text.decode().replace("\r", "").replace("^Z", "").replace("^C", ""), end="")
@@ -147,7 +147,8 @@ print(text.decode().replace("\r", "").replace("^Z", "").replace("^C", ""), end="
         .args(command.get_args());
     let child = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let ran = stand.finish(child);
-    // Ctrl-C discards what is on its way to the terminal, so line ends of the rounds may be missing.
+    // Ctrl-C discards what is on its way to the terminal: what the driver has not waited for whole, the rounds' line
+    // ends, may be missing.
     assert_eq!(ran.status, 0, "{}", ran.all());
     let text = ran.out.replace("round", "");
     let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
