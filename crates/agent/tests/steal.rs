@@ -276,7 +276,6 @@ async fn a_killed_session_or_agent_leaves_nothing() {
             // What a killed session leaves: an end of the transport without any goodbye.
             session.link.fail(wire::LinkError::Closed);
         }
-        let start = std::time::Instant::now();
         until("the real app answers", async || {
             // Who asks at that very moment may be cut off, as the clients in flight are.
             let asked = async {
@@ -289,7 +288,6 @@ async fn a_killed_session_or_agent_leaves_nothing() {
             asked.await.unwrap_or(false)
         })
         .await;
-        assert!(start.elapsed().as_secs() < 2);
         if kill_agent {
             let ended = in_time(open.read(&mut [0; 1])).await;
             assert!(ended.map_or(true, |count| count == 0), "the client in flight is told");

@@ -139,9 +139,11 @@ mod tests {
             assert!(living.contains(cookie), "{index}");
         }
         drop((tcp, udp));
-        let living = alive().unwrap();
-        for (index, cookie) in cookies[..3].iter().enumerate() {
-            assert!(!living.contains(cookie), "{index}");
+        // A child that another test is about to execute may hold them for a moment.
+        let begun = std::time::Instant::now();
+        while cookies[..3].iter().any(|cookie| alive().unwrap().contains(cookie)) {
+            assert!(begun.elapsed().as_secs() < 60, "closed sockets are still listed");
+            std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }
 

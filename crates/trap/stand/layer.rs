@@ -9,14 +9,17 @@ use trap::{Calls, PathView};
 
 use crate::options::Options;
 
-/// What [`prepare`] makes; for [`clean_up`].
-fn directory() -> PathBuf {
-    std::env::temp_dir().join(format!("trap-stand-{}", std::process::id()))
+/// What [`prepare`] makes: beside the events, so that it goes with the test's own directory when the stand is killed.
+fn directory(options: &Options) -> PathBuf {
+    let beside = options.events.as_deref().and_then(Path::parent);
+    beside
+        .map_or_else(std::env::temp_dir, Path::to_owned)
+        .join(format!("trap-stand-{}", std::process::id()))
 }
 
 /// Removes it.
-pub(crate) fn clean_up() {
-    let _ = std::fs::remove_dir_all(directory());
+pub(crate) fn clean_up(options: &Options) {
+    let _ = std::fs::remove_dir_all(directory(options));
 }
 
 /// The layer's file and the socket for its calls, as the engine wants them.
@@ -26,9 +29,7 @@ pub(crate) fn prepare(options: &Options, ready: &Ready, marker: Marker) -> (Opti
     }
     let source = std::env::var_os("INPOD_LAYER").expect("INPOD_LAYER names the layer's file");
     let library = std::fs::read(source).unwrap();
-    let directory = directory();
-    // A stand that was killed left it; the process id is ours now.
-    clean_up();
+    let directory = directory(options);
     std::fs::create_dir(&directory).unwrap();
     let socket = directory.join("calls");
     let alone = options.engine == "layer";

@@ -122,7 +122,7 @@ fn run(arguments: &[OsString]) -> i32 {
         threads: options.threads,
     };
     let ended = trap::supervise(launched, supervision).unwrap();
-    layer::clean_up();
+    layer::clean_up(&options);
     if let Some(why) = ended.lost {
         eprintln!("trap-stand: {why}");
     }

@@ -11,7 +11,7 @@ use wire::message::{
 };
 use wire::{Acceptor, ControlClient, FilesClient, Hello, Link, LinkError, Stream, frame};
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 fn hello() -> Hello {
     Hello::new([7; 16], [9; 16], "ada@workshop")

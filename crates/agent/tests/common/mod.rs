@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use wire::message::{Facts, Open, ReplyBody, RequestBody};
 use wire::{Acceptor, ControlClient, FilesClient, Hello, Link};
 
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 pub const POD: &str = "10.77.0.2";
 pub const CLIENT: &str = "10.77.0.1";
 

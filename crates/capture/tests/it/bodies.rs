@@ -2,7 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use capture::Closed;
 
@@ -10,9 +11,9 @@ use crate::recorder::*;
 use crate::world::*;
 
 const CONNECTIONS: usize = 24;
-/// Between chunks of 256 KiB: a veth pair is faster than any network and the tests' machine is small; with this it is
-/// at most 250 MB/s together.
-const PACE: Duration = Duration::from_millis(25);
+/// Bytes that are sent before they are read from the ring, by all clients together: a veth pair is faster than any
+/// network, and the reader of a busy machine may not run for a while.
+const AHEAD: usize = 4 << 20;
 
 fn length(number: usize) -> usize {
     // From a few bytes to several MB.
@@ -24,6 +25,7 @@ fn every_byte_of_many_large_uploads_arrives_in_order() {
     let world = World::new();
     let listener = world.pod.within(|| listen(APP));
     let mut recorder = Recorder::open(&world.pod, &config());
+    let (sent, read) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for _ in 0..CONNECTIONS {
@@ -36,7 +38,7 @@ fn every_byte_of_many_large_uploads_arrives_in_order() {
         });
         let clients: Vec<_> = (0..CONNECTIONS)
             .map(|number| {
-                let world = &world;
+                let (world, sent, read) = (&world, &sent, &read);
                 scope.spawn(move || {
                     world.peer.enter();
                     let mut stream = connect(address(POD[number % 2], APP));
@@ -48,9 +50,14 @@ fn every_byte_of_many_large_uploads_arrives_in_order() {
                         back
                     });
                     let (local, remote) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
-                    for chunk in body.chunks(256 * 1024) {
+                    for chunk in body.chunks(64 * 1024) {
+                        sent.fetch_add(chunk.len(), Relaxed);
                         stream.write_all(chunk).unwrap();
-                        std::thread::sleep(PACE);
+                        let since = Instant::now();
+                        while sent.load(Relaxed) > read.load(Relaxed) + AHEAD {
+                            assert!(since.elapsed() < PATIENCE, "the ring's reader is behind");
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
                     }
                     stream.shutdown(Shutdown::Write).unwrap();
                     assert!(echo.join().unwrap() == body);
@@ -58,7 +65,10 @@ fn every_byte_of_many_large_uploads_arrives_in_order() {
                 })
             })
             .collect();
-        recorder.until("all connections", |it| it.closed() == CONNECTIONS);
+        recorder.until("all connections", |it| {
+            read.store(it.seen.values().map(|seen| seen.bytes.len()).sum(), Relaxed);
+            it.closed() == CONNECTIONS
+        });
         for client in clients {
             let (client, server, body) = client.join().unwrap();
             let seen = recorder

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 pub const APP: u16 = 8080;
 pub const POD: [&str; 2] = ["10.232.0.1", "fd78::1"];
 pub const PEER: [&str; 2] = ["10.232.0.2", "fd78::2"];
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct World {
     pub pod: Namespace,

@@ -15,7 +15,7 @@ pub const POD: [&str; 2] = ["10.231.0.1", "fd77::1"];
 /// Several clients of each family.
 pub const PEER4: [&str; 2] = ["10.231.0.2", "10.231.0.3"];
 pub const PEER6: [&str; 2] = ["fd77::2", "fd77::3"];
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct World {
     pub pod: Namespace,

@@ -66,10 +66,12 @@ for _ in range(200):
 
 #[test]
 fn reads_one_after_the_other_are_read_ahead() {
+    // Long, so that a busy machine's own time does not count.
+    const DELAY: Duration = Duration::from_millis(250);
     let mut stand = Stand::new(|root| {
         write(root, "/data/big", vec![7; 32 << 20]);
     });
-    *stand.pod.delay.lock().unwrap() = Duration::from_millis(50);
+    *stand.pod.delay.lock().unwrap() = DELAY;
     let begun = Instant::now();
     assert_eq!(
         stand.sh(As::Root, "wc -c < /data/big; cat /data/big | wc -c"),
@@ -77,8 +79,8 @@ fn reads_one_after_the_other_are_read_ahead() {
     );
     let took = begun.elapsed();
     // A chunk of 512 KiB a round trip would take 64 of them, always one ahead 32.
-    println!("32 MiB at 50 ms: {took:?}");
-    assert!(took < Duration::from_millis(24 * 50), "{took:?}");
+    println!("32 MiB at {DELAY:?}: {took:?}");
+    assert!(took < 24 * DELAY, "{took:?}");
 }
 
 #[test]
@@ -122,7 +124,7 @@ fn a_long_listing_costs_few_round_trips() {
 }
 
 #[test]
-fn a_config_map_is_seen_changed_within_two_seconds() {
+fn a_swapped_config_map_is_seen() {
     let mut stand = Stand::new(|root| {
         write(root, "/conf/..v1/key", "one\n");
         write(root, "/conf/..v2/key", "two\n");
@@ -139,7 +141,7 @@ fn a_config_map_is_seen_changed_within_two_seconds() {
     go_on(&mut guest.child);
     assert_eq!(line(&mut guest.child), "seen\n");
     println!("a swapped ConfigMap is seen after {:?}", begun.elapsed());
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(begun.elapsed() < DEADLINE);
     guest.child.wait().unwrap();
 }
 

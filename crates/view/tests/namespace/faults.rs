@@ -23,7 +23,7 @@ fn a_killed_reader_goes_at_once() {
         guest.child.kill().unwrap();
         wait_for("the killed reader to end", || guest.child.try_wait().unwrap());
         println!("{script}: killed reader gone after {:?}", begun.elapsed());
-        assert!(begun.elapsed() < Duration::from_secs(2));
+        assert!(begun.elapsed() < DEADLINE);
         stand.served_to_the_end();
     }
 }
@@ -46,7 +46,7 @@ except Stop: print('interrupted')
         stand.run(As::Root, &["/usr/bin/python3", "-c", script]),
         "interrupted\n"
     );
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < DEADLINE);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_killed_server_and_a_lost_link_are_errors_and_no_hang() {
             stand.kill_server();
         }
         let output = wait_for("the program to end", || guest.child.try_wait().unwrap());
-        assert!(output.success() && begun.elapsed() < Duration::from_secs(5));
+        assert!(output.success() && begun.elapsed() < DEADLINE);
     }
 }
 

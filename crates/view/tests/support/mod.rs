@@ -7,7 +7,7 @@ pub mod pod;
 use std::time::{Duration, Instant};
 
 /// How long anything may take that should take no time.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` gives something.
 pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
