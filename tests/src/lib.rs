@@ -10,6 +10,7 @@ pub mod processes;
 mod run;
 mod session;
 mod stage;
+pub mod suites;
 mod targets;
 
 pub use run::{Public, Run, cluster};

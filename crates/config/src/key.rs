@@ -52,7 +52,11 @@ const INCOMING: &[(&str, IncomingMode)] = &[
     ("steal", IncomingMode::Steal),
     ("off", IncomingMode::Off),
 ];
-const FILES: &[(&str, FileMode)] = &[("read", FileMode::Read), ("local", FileMode::Local)];
+const FILES: &[(&str, FileMode)] = &[
+    ("read", FileMode::Read),
+    ("write", FileMode::Write),
+    ("local", FileMode::Local),
+];
 const ENGINES: &[(&str, EngineChoice)] = &[
     ("auto", EngineChoice::Auto),
     ("trap", EngineChoice::Trap),
@@ -170,11 +174,12 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "files.mode",
-        takes: Takes::One("`read` or `local`"),
+        takes: Takes::One("`read`, `write` or `local`"),
         default: "`read`",
         flag: None,
         about: "`read`: the pod's volumes, and all paths that are neither the system's nor a developer's, come from the pod, \
-                read-only. `local`: only what `files.remote` and `files.map` list does.",
+                read-only. `write`: the same paths, and what the program writes there is written in the pod. `local`: only \
+                what `files.remote`, `files.write` and `files.map` list comes from the pod.",
         set: |reader, node, out| reader.choice(node, FILES, &mut out.plan.files.mode),
     },
     Key {
@@ -186,11 +191,20 @@ pub const KEYS: &[Key] = &[
         set: |reader, node, out| out.plan.files.remote = reader.list(node, Reader::path_pattern),
     },
     Key {
+        path: "files.write",
+        takes: PATHS,
+        default: "none",
+        flag: None,
+        about: "These come from the pod too, and can be written in any mode, as far as the target's user may; wins over \
+                `files.remote`.",
+        set: |reader, node, out| out.plan.files.write = reader.list(node, Reader::path_pattern),
+    },
+    Key {
         path: "files.local",
         takes: PATHS,
         default: "none",
         flag: None,
-        about: "These are this machine's; wins over `files.remote`.",
+        about: "These are this machine's; wins over `files.write`.",
         set: |reader, node, out| out.plan.files.local = reader.list(node, Reader::path_pattern),
     },
     Key {

@@ -44,12 +44,14 @@ pub fn run(arguments: &ExecArgs) -> Result<u8, CliError> {
     let directory = Directory::create(runtime_directory(&variables).as_deref()).map_err(machine)?;
     let own = directory.paths().map(Path::to_owned);
     let plan = with_kept_paths(&resolved.plan, &input, Some(Path::new(program)), own);
+    can_write(&plan, &allowed.backend)?;
     let bond = session::bond::fork_server(server_settings(
         arguments,
         &resolved,
         plan.clone(),
         directory,
         owner(&variables),
+        owner_shown(&plan, &allowed.backend),
     )?)
     .map_err(machine)?;
 
@@ -256,6 +258,7 @@ fn server_settings(
     plan: Plan,
     directory: Directory,
     owner: String,
+    owner_shown: Option<(u32, u32)>,
 ) -> Result<Settings, CliError> {
     let target = resolved.target.as_deref().ok_or_else(no_target)?;
     let target = target.parse().map_err(target::TargetError::from)?;
@@ -268,6 +271,7 @@ fn server_settings(
         session: random()?,
         token: random()?,
         owner,
+        owner_shown,
         resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
         nsswitch: std::fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default(),
     })
@@ -278,6 +282,26 @@ fn random() -> Result<[u8; 16], CliError> {
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .map_err(|errno| CliError::new(Kind::Machine, &std::io::Error::from(errno)))?;
     Ok(bytes)
+}
+
+/// Refuses what would fail at the first write.
+fn can_write(plan: &Plan, backend: &Backend) -> Result<(), CliError> {
+    match backend {
+        Backend::Copy { why } if plan.files.may_write() => {
+            let error = std::io::Error::other(format!(
+                "the configuration asks for files of the pod to be written (files.mode, files.write), but here they can only \
+                 be read: they are copied on first use, because {why}"
+            ));
+            Err(CliError::new(Kind::Machine, &error))
+        }
+        Backend::Copy { .. } | Backend::Namespace { .. } => Ok(()),
+    }
+}
+
+/// Whom the pod's files are shown to belong to, where they could not be written otherwise.
+fn owner_shown(plan: &Plan, backend: &Backend) -> Option<(u32, u32)> {
+    let alone = *backend == Backend::Namespace { user: true } && plan.files.may_write();
+    alone.then(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()))
 }
 
 /// What others see who meet this session's claims: a claim of the client, not checked by anybody.
@@ -298,7 +322,11 @@ fn summary(plan: &Plan, backend: &Backend, engine: Engine) -> String {
     };
     [
         "environment".to_owned(),
-        backend.to_string(),
+        if plan.files.may_write() {
+            format!("{backend}, written in the pod")
+        } else {
+            backend.to_string()
+        },
         on(plan.dns.on, "names"),
         on(plan.outgoing.tcp, "outgoing TCP"),
         on(plan.outgoing.udp, "UDP"),

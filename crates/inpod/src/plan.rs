@@ -17,6 +17,8 @@ use crate::text::plain;
 struct Row {
     path: PathBuf,
     verdict: Verdict,
+    /// The app may write there, if the target's user may.
+    writable: bool,
     /// Where the pod has it, when it is the pod's under another name.
     in_pod: Option<PathBuf>,
 }
@@ -111,15 +113,19 @@ fn target(arguments: &PlanArgs, resolved: &config::Resolved, files: &mut FileRul
 }
 
 fn decided(files: &FileRules, path: &Path) -> Row {
-    let mut verdict = files.decide(path);
+    let verdict = files.decide(path);
     if verdict.place == Place::Local {
         // A link of this machine may lead to the pod.
         let led = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let there = files.decide(&led);
         if there.place != Place::Local {
-            verdict = Verdict {
+            let verdict = Verdict {
                 place: there.place,
                 why: format!("it leads to {}: {}", led.display(), there.why).into(),
+            };
+            return Row {
+                writable: files.is_writable(&led),
+                ..row(files, path, verdict)
             };
         }
     }
@@ -132,6 +138,7 @@ fn row(files: &FileRules, path: &Path, verdict: Verdict) -> Row {
     Row {
         path: path.to_owned(),
         verdict,
+        writable: files.is_writable(path),
         in_pod,
     }
 }
@@ -152,7 +159,8 @@ fn borders(files: &FileRules) -> Vec<Row> {
         let row = row(files, &path, files.decide(&path));
         let around = rows[2..].iter().rev().find(|row| path.starts_with(&row.path));
         let around = around.unwrap_or(&rows[1]);
-        if around.verdict.place != row.verdict.place || row.in_pod.is_some() || files.volumes.contains(&path) {
+        let other = |row: &Row| (row.verdict.place, row.writable);
+        if other(around) != other(&row) || row.in_pod.is_some() || files.volumes.contains(&path) {
             rows.push(row);
         }
     }
@@ -162,11 +170,14 @@ fn borders(files: &FileRules) -> Vec<Row> {
 const HEAD: [&str; 3] = ["PATH", "PLACE", "WHY"];
 
 fn place(row: &Row) -> String {
-    let place = name(row.verdict.place);
-    match &row.in_pod {
-        None => place.to_owned(),
-        Some(elsewhere) => format!("{place} {}", elsewhere.display()),
+    let mut place = name(row.verdict.place).to_owned();
+    if row.writable {
+        place += ", writable";
     }
+    if let Some(elsewhere) = &row.in_pod {
+        place += &format!(" {}", elsewhere.display());
+    }
+    place
 }
 
 fn name(place: Place) -> &'static str {
@@ -198,16 +209,21 @@ fn said(files: &FileRules, known: &Known, whole: bool) -> Vec<String> {
     }
     if whole {
         let mode = match files.mode {
-            FileMode::Local => "files.mode is local: all is this machine's but what files.remote lists",
+            FileMode::Local => "files.mode is local: all is this machine's but what files.remote and files.write list",
             FileMode::Read => {
                 "files.mode is read: the pod's volumes and every path that is neither the system's nor a developer's are \
                  the pod's, to be read"
+            }
+            FileMode::Write => {
+                "files.mode is write: the pod's volumes and every path that is neither the system's nor a developer's are \
+                 the pod's, to be read and written"
             }
         };
         lines.push(mode.to_owned());
         for (list, key) in [
             (&files.hidden, "hidden"),
             (&files.local, "local"),
+            (&files.write, "write"),
             (&files.remote, "remote"),
         ] {
             let others = list.iter().filter(|pattern| pattern.prefix().is_none());
@@ -225,7 +241,7 @@ fn json(files: &FileRules, known: &Known, rows: &[Row]) -> String {
     let text = |path: &Path| path.display().to_string();
     let row = |row: &Row| {
         json!({
-            "path": text(&row.path), "place": name(row.verdict.place), "why": &*row.verdict.why, "in_pod": row.in_pod.as_deref().map(text),
+            "path": text(&row.path), "place": name(row.verdict.place), "writable": row.writable, "why": &*row.verdict.why, "in_pod": row.in_pod.as_deref().map(text),
         })
     };
     let object = json!({

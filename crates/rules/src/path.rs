@@ -15,6 +15,8 @@ pub enum FileMode {
     /// The pod's volumes and every path that is not a system or developer path, read-only.
     #[default]
     Read,
+    /// The same paths, and what the app writes there is written in the pod.
+    Write,
 }
 
 /// A path (`/data/models`), a glob (`/data/**/*.d`) or a regular expression (`re:^/data/[0-9]+`) that is searched in the
@@ -173,6 +175,8 @@ pub const HIDDEN_NAME_SERVICES: &[&str] = &[
 pub struct FileRules {
     pub mode: FileMode,
     pub remote: Vec<PathPattern>,
+    /// The pod's, and writable in any mode.
+    pub write: Vec<PathPattern>,
     pub local: Vec<PathPattern>,
     pub hidden: Vec<PathPattern>,
     /// Path as the app says it (key) to path in the pod (value), by prefix; the longest one counts.
@@ -186,7 +190,7 @@ pub struct FileRules {
 }
 
 impl FileRules {
-    /// Decides an absolute path that has no `.` or `..` in it. Lists first (hidden, local, remote), then `map`, then the
+    /// Decides an absolute path that has no `.` or `..` in it. Lists first (hidden, local, write, remote), then `map`, then the
     /// mode; there the deepest of the pod's volumes, kept paths and well-known directories decides.
     #[must_use]
     pub fn decide(&self, path: &Path) -> Verdict {
@@ -196,6 +200,7 @@ impl FileRules {
         for (place, list, key) in [
             (Place::Hidden, &self.hidden, "hidden"),
             (Place::Local, &self.local, "local"),
+            (Place::Remote, &self.write, "write"),
             (Place::Remote, &self.remote, "remote"),
         ] {
             if let Some(pattern) = list.iter().find(|pattern| pattern.matches(path)) {
@@ -226,6 +231,19 @@ impl FileRules {
         self.decide_by_depth(path)
     }
 
+    /// Whether the app may change what is at a path of the pod: if the target's user may, which the pod decides.
+    #[must_use]
+    pub fn is_writable(&self, path: &Path) -> bool {
+        let named = || self.mode == FileMode::Write || self.write.iter().any(|pattern| pattern.matches(path));
+        self.may_write() && self.decide(path).place == Place::Remote && named()
+    }
+
+    /// Whether there can be any such path.
+    #[must_use]
+    pub fn may_write(&self) -> bool {
+        self.mode == FileMode::Write || !self.write.is_empty()
+    }
+
     fn decide_by_depth(&self, path: &Path) -> Verdict {
         let volume = deepest(path, &self.volumes);
         let kept = deepest(path, &self.kept);
@@ -254,7 +272,9 @@ impl FileRules {
     /// Every path that a rule names, so that between two of them no decision changes. Globs and regular expressions name none.
     pub fn named_paths(&self) -> impl Iterator<Item = PathBuf> {
         let known = [KERNEL, SYSTEM, DEVELOPER, SCRATCH, IDENTITY, HIDDEN_NAME_SERVICES];
-        let listed = self.remote.iter().chain(&self.local).chain(&self.hidden);
+        let listed = (self.remote.iter().chain(&self.write))
+            .chain(&self.local)
+            .chain(&self.hidden);
         let prefixes = listed.filter_map(PathPattern::prefix).map(Path::to_owned);
         let known = known.into_iter().flatten().map(PathBuf::from);
         let mapped = self.map.iter().map(|(from, _)| from.clone());

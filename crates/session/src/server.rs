@@ -39,6 +39,8 @@ pub struct Settings {
     pub token: [u8; 16],
     /// What the person calls themselves.
     pub owner: String,
+    /// See [`view::Identity::owner`].
+    pub owner_shown: Option<(u32, u32)>,
     /// Text of this machine's /etc/resolv.conf and /etc/nsswitch.conf.
     pub resolv_conf: String,
     pub nsswitch: String,
@@ -191,7 +193,10 @@ impl Server {
         let files = Arc::new(view::Files::new(
             Arc::new(router.primary().files.clone()),
             rules,
-            view::Identity { uid: facts.uid },
+            view::Identity {
+                uid: facts.uid,
+                owner: settings.owner_shown,
+            },
             view::ns::PodRoot {
                 names: facts
                     .root

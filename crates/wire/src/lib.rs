@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod calls;
+mod change;
 pub mod control;
 pub mod datagram;
 mod error;

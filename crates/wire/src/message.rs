@@ -5,12 +5,16 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::change::{Change, Changed, Create, Object, SetAttributes, SetTime};
+
 /// The longest encoded message in bytes, checked before decoding. File data is chunked below it.
 pub const MAX_MESSAGE: usize = 1 << 20;
 /// The longest path or name, in bytes (`PATH_MAX`).
 pub const MAX_PATH: usize = 4096;
 /// Most file bytes in one answer.
 pub const MAX_READ: u32 = 512 << 10;
+/// Most file bytes in one [`Change::Write`].
+pub const MAX_WRITE: u32 = 512 << 10;
 
 /// The first message on every stream: the service it wants. The opener may send data behind it in the same flight.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -265,6 +269,7 @@ pub enum FileOperation {
         path: Bytes,
         name: Bytes,
     },
+    Change(Change),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -302,6 +307,7 @@ pub enum FileAnswer {
     },
     Xattr(Bytes),
     Failed(i32),
+    Changed(Changed),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

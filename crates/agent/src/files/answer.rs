@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use wire::message::{Attributes, Bytes, Entry, FileAnswer, FileOperation, MAX_PATH, MAX_READ, Time};
 
 use super::handles::Handles;
-use super::resolve;
+use super::{change, resolve};
 use crate::Target;
 
 /// Paths in one batch.
@@ -34,6 +34,7 @@ pub(crate) fn answer(target: &Target, handles: &Handles, operation: FileOperatio
         },
         FileOperation::StatFs => statfs(target),
         FileOperation::Xattr { path, name } => xattr(target, &path, &name),
+        FileOperation::Change(change) => change::change(target, handles, change).map(FileAnswer::Changed),
     };
     result.unwrap_or_else(|error| FileAnswer::Failed(errno(&error)))
 }
@@ -42,7 +43,7 @@ fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EIO)
 }
 
-fn at(target: &Target, path: &Bytes, flags: OFlags) -> io::Result<OwnedFd> {
+pub(super) fn at(target: &Target, path: &Bytes, flags: OFlags) -> io::Result<OwnedFd> {
     resolve::open(target.root()?, target.own_pid(), &path.0, flags)
 }
 
@@ -60,7 +61,7 @@ fn stat(target: &Target, paths: &[Bytes]) -> io::Result<FileAnswer> {
 }
 
 /// Of the descriptor itself where `name` is empty.
-fn attributes(directory: impl AsFd, name: &std::ffi::CStr) -> io::Result<Attributes> {
+pub(super) fn attributes(directory: impl AsFd, name: &std::ffi::CStr) -> io::Result<Attributes> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     Ok(convert(&rustix::fs::statx(
         directory,

@@ -3,6 +3,7 @@
 //! refused with ELOOP.
 
 use std::borrow::Cow;
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -41,6 +42,25 @@ pub(crate) fn open(root: impl AsFd, own_pid: u32, path: &[u8], flags: OFlags) ->
             result => return Ok(result?),
         }
     }
+}
+
+/// The directory that a path's last name is in, and that name: for calls that change the directory. A name is never a link
+/// that is followed, so nothing leads out of the root after this.
+///
+/// # Errors
+/// Those of [`open`]; EINVAL for what has no name of its own (`/`, `..`).
+pub(crate) fn parent(root: impl AsFd, own_pid: u32, path: &[u8]) -> io::Result<(OwnedFd, CString)> {
+    let slash = path.iter().rposition(|&byte| byte == b'/').ok_or(Errno::INVAL)?;
+    let (above, name) = (&path[..slash], &path[slash + 1..]);
+    if matches!(name, b"" | b"." | b"..") {
+        return Err(Errno::INVAL.into());
+    }
+    if name.len() > 255 {
+        return Err(Errno::NAMETOOLONG.into());
+    }
+    let above = if above.is_empty() { b"/" } else { above };
+    let directory = open(root, own_pid, above, FOLLOWED | OFlags::DIRECTORY)?;
+    Ok((directory, CString::new(name).map_err(|_| Errno::INVAL)?))
 }
 
 /// In the worker that resolves it, `/proc/self` would be the agent.

@@ -160,6 +160,87 @@ structures! {
         flags: u32,
         padding: u32,
     }
+    /// `fuse_setattr_in`; which fields count is said by `valid`
+    SetAttrIn {
+        valid: u32,
+        padding: u32,
+        handle: u64,
+        size: u64,
+        lock_owner: u64,
+        accessed: u64,
+        modified: u64,
+        changed: u64,
+        accessed_nanoseconds: u32,
+        modified_nanoseconds: u32,
+        changed_nanoseconds: u32,
+        mode: u32,
+        unused4: u32,
+        uid: u32,
+        gid: u32,
+        unused5: u32,
+    }
+    /// `fuse_mknod_in`
+    MknodIn {
+        mode: u32,
+        device: u32,
+        umask: u32,
+        padding: u32,
+    }
+    /// `fuse_mkdir_in`
+    MkdirIn {
+        mode: u32,
+        umask: u32,
+    }
+    /// `fuse_rename_in`
+    RenameIn {
+        directory: u64,
+    }
+    /// `fuse_rename2_in`
+    Rename2In {
+        directory: u64,
+        flags: u32,
+        padding: u32,
+    }
+    /// `fuse_link_in`
+    LinkIn {
+        node: u64,
+    }
+    /// `fuse_create_in`
+    CreateIn {
+        flags: u32,
+        mode: u32,
+        umask: u32,
+        open_flags: u32,
+    }
+    /// `fuse_write_in`; the data follows
+    WriteIn {
+        handle: u64,
+        offset: u64,
+        size: u32,
+        write_flags: u32,
+        lock_owner: u64,
+        flags: u32,
+        padding: u32,
+    }
+    /// `fuse_write_out`
+    WriteOut {
+        size: u32,
+        padding: u32,
+    }
+    /// `fuse_fsync_in`
+    FsyncIn {
+        handle: u64,
+        flags: u32,
+        padding: u32,
+    }
+    /// `fuse_fallocate_in`
+    FallocateIn {
+        handle: u64,
+        offset: u64,
+        length: u64,
+        mode: u32,
+        padding: u32,
+    }
     /// `fuse_release_in`
     ReleaseIn {
         handle: u64,
@@ -224,6 +305,10 @@ pub(crate) const MINOR_MOST: u32 = 38;
 /// Bits of the INIT reply.
 pub(crate) mod init {
     pub(crate) const ASYNC_READ: u32 = 1 << 0;
+    /// OPEN gets `O_TRUNC`, instead of a SETATTR behind it.
+    pub(crate) const ATOMIC_O_TRUNC: u32 = 1 << 3;
+    /// A WRITE may have more than one page.
+    pub(crate) const BIG_WRITES: u32 = 1 << 5;
     /// Drop cached pages when mtime or size changed.
     pub(crate) const AUTO_INVAL_DATA: u32 = 1 << 12;
     pub(crate) const DO_READDIRPLUS: u32 = 1 << 13;
@@ -240,27 +325,57 @@ pub(crate) mod open {
     pub(crate) const KEEP_CACHE: u32 = 1 << 1;
 }
 
+/// Bits of `SetAttrIn::valid` (`FATTR_*`).
+pub(crate) mod set {
+    pub(crate) const MODE: u32 = 1 << 0;
+    pub(crate) const UID: u32 = 1 << 1;
+    pub(crate) const GID: u32 = 1 << 2;
+    pub(crate) const SIZE: u32 = 1 << 3;
+    pub(crate) const ACCESSED: u32 = 1 << 4;
+    pub(crate) const MODIFIED: u32 = 1 << 5;
+    pub(crate) const HANDLE: u32 = 1 << 6;
+    pub(crate) const ACCESSED_NOW: u32 = 1 << 7;
+    pub(crate) const MODIFIED_NOW: u32 = 1 << 8;
+}
+
+/// Bit of `WriteIn::write_flags`: pages that were written through a mapping, at their own offset whatever `flags` says.
+pub(crate) const WRITE_CACHE: u32 = 1 << 0;
+/// Bit of `FsyncIn::flags`.
+pub(crate) const FSYNC_DATA: u32 = 1 << 0;
+
 /// Request numbers (`enum fuse_opcode`).
 pub(crate) mod opcode {
     pub(crate) const LOOKUP: u32 = 1;
     pub(crate) const FORGET: u32 = 2;
     pub(crate) const GETATTR: u32 = 3;
+    pub(crate) const SETATTR: u32 = 4;
     pub(crate) const READLINK: u32 = 5;
+    pub(crate) const SYMLINK: u32 = 6;
+    pub(crate) const MKNOD: u32 = 8;
+    pub(crate) const MKDIR: u32 = 9;
+    pub(crate) const UNLINK: u32 = 10;
+    pub(crate) const RMDIR: u32 = 11;
+    pub(crate) const RENAME: u32 = 12;
+    pub(crate) const LINK: u32 = 13;
     pub(crate) const OPEN: u32 = 14;
     pub(crate) const READ: u32 = 15;
+    pub(crate) const WRITE: u32 = 16;
     pub(crate) const STATFS: u32 = 17;
     pub(crate) const RELEASE: u32 = 18;
+    pub(crate) const FSYNC: u32 = 20;
+    pub(crate) const SETXATTR: u32 = 21;
+    pub(crate) const REMOVEXATTR: u32 = 24;
     pub(crate) const INIT: u32 = 26;
     pub(crate) const OPENDIR: u32 = 27;
     pub(crate) const READDIR: u32 = 28;
     pub(crate) const RELEASEDIR: u32 = 29;
+    pub(crate) const FSYNCDIR: u32 = 30;
     pub(crate) const ACCESS: u32 = 34;
+    pub(crate) const CREATE: u32 = 35;
     pub(crate) const INTERRUPT: u32 = 36;
     pub(crate) const DESTROY: u32 = 38;
     pub(crate) const BATCH_FORGET: u32 = 42;
+    pub(crate) const FALLOCATE: u32 = 43;
     pub(crate) const READDIRPLUS: u32 = 44;
-
-    /// What would change the file system: SETATTR, SYMLINK, MKNOD, MKDIR, UNLINK, RMDIR, RENAME, LINK, WRITE, SETXATTR,
-    /// REMOVEXATTR, CREATE, FALLOCATE, RENAME2, COPY_FILE_RANGE, TMPFILE.
-    pub(crate) const CHANGING: &[u32] = &[4, 6, 8, 9, 10, 11, 12, 13, 16, 21, 24, 35, 43, 45, 47, 51];
+    pub(crate) const RENAME2: u32 = 45;
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::abi::{self, open};
+use super::change::{self, Change};
 use super::decode::Operation;
 use super::reply::{self, DirectoryReply, Reply};
 use super::serve::Connection;
@@ -19,6 +20,8 @@ pub(crate) enum Answer {
     Entry(Found),
     Absent,
     File(File),
+    /// A file that was made, and is open.
+    Created(Found, File),
     Directory(Directory),
     /// A READDIRPLUS reply and the nodes in it.
     Entries(Reply, Vec<Arc<Node>>),
@@ -39,14 +42,14 @@ impl Answer {
             Self::Plain(reply) => (reply, Handed::default()),
             Self::Absent => (Reply::of(&reply::absent(FRESH)), Handed::default()),
             Self::Entry(found) => {
-                tree.hand_out(&found.node);
-                let inode = tree.inode(&found.attributes);
-                let entry = reply::entry(found.node.id, inode, &found.attributes, found.valid);
-                let handed = Handed {
-                    nodes: vec![found.node],
-                    handle: None,
-                };
+                let (entry, handed) = entry(connection, found);
                 (Reply::of(&entry), handed)
+            }
+            Self::Created(found, file) => {
+                let (entry, mut handed) = entry(connection, found);
+                let handle = connection.handles.add_file(file);
+                handed.handle = Some(handle);
+                (Reply::both(&entry, &open_out(handle, 0)), handed)
             }
             Self::Entries(reply, nodes) => {
                 nodes.iter().for_each(|node| tree.hand_out(node));
@@ -70,19 +73,35 @@ impl Answer {
     /// Nobody wants it.
     pub(crate) fn discard(self, connection: &Connection) {
         match self {
-            Self::Entry(found) => connection.tree.unwanted(&found.node),
+            Self::Entry(found) | Self::Created(found, _) => connection.tree.unwanted(&found.node),
             Self::Entries(_, nodes) => nodes.iter().for_each(|node| connection.tree.unwanted(node)),
             Self::Failed(_) | Self::Plain(_) | Self::Absent | Self::File(_) | Self::Directory(_) => {}
         }
     }
 }
 
-fn opened(handle: u64, flags: u32) -> (Reply, Handed) {
-    let reply = Reply::of(&abi::OpenOut {
+/// The kernel is told of a node.
+fn entry(connection: &Connection, found: Found) -> (abi::EntryOut, Handed) {
+    let tree = &connection.tree;
+    tree.hand_out(&found.node);
+    let entry = reply::entry(found.node.id, &tree.shown(&found.attributes), found.valid);
+    let handed = Handed {
+        nodes: vec![found.node],
+        handle: None,
+    };
+    (entry, handed)
+}
+
+fn open_out(handle: u64, flags: u32) -> abi::OpenOut {
+    abi::OpenOut {
         handle,
         flags,
         padding: 0,
-    });
+    }
+}
+
+fn opened(handle: u64, flags: u32) -> (Reply, Handed) {
+    let reply = Reply::of(&open_out(handle, flags));
     let handed = Handed {
         nodes: Vec::new(),
         handle: Some(handle),
@@ -105,7 +124,7 @@ impl Handed {
 pub(crate) fn answer(
     connection: Arc<Connection>,
     node: u64,
-    operation: &Operation<'_>,
+    operation: Operation<'_>,
 ) -> impl Future<Output = Answer> + Send + 'static {
     let work = Work::of(operation);
     async move {
@@ -127,21 +146,23 @@ enum Work {
     ReadDirectory(abi::ReadIn, bool),
     StatFs,
     Access(u32),
+    Change(Change),
     Unknown,
 }
 
 impl Work {
-    fn of(operation: &Operation<'_>) -> Self {
+    fn of(operation: Operation<'_>) -> Self {
         match operation {
-            Operation::Lookup { name } => Self::Lookup(Box::from(*name)),
+            Operation::Lookup { name } => Self::Lookup(Box::from(name)),
             Operation::Attributes => Self::Attributes,
             Operation::ReadLink => Self::ReadLink,
-            Operation::Open { flags } => Self::Open(*flags),
-            Operation::Read(read) => Self::Read(*read),
+            Operation::Open { flags } => Self::Open(flags),
+            Operation::Read(read) => Self::Read(read),
             Operation::OpenDirectory => Self::OpenDirectory,
-            Operation::ReadDirectory { read, plus } => Self::ReadDirectory(*read, *plus),
+            Operation::ReadDirectory { read, plus } => Self::ReadDirectory(read, plus),
             Operation::StatFs => Self::StatFs,
-            Operation::Access { mask } => Self::Access(*mask),
+            Operation::Access { mask } => Self::Access(mask),
+            Operation::Change(change) => Self::Change(change),
             _ => Self::Unknown,
         }
     }
@@ -157,12 +178,7 @@ async fn run(connection: &Connection, node: u64, work: Work) -> Result<Answer, E
         },
         Work::Attributes => {
             let (attributes, valid) = tree.attributes(&tree.node(node)?).await?;
-            Answer::Plain(Reply::of(&abi::AttrOut {
-                seconds: valid.as_secs(),
-                nanoseconds: valid.subsec_nanos(),
-                dummy: 0,
-                attr: reply::attr(tree.inode(&attributes), &attributes),
-            }))
+            Answer::Plain(Reply::of(&reply::attributes(&tree.shown(&attributes), valid)))
         }
         Work::ReadLink => {
             let target = tree.link(&tree.node(node)?).await?;
@@ -185,10 +201,12 @@ async fn run(connection: &Connection, node: u64, work: Work) -> Result<Answer, E
         Work::ReadDirectory(read, plus) => read_directory(connection, &read, plus).await?,
         Work::StatFs => Answer::Plain(Reply::of(&statfs(&tree.figures().await?))),
         Work::Access(mask) => {
-            let (attributes, _) = tree.attributes(&tree.node(node)?).await?;
-            tree.may(&attributes, mask)?;
+            let node = tree.node(node)?;
+            let (attributes, _) = tree.attributes(&node).await?;
+            tree.may(&node, &attributes, mask)?;
             Answer::Plain(Reply::EMPTY)
         }
+        Work::Change(change) => change::run(connection, node, change).await?,
         Work::Unknown => return Err(Errno::NOSYS),
     })
 }
@@ -227,10 +245,10 @@ async fn read_directory(connection: &Connection, read: &abi::ReadIn, plus: bool)
             let mut mode = listed.attributes.mode;
             if plus {
                 let found = tree.found_listed(&here, listed, age);
-                let inode = tree.inode(&found.attributes);
-                let entry = reply::entry(found.node.id, inode, &found.attributes, found.valid);
+                let shown = tree.shown(&found.attributes);
+                let entry = reply::entry(found.node.id, &shown, found.valid);
                 mode = found.attributes.mode;
-                out.push(&listed.name, inode, mode, offset, Some(&entry));
+                out.push(&listed.name, shown.inode, mode, offset, Some(&entry));
                 nodes.push(found.node);
             } else {
                 out.push(&listed.name, tree.inode(&listed.attributes), mode, offset, None);

@@ -1,6 +1,7 @@
 //! Requests as the kernel writes them.
 
 use super::abi::{self, Field, InHeader, Reader, opcode};
+use super::change::{self, Change};
 
 /// One request.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ pub(crate) enum Operation<'a> {
         mask: u32,
     },
     /// Would change the file system.
-    Changing,
+    Change(Change),
     /// Not served: the kernel falls back or does without once it is told so.
     Unknown,
 }
@@ -131,8 +132,10 @@ fn operation<'a>(opcode: u32, reader: &mut Reader<'a>) -> Option<Operation<'a>> 
         opcode::ACCESS => Operation::Access {
             mask: abi::AccessIn::read(reader)?.mask,
         },
-        other if opcode::CHANGING.contains(&other) => Operation::Changing,
-        _ => Operation::Unknown,
+        other => match change::decode(other, reader) {
+            Some(change) => Operation::Change(change?),
+            None => Operation::Unknown,
+        },
     })
 }
 
@@ -175,6 +178,10 @@ mod tests {
         assert_eq!(size(&|out| abi::ReadIn::default().write(out)), 40);
         assert_eq!(size(&|out| abi::Dirent::default().write(out)), abi::DIRENT);
         assert_eq!(size(&|out| abi::StatfsOut::default().write(out)), 80);
+        assert_eq!(size(&|out| abi::SetAttrIn::default().write(out)), 88);
+        assert_eq!(size(&|out| abi::WriteIn::default().write(out)), 40);
+        assert_eq!(size(&|out| abi::CreateIn::default().write(out)), 16);
+        assert_eq!(size(&|out| abi::FallocateIn::default().write(out)), 32);
     }
 
     #[test]
@@ -207,13 +214,40 @@ mod tests {
     }
 
     #[test]
-    fn whatever_writes_is_known_as_such() {
-        for &code in opcode::CHANGING {
-            assert!(matches!(
-                decode(&request(code, b"")).unwrap().operation,
-                Operation::Changing
-            ));
+    fn changes_are_decoded_whole_or_refused() {
+        let write = |size: u32, data: &[u8]| {
+            let mut body = Vec::new();
+            abi::WriteIn {
+                handle: 3,
+                offset: 9,
+                size,
+                flags: (libc::O_WRONLY | libc::O_APPEND).cast_unsigned(),
+                ..abi::WriteIn::default()
+            }
+            .write(&mut body);
+            body.extend_from_slice(data);
+            request(opcode::WRITE, &body)
+        };
+        let Operation::Change(Change::Write {
+            handle: 3,
+            offset: 9,
+            append: true,
+            data,
+        }) = decode(&write(4, b"data")).unwrap().operation
+        else {
+            panic!("not a write");
+        };
+        assert_eq!(data, b"data");
+        assert!(decode(&write(5, b"data")).is_err());
+        for code in [opcode::SYMLINK, opcode::RENAME, opcode::CREATE, opcode::SETATTR] {
+            assert!(decode(&request(code, b"name\0")).is_err(), "{code}");
         }
+        let Operation::Change(Change::Symlink { name, target }) =
+            decode(&request(opcode::SYMLINK, b"here\0there\0")).unwrap().operation
+        else {
+            panic!("not a link");
+        };
+        assert_eq!((&*name, &*target), (b"here".as_slice(), b"there".as_slice()));
         assert!(matches!(
             decode(&request(22, b"")).unwrap().operation,
             Operation::Unknown

@@ -11,9 +11,10 @@ use super::abi::{Field, OUT_HEADER, OutHeader};
 use super::reply::Reply;
 use crate::sys;
 
-/// The kernel wants room for a header and the largest WRITE it may send (we allow one page) and at least 8 KiB; a request
-/// that does not fit fails by itself.
-pub(crate) const BUFFER: usize = 64 << 10;
+/// The largest WRITE that the kernel may send.
+pub(crate) const MAX_WRITE: u32 = 256 << 10;
+/// The kernel wants room for a header and the largest WRITE; a request that does not fit fails by itself.
+pub(crate) const BUFFER: usize = MAX_WRITE as usize + (64 << 10);
 
 /// The server's end of a FUSE connection. When the last descriptor of it is closed, the kernel fails every request of the
 /// mount with `ENOTCONN`.

@@ -24,6 +24,13 @@ impl Reply {
         field.write(&mut out);
         Self::Data(vec![out.into()])
     }
+
+    pub(crate) fn both(first: &impl Field, second: &impl Field) -> Self {
+        let mut out = Vec::with_capacity(2 * abi::ENTRY_OUT);
+        first.write(&mut out);
+        second.write(&mut out);
+        Self::Data(vec![out.into()])
+    }
 }
 
 impl From<Errno> for Reply {
@@ -32,10 +39,9 @@ impl From<Errno> for Reply {
     }
 }
 
-/// `inode` is what programs see as `st_ino`.
-pub(crate) fn attr(inode: u64, attributes: &Attributes) -> Attr {
+fn attr(attributes: &Attributes) -> Attr {
     Attr {
-        inode,
+        inode: attributes.inode,
         size: attributes.size,
         blocks: attributes.blocks,
         accessed: attributes.accessed.seconds.cast_unsigned(),
@@ -54,13 +60,29 @@ pub(crate) fn attr(inode: u64, attributes: &Attributes) -> Attr {
     }
 }
 
+/// The same in answer to GETATTR and SETATTR.
+pub(crate) fn attributes(attributes: &Attributes, valid: Duration) -> abi::AttrOut {
+    abi::AttrOut {
+        seconds: valid.as_secs(),
+        nanoseconds: valid.subsec_nanos(),
+        dummy: 0,
+        attr: attr(attributes),
+    }
+}
+
+/// A `dev_t` of user space from the kernel's `new_encode_dev`.
+pub(crate) fn device(encoded: u32) -> u64 {
+    libc::makedev((encoded >> 8) & 0xfff, (encoded & 0xff) | ((encoded >> 12) & 0xfff00))
+}
+
 /// The kernel's `new_encode_dev` from a `dev_t` of user space.
 fn special_device(device: u64) -> u32 {
     let (major, minor) = (libc::major(device), libc::minor(device));
     (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & !0xff) << 12)
 }
 
-pub(crate) fn entry(node: u64, inode: u64, attributes: &Attributes, valid: Duration) -> abi::EntryOut {
+/// Attributes as programs are to see them.
+pub(crate) fn entry(node: u64, attributes: &Attributes, valid: Duration) -> abi::EntryOut {
     abi::EntryOut {
         node,
         generation: 0,
@@ -68,7 +90,7 @@ pub(crate) fn entry(node: u64, inode: u64, attributes: &Attributes, valid: Durat
         attr_seconds: valid.as_secs(),
         entry_nanoseconds: valid.subsec_nanos(),
         attr_nanoseconds: valid.subsec_nanos(),
-        attr: attr(inode, attributes),
+        attr: attr(attributes),
     }
 }
 

@@ -6,17 +6,21 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
 use super::abi::{self, init};
 use super::answer::{Answer, answer};
 use super::decode::{Operation, Request, decode};
-use super::device::{BUFFER, Delivery, Device};
+use super::device::{BUFFER, Delivery, Device, MAX_WRITE};
 use super::handles::Handles;
 use super::reply::Reply;
 use crate::Errno;
 use crate::tree::PodTree;
+
+/// How long a change that a signal interrupts is waited for: to a program that is told EINTR it did not take place.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why serving ended before the mount did.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +37,14 @@ pub(crate) struct Connection {
     pub(crate) tree: Arc<PodTree>,
     pub(crate) handles: Handles,
     /// Requests under way. Whoever takes one out of here answers it: the task that works on it, or its interrupt.
-    waiting: Mutex<HashMap<u64, Option<AbortHandle>>>,
+    waiting: Mutex<HashMap<u64, Waiting>>,
+}
+
+/// A request under way.
+struct Waiting {
+    task: Option<AbortHandle>,
+    /// It changes something in the pod, which is not taken back when it is interrupted.
+    changes: bool,
 }
 
 /// Serves a mounted connection until it is unmounted. The descriptor must be the only one of its kind, so that dropping
@@ -74,11 +85,9 @@ struct AbortAll<'a>(&'a Connection);
 
 impl Drop for AbortAll<'_> {
     fn drop(&mut self) {
-        for (_, task) in self.0.waiting().drain() {
-            if let Some(task) = task {
-                task.abort();
-            }
-        }
+        let mut waiting = self.0.waiting();
+        let tasks = waiting.drain().filter_map(|(_, waiting)| waiting.task);
+        tasks.for_each(|task| task.abort());
     }
 }
 
@@ -96,7 +105,7 @@ impl Next {
 }
 
 impl Connection {
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Option<AbortHandle>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -121,9 +130,6 @@ impl Connection {
                     self.tree.forget(one.node, one.lookups);
                 }
             }
-            Operation::Changing => {
-                self.device.write(unique, &Reply::Failed(Errno::ROFS));
-            }
             Operation::Unknown => {
                 self.device.write(unique, &Reply::Failed(Errno::NOSYS));
             }
@@ -131,13 +137,14 @@ impl Connection {
                 self.handles.remove(handle);
                 self.device.write(unique, &Reply::EMPTY);
             }
-            other => self.start(unique, node, &other).await,
+            other => self.start(unique, node, other).await,
         }
         Ok(Next::Request)
     }
 
     /// What is known already is answered at once, the rest by a task.
-    async fn start(self: &Arc<Self>, unique: u64, node: u64, operation: &Operation<'_>) {
+    async fn start(self: &Arc<Self>, unique: u64, node: u64, operation: Operation<'_>) {
+        let changes = matches!(operation, Operation::Change(_));
         let connection = Arc::clone(self);
         let mut answering = Box::pin(answer(connection, node, operation));
         let first = poll_fn(|context| Poll::Ready(answering.as_mut().poll(context))).await;
@@ -145,7 +152,7 @@ impl Connection {
             self.deliver(unique, answer);
             return;
         }
-        self.waiting().insert(unique, None);
+        self.waiting().insert(unique, Waiting { task: None, changes });
         let connection = Arc::clone(self);
         let task = tokio::spawn(async move {
             let answer = answering.await;
@@ -157,16 +164,32 @@ impl Connection {
             }
         });
         if let Some(waiting) = self.waiting().get_mut(&unique) {
-            *waiting = Some(task.abort_handle());
+            waiting.task = Some(task.abort_handle());
         }
     }
 
     /// A request that is not there any more has been answered.
-    fn interrupt(&self, unique: u64) {
-        let Some(task) = self.waiting().remove(&unique) else {
+    fn interrupt(self: &Arc<Self>, unique: u64) {
+        let changes = self.waiting().get(&unique).is_some_and(|waiting| waiting.changes);
+        if !changes {
+            self.give_up(unique);
+            return;
+        }
+        // Weak: the mount may end meanwhile.
+        let connection = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(PATIENCE).await;
+            if let Some(connection) = connection.upgrade() {
+                connection.give_up(unique);
+            }
+        });
+    }
+
+    fn give_up(&self, unique: u64) {
+        let Some(waiting) = self.waiting().remove(&unique) else {
             return;
         };
-        if let Some(task) = task {
+        if let Some(task) = waiting.task {
             task.abort();
         }
         self.device.write(unique, &Reply::Failed(Errno::INTR));
@@ -189,6 +212,8 @@ fn greet(asked: &abi::InitIn) -> Result<Reply, ServeError> {
         });
     }
     let wanted = init::ASYNC_READ
+        | init::ATOMIC_O_TRUNC
+        | init::BIG_WRITES
         | init::AUTO_INVAL_DATA
         | init::DO_READDIRPLUS
         | init::READDIRPLUS_AUTO
@@ -203,7 +228,7 @@ fn greet(asked: &abi::InitIn) -> Result<Reply, ServeError> {
         flags: asked.flags & wanted,
         max_background: 64,
         congestion_threshold: 48,
-        max_write: 4096,
+        max_write: MAX_WRITE,
         time_granularity: 1,
         max_pages: 256,
         ..abi::InitOut::default()

@@ -28,7 +28,8 @@ pub(crate) fn enter(layout: &Layout, send: impl FnOnce(OwnedFd) -> io::Result<()
     let cwd = std::env::current_dir().doing("find out", "the working directory")?;
     isolate(layout.user).map_err(|failed| named(failed, Path::new("/")))?;
     scratch_root()?;
-    let fuse = mount_fuse(&Path::new(OLD).join("dev/fuse"), Path::new(POD)).map_err(|failed| match failed.0 {
+    let (device, writable) = (Path::new(OLD).join("dev/fuse"), layout.rules.may_write());
+    let fuse = mount_fuse(&device, Path::new(POD), writable).map_err(|failed| match failed.0 {
         Step::OpenFuse => named(failed, Path::new("/dev/fuse")),
         _ => named(failed, Path::new(POD)),
     })?;

@@ -54,8 +54,8 @@ pub(crate) fn isolate(user: bool) -> Result<(), Failed> {
     setup().map_err(|error: io::Error| (Step::Isolate, error))
 }
 
-/// Mounts FUSE at `target`. The kernel answers nothing there until somebody serves the descriptor.
-pub(crate) fn mount_fuse(device: &Path, target: &Path) -> Result<OwnedFd, Failed> {
+/// Mounts FUSE at `target`, for reading only unless it is `writable`. The kernel answers nothing there until somebody serves the descriptor.
+pub(crate) fn mount_fuse(device: &Path, target: &Path, writable: bool) -> Result<OwnedFd, Failed> {
     let fuse = rustix::fs::open(device, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(|error| (Step::OpenFuse, error.into()))?;
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
@@ -64,7 +64,8 @@ pub(crate) fn mount_fuse(device: &Path, target: &Path) -> Result<OwnedFd, Failed
         fuse.as_raw_fd()
     );
     let data = std::ffi::CStr::from_bytes_with_nul(data.as_bytes()).unwrap_or_default();
-    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    let mut flags = MountFlags::NOSUID | MountFlags::NODEV;
+    flags.set(MountFlags::RDONLY, !writable);
     // The subtype is what backup and indexing tools are told to leave out.
     rustix::mount::mount("inpod", target, "fuse.inpod", flags, data)
         .map_err(|error| (Step::MountFuse, error.into()))?;
@@ -74,7 +75,7 @@ pub(crate) fn mount_fuse(device: &Path, target: &Path) -> Result<OwnedFd, Failed
 /// Tries all of it in a child process.
 pub(crate) fn probe(user: bool) -> Result<(), Failed> {
     let answer = sys::in_child(|| {
-        let tried = isolate(user).and_then(|()| mount_fuse(Path::new("/dev/fuse"), Path::new("/")).map(drop));
+        let tried = isolate(user).and_then(|()| mount_fuse(Path::new("/dev/fuse"), Path::new("/"), false).map(drop));
         let (step, errno) = match tried {
             Ok(()) => (0, 0),
             Err((step, error)) => (step as i32, error.raw_os_error().unwrap_or(libc::EIO)),

@@ -15,13 +15,15 @@ pub(crate) struct Content {
     pub(crate) attributes: Attributes,
     /// The file's first bytes when it was opened; all of it where there is no handle.
     pub(crate) first: Bytes,
+    /// How often the app had changed the file by then.
+    pub(crate) changes: u64,
     handle: Option<Handle>,
 }
 
 /// The agent's descriptor, closed when this is dropped.
-struct Handle {
-    pod: Pod,
-    number: u64,
+pub(crate) struct Handle {
+    pub(crate) pod: Pod,
+    pub(crate) number: u64,
 }
 
 impl Drop for Handle {
@@ -41,7 +43,7 @@ impl Content {
     ///
     /// # Errors
     /// The pod's; `EIO` when the link is gone.
-    pub(crate) async fn open(pod: &Pod, path: &std::path::Path) -> Result<Self, Errno> {
+    pub(crate) async fn open(pod: &Pod, path: &std::path::Path, changes: u64) -> Result<Self, Errno> {
         let operation = FileOperation::Open {
             path: to_bytes(path),
             first: FIRST,
@@ -63,6 +65,7 @@ impl Content {
                         Ok(Self {
                             attributes,
                             first,
+                            changes,
                             handle,
                         })
                     }
@@ -93,16 +96,23 @@ impl Content {
     /// # Errors
     /// The pod's; `EIO` when the link is gone.
     pub(crate) async fn read(&self, offset: u64, length: u32) -> Result<Bytes, Errno> {
-        let Some(handle) = &self.handle else {
-            return Ok(Bytes::new());
-        };
+        match &self.handle {
+            Some(handle) => handle.read(offset, length).await,
+            None => Ok(Bytes::new()),
+        }
+    }
+}
+
+impl Handle {
+    /// As [`Content::read`].
+    pub(crate) async fn read(&self, offset: u64, length: u32) -> Result<Bytes, Errno> {
         let length = length.min(MAX_READ);
         let operation = FileOperation::Read {
-            handle: handle.number,
+            handle: self.number,
             offset,
             length,
         };
-        match ask(&handle.pod, operation).await? {
+        match ask(&self.pod, operation).await? {
             FileAnswer::Read(data) => {
                 let mut data = Bytes::from(data.0);
                 data.truncate(length as usize);

@@ -8,17 +8,23 @@ use bytes::Bytes;
 
 use super::PodTree;
 use super::ahead::{self, Ahead, Source};
-use super::content::Content;
+use super::content::{Content, Handle};
 use super::node::{Held, Node, Stamp};
 use crate::Errno;
 
 /// An open file of the kernel.
 pub(crate) struct File {
-    node: Arc<Node>,
-    state: Mutex<State>,
+    pub(super) node: Arc<Node>,
+    kind: Kind,
     pub(crate) direct: bool,
     /// The kernel may keep the pages that it has.
     pub(crate) keep_cache: bool,
+}
+
+enum Kind {
+    Reading(Mutex<State>),
+    /// Whatever is read is asked for: it is what was written.
+    Writing(Handle),
 }
 
 struct State {
@@ -37,17 +43,37 @@ impl File {
         };
         Self {
             node,
-            state: Mutex::new(State {
+            kind: Kind::Reading(Mutex::new(State {
                 content,
                 ahead: Ahead::default(),
-            }),
+            })),
             direct,
             keep_cache,
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn for_writing(node: Arc<Node>, handle: Handle) -> Self {
+        node.opens.fetch_add(1, Ordering::Relaxed);
+        Self {
+            node,
+            kind: Kind::Writing(handle),
+            direct: false,
+            keep_cache: false,
+        }
+    }
+
+    /// The agent's descriptor of a file that is open for writing.
+    pub(super) fn writer(&self) -> Option<&Handle> {
+        match &self.kind {
+            Kind::Reading(_) => None,
+            Kind::Writing(handle) => Some(handle),
+        }
+    }
+}
+
+impl State {
+    fn of(state: &Mutex<Self>) -> MutexGuard<'_, Self> {
+        state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -59,14 +85,25 @@ impl Drop for File {
 
 impl PodTree {
     /// # Errors
-    /// `EROFS` for writing; the pod's (`EACCES` as the target's user gets it); `EIO` when the link is gone.
+    /// `EROFS` for writing where the rules do not allow it; the pod's (`EACCES` as the target's user gets it); `EIO` when
+    /// the link is gone.
     pub(crate) async fn open(&self, node: &Arc<Node>, flags: u32) -> Result<File, Errno> {
-        if flags & libc::O_ACCMODE.cast_unsigned() != libc::O_RDONLY.cast_unsigned() {
-            return Err(Errno::ROFS);
+        let read = match flags.cast_signed() & libc::O_ACCMODE {
+            libc::O_RDONLY => None,
+            access => Some(access == libc::O_RDWR),
+        };
+        let truncate = flags.cast_signed() & libc::O_TRUNC != 0;
+        if let Some(read) = read {
+            return self.open_for_writing(node, read, truncate).await;
+        }
+        if truncate {
+            drop(self.open_for_writing(node, false, true).await?);
         }
         let (attributes, _) = self.attributes(node).await?;
         let held = node.state().content.get();
-        if let Some(content) = held.filter(|content| content.stamp() == Stamp::of(&attributes)) {
+        let changes = node.state().changes;
+        let as_it_is = |content: &Arc<Content>| content.stamp() == Stamp::of(&attributes) && content.changes == changes;
+        if let Some(content) = held.filter(as_it_is) {
             return Ok(File::new(Arc::clone(node), content));
         }
         let content = self.open_content(node).await?;
@@ -75,7 +112,11 @@ impl PodTree {
     }
 
     async fn open_content(&self, node: &Arc<Node>) -> Result<Arc<Content>, Errno> {
-        let content = Arc::new(Content::open(&self.pod, &node.in_pod(&self.places)).await?);
+        if node.is_gone() {
+            return Err(Errno::STALE);
+        }
+        let changes = node.state().changes;
+        let content = Arc::new(Content::open(&self.pod, &node.in_pod(&self.places), changes).await?);
         if content.is_whole() && !content.is_sizeless() {
             self.keep(node, &content);
         } else if !content.is_sizeless() {
@@ -89,10 +130,17 @@ impl PodTree {
     /// # Errors
     /// The pod's; `EIO` when the link is gone.
     pub(crate) async fn read(&self, file: &File, offset: u64, size: u32) -> Result<Vec<Bytes>, Errno> {
-        let content = self.current(file).await?;
         let (mut parts, mut at, end) = (Vec::new(), offset, offset.saturating_add(u64::from(size)));
+        let reading = match &file.kind {
+            Kind::Writing(_) => None,
+            Kind::Reading(state) => Some((state, self.current(file, state).await?)),
+        };
         while at < end {
-            let part = self.part(file, &content, at, end - at).await?;
+            let part = match (&reading, file.writer()) {
+                (Some((state, content)), _) => self.part(file, state, content, at, end - at).await?,
+                (None, Some(handle)) => handle.read(at, u32::try_from(end - at).unwrap_or(u32::MAX)).await?,
+                (None, None) => return Err(Errno::BADF),
+            };
             if part.is_empty() {
                 break;
             }
@@ -107,16 +155,18 @@ impl PodTree {
     }
 
     /// The content that an open file reads: a small file that was changed in place is opened again.
-    async fn current(&self, file: &File) -> Result<Arc<Content>, Errno> {
-        let content = Arc::clone(&file.state().content);
+    async fn current(&self, file: &File, state: &Mutex<State>) -> Result<Arc<Content>, Errno> {
+        let content = Arc::clone(&State::of(state).content);
         if file.direct || !content.is_whole() {
             return Ok(content);
         }
-        let now = Stamp::of(&file.node.state().attributes);
-        if now == content.stamp() || !now.same_file(content.stamp()) {
+        let (now, changes) = file.node.stamp();
+        let is_same = now == content.stamp() && changes == content.changes;
+        if is_same || !now.same_file(content.stamp()) || file.node.is_gone() {
             return Ok(content);
         }
-        let held = file.node.state().content.get().filter(|held| held.stamp() == now);
+        let as_it_is = |held: &Arc<Content>| held.stamp() == now && held.changes == changes;
+        let held = file.node.state().content.get().filter(as_it_is);
         let newer = match held {
             Some(newer) => newer,
             None => self.open_content(&file.node).await?,
@@ -125,14 +175,21 @@ impl PodTree {
             return Ok(content);
         }
         file.node.state().cached = Some(newer.stamp());
-        file.state().content = Arc::clone(&newer);
+        State::of(state).content = Arc::clone(&newer);
         Ok(newer)
     }
 
-    async fn part(&self, file: &File, content: &Arc<Content>, at: u64, wanted: u64) -> Result<Bytes, Errno> {
+    async fn part(
+        &self,
+        file: &File,
+        state: &Mutex<State>,
+        content: &Arc<Content>,
+        at: u64,
+        wanted: u64,
+    ) -> Result<Bytes, Errno> {
         let first = content.first.len() as u64;
         // What came with the open is old once the file has changed.
-        let unchanged = content.is_whole() || Stamp::of(&file.node.state().attributes) == content.stamp();
+        let unchanged = content.is_whole() || file.node.stamp() == (content.stamp(), content.changes);
         if at < first && unchanged && (content.is_whole() || !file.direct) {
             let from = usize::try_from(at).map_err(|_| Errno::INVAL)?;
             let to = usize::try_from(first.min(at + wanted)).map_err(|_| Errno::INVAL)?;
@@ -145,7 +202,7 @@ impl PodTree {
         if file.direct || !unchanged {
             return direct().await;
         }
-        let source = file.state().ahead.plan(content, &self.ahead, at, wanted);
+        let source = State::of(state).ahead.plan(content, &self.ahead, at, wanted);
         let Source::Chunk { begin, data } = source else {
             return direct().await;
         };
@@ -159,12 +216,12 @@ impl PodTree {
                     return Ok(data.slice(from..to));
                 }
                 // The end, or the file has grown since the chunk was fetched.
-                file.state().ahead.distrust(at);
+                State::of(state).ahead.distrust(at);
                 direct().await
             }
             Err(Errno::STALE) => direct().await,
             Err(errno) => {
-                file.state().ahead.distrust(at);
+                State::of(state).ahead.distrust(at);
                 Err(errno)
             }
         }

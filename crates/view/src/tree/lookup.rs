@@ -27,7 +27,7 @@ impl PodTree {
     /// # Errors
     /// `ENOENT` where nothing is there or the rules hide it; the pod's; `EIO` when the link is gone.
     pub(crate) async fn lookup(&self, parent: &Arc<Node>, name: &[u8]) -> Result<Found, Errno> {
-        if parent.parent.is_none()
+        if parent.is_root()
             && let Some(door) = Door::of(name)
         {
             return self.behind(parent, name, door).await;
@@ -119,11 +119,21 @@ impl PodTree {
         Err(Errno::LOOP)
     }
 
-    fn found(&self, parent: &Arc<Node>, name: &[u8], place: Place, attributes: Attributes, age: Duration) -> Found {
+    pub(super) fn found(
+        &self,
+        parent: &Arc<Node>,
+        name: &[u8],
+        place: Place,
+        attributes: Attributes,
+        age: Duration,
+    ) -> Found {
+        let node = self.table.found(parent, name, place, attributes, age);
+        // What the app has changed meanwhile is known better.
+        let (attributes, valid) = node.state().fresh().unwrap_or((attributes, Duration::ZERO));
         Found {
-            node: self.table.found(parent, name, place, attributes, age),
+            node,
             attributes,
-            valid: FRESH.saturating_sub(age),
+            valid,
         }
     }
 
@@ -178,6 +188,9 @@ impl PodTree {
         if let Some(fresh) = node.state().fresh() {
             return Ok(fresh);
         }
+        if node.is_gone() {
+            return Ok(gone(node.state().attributes));
+        }
         let path = node.path();
         if node.place == Place::Placeholder {
             let attributes = self.places.made_up(&path).ok_or(Errno::STALE)?;
@@ -201,8 +214,9 @@ impl PodTree {
             // The root of a mount is never looked up again, so it follows what is at its path (a file that was renamed over).
             Ok(attributes) if same_type(&known, &attributes) => {
                 let age = asked.elapsed();
-                node.state().refresh(attributes, age);
-                Ok((attributes, FRESH.saturating_sub(age)))
+                let mut state = node.state();
+                state.refresh(attributes, age);
+                Ok(state.fresh().unwrap_or((attributes, Duration::ZERO)))
             }
             Ok(_) => Err(Errno::STALE),
             Err(errno) => Err(errno),
@@ -228,7 +242,7 @@ impl PodTree {
     }
 }
 
-fn gone(known: Attributes) -> (Attributes, Duration) {
+pub(super) fn gone(known: Attributes) -> (Attributes, Duration) {
     (Attributes { links: 0, ..known }, FRESH)
 }
 

@@ -4,6 +4,7 @@
 //! left, so that it never believes anything older.
 
 mod ahead;
+mod change;
 mod content;
 mod door;
 mod file;
@@ -11,6 +12,7 @@ mod listing;
 mod lookup;
 mod node;
 mod place;
+mod table;
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
@@ -43,10 +45,14 @@ const LISTINGS: usize = 8;
 /// Bytes of small files that are kept to be opened again.
 const KEPT: usize = 16 << 20;
 
-/// Who the target's process is: decides access(2).
+/// Who looks at the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
+    /// The target's user: decides access(2).
     pub uid: u32,
+    /// Whom every file is shown to belong to, as user and group; `None`: as in the pod. For an app in a user namespace that
+    /// has one user only: the kernel would let it write to no file of another.
+    pub owner: Option<(u32, u32)>,
 }
 
 /// The pod's files for one mount.
@@ -54,7 +60,7 @@ pub struct PodTree {
     pod: Pod,
     places: place::Places,
     identity: Identity,
-    table: node::Table,
+    table: table::Table,
     /// The device of the target's root: its inode numbers are shown as they are.
     device: Arc<OnceLock<u64>>,
     listings: Mutex<VecDeque<Weak<Node>>>,
@@ -109,7 +115,7 @@ impl PodTree {
             pod,
             places: place::Places::new(rules),
             identity,
-            table: node::Table::new(root),
+            table: table::Table::new(root),
             device: Arc::default(),
             listings: Mutex::default(),
             kept: Mutex::default(),
@@ -167,6 +173,17 @@ impl PodTree {
         self.table.forget(id, lookups);
     }
 
+    /// Attributes as programs see them.
+    pub(crate) fn shown(&self, attributes: &Attributes) -> Attributes {
+        let (uid, gid) = self.identity.owner.unwrap_or((attributes.uid, attributes.gid));
+        Attributes {
+            inode: self.inode(attributes),
+            uid,
+            gid,
+            ..*attributes
+        }
+    }
+
     /// What programs see as `st_ino`: the pod's number, told apart by device where the pod has several file systems.
     pub(crate) fn inode(&self, attributes: &Attributes) -> u64 {
         if attributes.device == place::MADE_UP || *self.device.get_or_init(|| attributes.device) == attributes.device {
@@ -178,9 +195,9 @@ impl PodTree {
     }
 
     /// Whether the target's user may do this; `mask` as in access(2).
-    pub(crate) fn may(&self, attributes: &Attributes, mask: u32) -> Result<(), Errno> {
+    pub(crate) fn may(&self, node: &Node, attributes: &Attributes, mask: u32) -> Result<(), Errno> {
         if mask & libc::W_OK.cast_unsigned() != 0 {
-            return Err(Errno::ROFS);
+            self.writable(node)?;
         }
         let directory = attributes.mode & libc::S_IFMT == libc::S_IFDIR;
         let granted = if self.identity.uid == 0 {
@@ -232,7 +249,13 @@ impl PodTree {
     }
 
     fn remember_listing(&self, node: &Arc<Node>, listing: Arc<listing::Listing>) {
-        node.state().listing = Some(listing);
+        {
+            let mut state = node.state();
+            if state.is_older(listing.fetched) {
+                return;
+            }
+            state.listing = Some(listing);
+        }
         let mut listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
         listings.retain(|known| known.upgrade().is_some_and(|known| known.id != node.id));
         listings.push_back(Arc::downgrade(node));

@@ -1,8 +1,7 @@
-//! One name in the pod as the kernel knows it, and the table of all of them.
+//! One object in the pod as the kernel knows it.
 
-use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -18,22 +17,51 @@ use super::place::{Place, Places};
 /// The node id of the mount's root (`FUSE_ROOT_ID`).
 pub(crate) const ROOT: u64 = 1;
 
+/// Where a door leads: the app's path, and the pod's where it is not the one that the rules say.
+pub(super) type Origin = (PathBuf, Option<PathBuf>);
+
 /// A path in the view with what is there. What replaces it (another inode or type) is another node.
 pub(crate) struct Node {
     pub(crate) id: u64,
-    pub(crate) parent: Option<Arc<Node>>,
-    pub(crate) name: Box<[u8]>,
-    /// Where a door leads: the app's path, and the pod's where it is not the one that the rules say.
-    origin: Option<(PathBuf, Option<PathBuf>)>,
+    names: Mutex<Names>,
+    origin: Option<Origin>,
     pub(crate) place: Place,
     state: Mutex<State>,
     /// Open files of the kernel.
     pub(crate) opens: AtomicU32,
 }
 
+/// Where a node is: one name, and those that were made for it through this view.
+pub(super) struct Names {
+    pub(super) all: Vec<Name>,
+    /// The last one was removed through this view; it stays to be shown.
+    pub(super) gone: bool,
+}
+
+/// A name in a directory.
+#[derive(Clone)]
+pub(super) struct Name {
+    pub(super) parent: Arc<Node>,
+    pub(super) name: Box<[u8]>,
+}
+
+impl Name {
+    pub(super) fn key(&self) -> (u64, Box<[u8]>) {
+        (self.parent.id, self.name.clone())
+    }
+
+    pub(super) fn is(&self, parent: &Node, name: &[u8]) -> bool {
+        self.parent.id == parent.id && *self.name == *name
+    }
+}
+
 pub(crate) struct State {
     pub(crate) attributes: Attributes,
     fetched: Instant,
+    /// When the app last changed it: what was asked before that is not believed.
+    touched: Option<Instant>,
+    /// How often the app has changed its content.
+    pub(crate) changes: u64,
     /// A symlink's target.
     pub(crate) link: Option<Box<[u8]>>,
     /// A directory's entries, while fresh.
@@ -88,21 +116,33 @@ impl Stamp {
 
 impl Node {
     pub(crate) fn root(attributes: Attributes, place: Place) -> Arc<Self> {
-        Arc::new(Self {
-            id: ROOT,
-            parent: None,
-            name: Box::default(),
-            origin: None,
+        Arc::new(Self::new(
+            ROOT,
+            None,
+            None,
             place,
-            state: Mutex::new(State::new(attributes, Duration::MAX)),
+            State::new(attributes, Duration::MAX),
+        ))
+    }
+
+    pub(super) fn new(id: u64, name: Option<Name>, origin: Option<Origin>, place: Place, state: State) -> Self {
+        Self {
+            id,
+            names: Mutex::new(Names {
+                all: name.into_iter().collect(),
+                gone: false,
+            }),
+            origin,
+            place,
+            state: Mutex::new(state),
             opens: AtomicU32::new(0),
-        })
+        }
     }
 
     /// The path as the app says it.
     pub(crate) fn path(&self) -> PathBuf {
         let (origin, below) = self.way();
-        let mut path = origin.map_or_else(|| PathBuf::from("/"), |(path, _)| path.clone());
+        let mut path = origin.map_or_else(|| PathBuf::from("/"), |(path, _)| path);
         path.extend(below);
         path
     }
@@ -110,10 +150,9 @@ impl Node {
     /// The path in the pod.
     pub(crate) fn in_pod(&self, places: &Places) -> PathBuf {
         match self.way() {
-            (Some((_, Some(pod))), below) => {
-                let mut path = pod.clone();
-                path.extend(below);
-                path
+            (Some((_, Some(mut pod))), below) => {
+                pod.extend(below);
+                pod
             }
             _ => places.in_pod(&self.path()),
         }
@@ -128,14 +167,38 @@ impl Node {
     }
 
     /// The door through which this node was reached, and the names behind it.
-    fn way(&self) -> (Option<&(PathBuf, Option<PathBuf>)>, impl Iterator<Item = &OsStr>) {
+    fn way(&self) -> (Option<Origin>, impl Iterator<Item = OsString>) {
         let mut names = vec![];
-        let mut node = self;
-        while let Some(parent) = node.parent.as_ref().filter(|_| node.origin.is_none()) {
-            names.push(OsStr::from_bytes(&node.name));
-            node = parent;
+        let (mut origin, mut next) = (self.origin.clone(), self.name());
+        while let Some(Name { parent, name }) = next.filter(|_| origin.is_none()) {
+            names.push(OsString::from_vec(name.into()));
+            (origin, next) = (parent.origin.clone(), parent.name());
         }
-        (node.origin.as_ref(), names.into_iter().rev())
+        (origin, names.into_iter().rev())
+    }
+
+    pub(super) fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One of its names; the root of the mount has none.
+    fn name(&self) -> Option<Name> {
+        self.names().all.first().cloned()
+    }
+
+    /// What its content is now, as far as it is known.
+    pub(crate) fn stamp(&self) -> (Stamp, u64) {
+        let state = self.state();
+        (Stamp::of(&state.attributes), state.changes)
+    }
+
+    pub(crate) fn is_root(&self) -> bool {
+        self.id == ROOT
+    }
+
+    /// The app has removed it, and can only have it open.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.names().gone
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -152,10 +215,12 @@ impl Node {
 }
 
 impl State {
-    fn new(attributes: Attributes, age: Duration) -> Self {
+    pub(super) fn new(attributes: Attributes, age: Duration) -> Self {
         Self {
             attributes,
             fetched: past(age),
+            touched: None,
+            changes: 0,
             link: None,
             listing: None,
             content: Held::None,
@@ -171,13 +236,42 @@ impl State {
 
     /// Attributes that were asked for `age` ago.
     pub(crate) fn refresh(&mut self, attributes: Attributes, age: Duration) {
+        let asked = past(age);
+        if self.is_older(asked) {
+            return;
+        }
         if !Stamp::of(&self.attributes).same_file(Stamp::of(&attributes)) {
             self.link = None;
             self.listing = None;
             self.content = Held::None;
         }
         self.attributes = attributes;
-        self.fetched = past(age);
+        self.fetched = asked;
+    }
+
+    /// What was asked then may not know of the app's last change.
+    pub(crate) fn is_older(&self, asked: Instant) -> bool {
+        self.touched.is_some_and(|touched| asked < touched)
+    }
+
+    /// The app has changed its attributes, and they are these now.
+    pub(crate) fn changed(&mut self, attributes: Attributes) {
+        self.refresh(attributes, Duration::ZERO);
+        self.touched = Some(Instant::now());
+    }
+
+    /// The app has changed its content, or may have.
+    pub(crate) fn rewritten(&mut self) {
+        self.changes += 1;
+        self.content = Held::None;
+        self.cached = None;
+    }
+
+    /// The app has changed it in a way that only the pod can tell: entries of a directory, the number of names.
+    pub(crate) fn outdated(&mut self) {
+        self.fetched = past(Duration::MAX);
+        self.touched = Some(Instant::now());
+        self.listing = None;
     }
 }
 
@@ -185,152 +279,6 @@ impl State {
 fn past(age: Duration) -> Instant {
     let now = Instant::now();
     now.checked_sub(age.min(FRESH * 2)).unwrap_or(now)
-}
-
-/// All nodes that the kernel may name.
-pub(crate) struct Table {
-    inner: Mutex<Inner>,
-}
-
-struct Inner {
-    next: u64,
-    nodes: HashMap<u64, Known>,
-    /// By parent and name, the node that is there now.
-    names: HashMap<(u64, Box<[u8]>), Arc<Node>>,
-}
-
-struct Known {
-    node: Arc<Node>,
-    /// How often the kernel was told of it and has not forgotten it.
-    lookups: u64,
-}
-
-impl Table {
-    pub(crate) fn new(root: Arc<Node>) -> Self {
-        let known = Known { node: root, lookups: 1 };
-        Self {
-            inner: Mutex::new(Inner {
-                next: ROOT + 1,
-                nodes: HashMap::from([(ROOT, known)]),
-                names: HashMap::new(),
-            }),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn get(&self, id: u64) -> Option<Arc<Node>> {
-        self.lock().nodes.get(&id).map(|known| Arc::clone(&known.node))
-    }
-
-    /// The node that is known at a name now.
-    pub(crate) fn at(&self, parent: &Arc<Node>, name: &[u8]) -> Option<Arc<Node>> {
-        self.lock().names.get(&(parent.id, name.into())).map(Arc::clone)
-    }
-
-    /// The node for what was found at a name `age` ago. The caller hands it to the kernel ([`Table::hand_out`]).
-    pub(crate) fn found(
-        &self,
-        parent: &Arc<Node>,
-        name: &[u8],
-        place: Place,
-        attributes: Attributes,
-        age: Duration,
-    ) -> Arc<Node> {
-        self.found_behind(parent, name, None, place, attributes, age)
-    }
-
-    /// The same behind a door.
-    pub(crate) fn found_behind(
-        &self,
-        parent: &Arc<Node>,
-        name: &[u8],
-        origin: Option<(PathBuf, Option<PathBuf>)>,
-        place: Place,
-        attributes: Attributes,
-        age: Duration,
-    ) -> Arc<Node> {
-        let mut inner = self.lock();
-        let key = (parent.id, Box::from(name));
-        if let Some(node) = inner.names.get(&key) {
-            let mut state = node.state();
-            if same_node(&state.attributes, &attributes) {
-                state.refresh(attributes, age);
-                drop(state);
-                return Arc::clone(node);
-            }
-        }
-        let id = inner.next;
-        inner.next += 1;
-        let node = Arc::new(Node {
-            id,
-            parent: Some(Arc::clone(parent)),
-            name: Box::from(name),
-            origin,
-            place,
-            state: Mutex::new(State::new(attributes, age)),
-            opens: AtomicU32::new(0),
-        });
-        inner.names.insert(key, Arc::clone(&node));
-        node
-    }
-
-    /// The kernel is told of a node once more.
-    pub(crate) fn hand_out(&self, node: &Arc<Node>) {
-        let mut inner = self.lock();
-        inner
-            .nodes
-            .entry(node.id)
-            .or_insert_with(|| Known {
-                node: Arc::clone(node),
-                lookups: 0,
-            })
-            .lookups += 1;
-    }
-
-    /// The kernel forgets a node `lookups` times, or never got to know it.
-    pub(crate) fn forget(&self, id: u64, lookups: u64) {
-        let mut inner = self.lock();
-        let Some(known) = inner.nodes.get_mut(&id) else {
-            return;
-        };
-        known.lookups = known.lookups.saturating_sub(lookups);
-        if known.lookups > 0 || id == ROOT {
-            return;
-        }
-        let Some(Known { node, .. }) = inner.nodes.remove(&id) else {
-            return;
-        };
-        if let Some(parent) = &node.parent {
-            let key = (parent.id, node.name.clone());
-            if inner.names.get(&key).is_some_and(|there| there.id == id) {
-                inner.names.remove(&key);
-            }
-        }
-    }
-
-    /// Drops what the kernel was never told of, such as names found in a listing that it did not ask for.
-    pub(crate) fn forget_unknown(&self, node: &Arc<Node>) {
-        let mut inner = self.lock();
-        if !inner.nodes.contains_key(&node.id)
-            && let Some(parent) = &node.parent
-        {
-            let key = (parent.id, node.name.clone());
-            if inner.names.get(&key).is_some_and(|there| there.id == node.id) {
-                inner.names.remove(&key);
-            }
-        }
-    }
-}
-
-/// A symlink cannot change in place, and its target is cached, so any change of it is another one.
-fn same_node(one: &Attributes, other: &Attributes) -> bool {
-    one.inode == other.inode
-        && one.device == other.device
-        && one.mode & libc::S_IFMT == other.mode & libc::S_IFMT
-        && (one.mode & libc::S_IFMT != libc::S_IFLNK || one.changed == other.changed)
 }
 
 impl std::fmt::Debug for Node {

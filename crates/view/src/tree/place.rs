@@ -56,6 +56,10 @@ impl Places {
         Self { rules, kept, ways }
     }
 
+    pub(crate) fn is_writable(&self, path: &Path) -> bool {
+        self.rules.is_writable(path)
+    }
+
     pub(crate) fn in_pod(&self, path: &Path) -> PathBuf {
         self.rules.in_pod(path)
     }

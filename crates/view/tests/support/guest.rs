@@ -86,7 +86,10 @@ impl Stand {
         let files = Arc::new(Files::new(
             Arc::clone(&self.pod) as _,
             self.rules.clone(),
-            Identity { uid: self.target_uid },
+            Identity {
+                uid: self.target_uid,
+                owner: None,
+            },
             self.pod_root(),
             self.root.path().join("copies"),
             Arc::new(|_| {}),
