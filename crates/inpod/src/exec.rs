@@ -140,6 +140,7 @@ fn attached(session: Attached<'_>) -> Result<u8, CliError> {
         launched,
         Supervision {
             channel: bond.channel,
+            server: bond.server.as_raw_pid().unsigned_abs(),
             server_pidfd: bond
                 .server_pidfd
                 .try_clone()

@@ -60,7 +60,10 @@ fn refused(capability: Capability, errno: Errno, around: &Surroundings) -> (Stri
                     format!("{kernel}, or the container's seccomp profile hides it"),
                     Some(LOOSEN.to_owned()),
                 ),
-                false => (kernel, Some("use a newer kernel; gVisor has none of this".to_owned())),
+                false => (
+                    kernel,
+                    Some("use a newer kernel, or run it outside of gVisor, which has none of this".to_owned()),
+                ),
             }
         }
         (_, errno) => (format!("{name} failed: {errno}"), None),
@@ -141,7 +144,7 @@ mod tests {
                 Errno::NOSYS,
                 free,
                 "this kernel has no seccomp notification (it came with Linux 5.5)",
-                "use a newer kernel; gVisor has none of this",
+                "use a newer kernel, or run it outside of gVisor, which has none of this",
             ),
             (
                 Capability::Notification,
@@ -185,7 +188,7 @@ mod tests {
                 Errno::INVAL,
                 free,
                 "this kernel has no synchronous wake-up (it came with Linux 6.6)",
-                "use a newer kernel; gVisor has none of this",
+                "use a newer kernel, or run it outside of gVisor, which has none of this",
             ),
         ] {
             let explanation = explain(capability, Absent::Refused(errno), &around);
