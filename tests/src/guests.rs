@@ -43,6 +43,26 @@ pub fn go(name: &str) -> PathBuf {
     output
 }
 
+/// gVisor's `runsc`: two minutes the first time on two cores, nothing afterwards.
+///
+/// # Panics
+/// When it cannot be fetched or built.
+#[must_use]
+pub fn runsc() -> PathBuf {
+    let output = workspace().join("target/guests/runsc");
+    let (module, sums) = (source("gvisor/go.mod"), source("gvisor/go.sum"));
+    let mut command = Command::new("nice");
+    command
+        .args(["go", "build", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o"])
+        .env("CGO_ENABLED", "0")
+        .env("GOTOOLCHAIN", "go1.24.0")
+        .current_dir(source("gvisor"));
+    build(&[module, sums], &output, |staged| {
+        command.arg(staged).arg("gvisor.dev/gvisor/runsc")
+    });
+    output
+}
+
 /// A script, as it lies in the checkout.
 #[must_use]
 pub fn script(name: &str) -> String {

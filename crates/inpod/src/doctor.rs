@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
-use trap::machine::{Capability, Explanation};
+use trap::machine::{Capability, Explanation, LOOSEN};
 use view::{Allowed, Backend};
 
 use crate::cli::DoctorArgs;
@@ -17,11 +17,12 @@ use crate::machine::{FUSE, Machine, USER_NAMESPACES, Without};
 pub fn run(arguments: &DoctorArgs) -> Result<(), CliError> {
     let variables: Vec<_> = std::env::vars_os().collect();
     let without = Without::read(&variables)?;
+    let machine = Machine::probe(&without)?;
     let findings = Findings {
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         user: rustix::process::geteuid().as_raw(),
-        machine: Machine::probe(&without)?,
-        allowed: without.allowed(Allowed::probe()),
+        allowed: without.allowed(Allowed::probe(machine.trap.is_filtered())),
+        machine,
     };
     let text = if arguments.json {
         format!("{:#}\n", findings.json())
@@ -75,14 +76,19 @@ impl Findings {
     }
 
     fn user_namespaces(&self) -> Row {
+        let sysctls = "allow them with the sysctl that this system has: user.max_user_namespaces above 0, \
+                       kernel.unprivileged_userns_clone=1 (Debian), kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu)";
         Row {
             key: USER_NAMESPACES,
             name: "user namespaces",
             about: "the same for a user without rights; root needs none",
             missing: missing(
                 &self.allowed.user_namespaces,
-                "allow them with the sysctl that this system has: user.max_user_namespaces above 0, \
-                 kernel.unprivileged_userns_clone=1 (Debian), kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu)",
+                if self.machine.trap.is_filtered() {
+                    LOOSEN
+                } else {
+                    sysctls
+                },
             ),
         }
     }

@@ -40,7 +40,7 @@ fn bad() -> Findings {
         },
         allowed: Allowed {
             fuse: Err(fuse.to_owned()),
-            user_namespaces: Ok(()),
+            user_namespaces: Err("refused".to_owned()),
         },
     }
 }
@@ -72,8 +72,8 @@ fn what_is_missing_is_told_with_its_reason_and_its_remedy() {
         "\
 pidfd_getfd            no   the sockets of the program can be connected and looked at
                             why: the container's seccomp profile, or a policy, refuses pidfd_getfd
-                            do:  start the container with --cap-add SYS_PTRACE or --security-opt seccomp=unconfined
-",
+                            do:  give the container the capability SYS_PTRACE (docker run --cap-add SYS_PTRACE; in Kubernetes \
+         securityContext.capabilities.add), or start the container without a seccomp profile",
         "\
                             why: this kernel has no synchronous wake-up (it came with Linux 6.6), or the container's seccomp \
          profile hides it
@@ -82,6 +82,9 @@ pidfd_getfd            no   the sockets of the program can be connected and look
 /dev/fuse              no   the pod's files lie at their real places, without it they are copied on first use
                             why: /dev/fuse is not usable by this user (mode 0600)
                             do:  load the module",
+        "\
+                            why: refused
+                            do:  start the container without a seccomp profile (docker run --security-opt seccomp=unconfined",
         "
 engine: layer, because trap needs pidfd_getfd: programs that the layer cannot enter (static ones, Go) are refused
 files: copied on first use, because /dev/fuse is not usable by this user (mode 0600)

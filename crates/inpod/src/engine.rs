@@ -54,6 +54,27 @@ pub(crate) fn choose(wanted: EngineChoice, machine: &Machine) -> Result<Engine, 
     }
 }
 
+/// The engine as a session tells it, with the reason where `auto` could not take the better one.
+pub(crate) fn told(engine: Engine, wanted: EngineChoice, machine: &Machine) -> String {
+    match (wanted, machine.engine()) {
+        (EngineChoice::Auto, (_, Some((missing, _)))) => {
+            format!("engine: {engine}, because trap needs {}", missing.name())
+        }
+        _ => format!("engine: {engine}"),
+    }
+}
+
+/// What would help a program that the layer alone cannot enter.
+pub(crate) fn way_to_trap(machine: &Machine) -> String {
+    match machine.engine() {
+        (_, None) => "this machine allows the engine `trap`: leave out the setting `engine`".to_owned(),
+        (_, Some((missing, Explanation { why, help }))) => {
+            let to_do = help.map(|help| format!("{help}; ")).unwrap_or_default();
+            format!("{to_do}the engine `trap` needs {}, and {why}", missing.name())
+        }
+    }
+}
+
 /// Puts the layer in its place and opens what it talks to.
 ///
 /// # Errors

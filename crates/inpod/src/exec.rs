@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use config::EngineChoice;
 use guest::channel::Channel;
 use guest::event::Event;
 use guest::protocol::{FromServer, Notice, Ready, ToServer};
@@ -66,6 +67,7 @@ pub fn run(arguments: &ExecArgs) -> Result<u8, CliError> {
         bond,
         plan,
         engine,
+        wanted: resolved.engine,
         machine: &allowed,
         variables,
         program,
@@ -85,6 +87,7 @@ struct Attached<'a> {
     bond: Bond,
     plan: Plan,
     engine: Engine,
+    wanted: EngineChoice,
     machine: &'a Machine,
     variables: Vec<(OsString, OsString)>,
     program: &'a OsStr,
@@ -98,6 +101,7 @@ fn attached(session: Attached<'_>) -> Result<u8, CliError> {
         bond,
         mut plan,
         engine,
+        wanted,
         machine,
         variables,
         program,
@@ -110,7 +114,7 @@ fn attached(session: Attached<'_>) -> Result<u8, CliError> {
     let environment = environment(&plan, variables, &ready);
     report.event(&Event::Started {
         target: ready.target.clone(),
-        summary: summary(&plan, &machine.backend, engine),
+        summary: summary(&plan, &machine.backend, engine::told(engine, wanted, machine)),
     });
 
     let (skipped, skipping) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
@@ -131,13 +135,14 @@ fn attached(session: Attached<'_>) -> Result<u8, CliError> {
         layer: interception.layer,
         alone: interception.alone,
     })
-    .map_err(|error| not_launched(&error))?;
+    .map_err(|error| not_launched(&error, machine))?;
     warn_of_skipped(skipped, report);
 
     let ended = trap::supervise(
         launched,
         Supervision {
             channel: bond.channel,
+            server: bond.server.as_raw_pid().unsigned_abs(),
             server_pidfd: bond
                 .server_pidfd
                 .try_clone()
@@ -159,10 +164,7 @@ fn attached(session: Attached<'_>) -> Result<u8, CliError> {
             kind: Kind::Machine,
             message: "the program ended well, but some of its tree was refused (see above)".to_owned(),
             causes: Vec::new(),
-            hints: vec![
-                "`inpod doctor` says whether this machine allows the engine `trap`, which serves every program"
-                    .to_owned(),
-            ],
+            hints: vec![engine::way_to_trap(machine)],
         }),
         Some(why) => Err(CliError {
             kind: Kind::Lost,
@@ -313,7 +315,7 @@ fn owner(variables: &[(OsString, OsString)]) -> String {
     format!("{user}@{}", rustix::system::uname().nodename().to_string_lossy())
 }
 
-fn summary(plan: &Plan, backend: &Backend, engine: Engine) -> String {
+fn summary(plan: &Plan, backend: &Backend, engine: String) -> String {
     let on = |on: bool, what: &str| if on { what.to_owned() } else { format!("no {what}") };
     let incoming = match plan.incoming.mode {
         rules::IncomingMode::Off => "incoming traffic left alone".to_owned(),
@@ -331,7 +333,7 @@ fn summary(plan: &Plan, backend: &Backend, engine: Engine) -> String {
         on(plan.outgoing.tcp, "outgoing TCP"),
         on(plan.outgoing.udp, "UDP"),
         incoming,
-        format!("engine: {engine}"),
+        engine,
     ]
     .join(", ")
 }
@@ -359,13 +361,17 @@ fn runtime_directory(variables: &[(OsString, OsString)]) -> Option<PathBuf> {
         .map(|(_, value)| PathBuf::from(value))
 }
 
-fn not_launched(error: &LaunchError) -> CliError {
+fn not_launched(error: &LaunchError, machine: &Machine) -> CliError {
     let kind = match error.exit_code() {
         127 => Kind::NotFound,
         126 => Kind::NotExecutable,
         _ => Kind::Machine,
     };
-    CliError::new(kind, error)
+    let refused = matches!(error, LaunchError::Refused { .. });
+    CliError {
+        hints: refused.then(|| engine::way_to_trap(machine)).into_iter().collect(),
+        ..CliError::new(kind, error)
+    }
 }
 
 fn no_program() -> CliError {

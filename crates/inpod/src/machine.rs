@@ -30,12 +30,13 @@ impl Machine {
     /// When there is no process to be had.
     pub fn probe(without: &Without) -> Result<Self, CliError> {
         let trap = trap::machine::Machine::probe().map_err(|error| CliError::new(Kind::Machine, &error))?;
+        let filtered = trap.is_filtered();
         Ok(Self {
             trap: without
                 .capabilities
                 .iter()
                 .fold(trap, |machine, capability| machine.without(*capability)),
-            backend: without.backend(view::choose()),
+            backend: without.backend(view::choose(filtered)),
         })
     }
 

@@ -261,10 +261,20 @@ fn is_never_followed(path: &Path) -> bool {
 /// Whether a symlink is on the way, as far as the path exists; as the last component only when that is followed.
 fn has_links(path: &Path, follow: bool) -> bool {
     let flags = OFlags::PATH | OFlags::CLOEXEC | if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
-    matches!(
-        openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS),
-        Err(Errno::LOOP)
-    )
+    match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        Err(Errno::LOOP) => true,
+        // Before Linux 5.6, and in gVisor.
+        Err(Errno::NOSYS) => is_link_on_the_way(path, follow),
+        _ => false,
+    }
+}
+
+/// The same, step by step.
+fn is_link_on_the_way(path: &Path, follow: bool) -> bool {
+    let steps = path.ancestors().skip(usize::from(!follow));
+    steps
+        .filter_map(|step| step.symlink_metadata().ok())
+        .any(|metadata| metadata.is_symlink())
 }
 
 /// A path as the app means it.
@@ -384,6 +394,25 @@ fn through_proc<'p>(files: &Files, tid: u32, path: &'p Path, follow: bool) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_on_the_way_are_found_step_by_step_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |path: &str| directory.path().join(path);
+        std::fs::create_dir(at("real")).unwrap();
+        std::fs::write(at("real/file"), "").unwrap();
+        std::os::unix::fs::symlink("real", at("link")).unwrap();
+        for (path, follow, expected) in [
+            ("real/file", true, false),
+            ("real/none", true, false),
+            ("link", true, true),
+            ("link", false, false),
+            ("link/file", false, true),
+        ] {
+            assert_eq!(has_links(&at(path), follow), expected, "{path}");
+            assert_eq!(is_link_on_the_way(&at(path), follow), expected, "{path}, by steps");
+        }
+    }
 
     #[test]
     fn symlinks_of_this_machine_lead_to_the_pod() {

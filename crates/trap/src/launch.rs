@@ -10,7 +10,7 @@ use guest::elf::Executable;
 use guest::marker::Marker;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType};
-use rustix::process::{Pid, PidfdFlags};
+use rustix::process::Pid;
 
 use crate::calls::{CALLS, Scope};
 use crate::engine::Engine;
@@ -68,7 +68,6 @@ impl Calls {
 #[derive(Debug)]
 pub struct Launched {
     pub pid: u32,
-    pub pidfd: OwnedFd,
     pub(crate) calls: Calls,
     pub(crate) engine: Engine,
     /// The file that was executed.
@@ -197,7 +196,6 @@ pub fn launch(launch: Launch) -> Result<Launched, LaunchError> {
     };
     drop(theirs);
     let raw = Pid::from_raw(pid as i32).ok_or_else(|| io::Error::other("fork returned no pid"))?;
-    let pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty()).map_err(io::Error::from)?;
     let started = listen_to_child(&ours);
     let (calls, index) = match (started, alone) {
         (Ok((_, index)), Some(calls)) => (calls, index),
@@ -219,7 +217,6 @@ pub fn launch(launch: Launch) -> Result<Launched, LaunchError> {
         .map_or(program, |(candidate, _)| candidate.clone());
     Ok(Launched {
         pid,
-        pidfd,
         calls,
         engine,
         executable,

@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use guest::protocol::{Notice, SocketCookie};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, socket_with};
 
 use crate::context::Context;
+use crate::tree;
 
 /// `struct nlmsghdr`, then in `struct inet_diag_msg` the four bytes and the id up to its cookie.
 const HEADER: usize = 16;
@@ -48,6 +50,44 @@ pub(crate) fn watch(context: &Arc<Context>, events: impl AsFd) {
             Err(error) => return tracing::error!(%error, "the end of sockets is no longer seen"),
         }
     }
+}
+
+/// How often it is looked where nothing is told.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The same where the kernel tells nothing and a socket's cookie is its inode (gVisor): forgets what no process of the tree
+/// has had open for two looks. Never returns.
+pub(crate) fn look(context: &Arc<Context>) {
+    let mut missed = HashSet::new();
+    loop {
+        std::thread::sleep(LOOK);
+        // In this order: what is opened in between is not taken for gone.
+        let known = context.table.cookies();
+        let open = if known.is_empty() {
+            HashSet::new()
+        } else {
+            open_inodes()
+        };
+        let gone: HashSet<SocketCookie> = known.into_iter().filter(|cookie| !open.contains(cookie)).collect();
+        // One that is on its way from process to process is open nowhere.
+        for cookie in gone.intersection(&missed) {
+            forget(context, *cookie);
+        }
+        missed = gone;
+    }
+}
+
+/// The inodes of the sockets that the descendants of this process have open (proc_pid_fd(5)).
+fn open_inodes() -> HashSet<SocketCookie> {
+    let processes = tree::descendants(None).into_iter();
+    let descriptors = processes.flat_map(|pid| std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten());
+    let links = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    links
+        .filter_map(|link| {
+            let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+            inode.parse().ok().map(SocketCookie)
+        })
+        .collect()
 }
 
 fn forget(context: &Context, cookie: SocketCookie) {
@@ -145,6 +185,21 @@ mod tests {
             assert!(begun.elapsed().as_secs() < 60, "closed sockets are still listed");
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
+    }
+
+    #[test]
+    fn open_sockets_of_the_tree_are_found_by_their_inodes() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let inode = SocketCookie(rustix::fs::fstat(&socket).unwrap().st_ino);
+        assert!(!open_inodes().contains(&inode), "it is this process's own");
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::os::fd::OwnedFd::from(socket))
+            .spawn()
+            .unwrap();
+        assert!(open_inodes().contains(&inode));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!open_inodes().contains(&inode));
     }
 
     #[test]

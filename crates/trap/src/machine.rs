@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-pub use words::Surroundings;
+pub use words::{LOOSEN, Surroundings};
 
 /// How long the trial may take: it takes about a millisecond, so this is for a child that never answers.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -182,6 +182,12 @@ impl Machine {
             }
         }
         self
+    }
+
+    /// Whether a container's profile, or another seccomp filter, is in force on this process.
+    #[must_use]
+    pub fn is_filtered(&self) -> bool {
+        self.around.filtered
     }
 
     /// # Errors

@@ -37,7 +37,11 @@ impl Socket {
     /// # Errors
     /// ENOTSOCK.
     pub(crate) fn cookie(&self) -> Result<SocketCookie, Errno> {
-        rustix::net::sockopt::socket_cookie(&self.descriptor).map(SocketCookie)
+        match rustix::net::sockopt::socket_cookie(&self.descriptor) {
+            // gVisor has none, but gives no inode twice.
+            Err(Errno::NOPROTOOPT) => Ok(SocketCookie(rustix::fs::fstat(&self.descriptor)?.st_ino)),
+            cookie => cookie.map(SocketCookie),
+        }
     }
 
     /// `None` for sockets that are neither TCP nor UDP over IP.

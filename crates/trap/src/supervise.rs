@@ -11,6 +11,7 @@ use guest::event::Event;
 use guest::protocol::{Notice, Ready};
 use rules::Plan;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 
 use crate::context::{Context, NamedRoutes, Relays, has_names};
@@ -34,6 +35,8 @@ pub struct Supervision {
     /// To the session's server.
     pub channel: Channel,
     /// The server process: when it ends, so does the app.
+    pub server: u32,
+    /// Readable when it has ended: its pidfd, where there are any.
     pub server_pidfd: OwnedFd,
     /// With the pod's volumes in its file rules already.
     pub plan: Arc<Plan>,
@@ -80,7 +83,7 @@ const FORWARDED: &[i32] = &[
 /// When descriptors or threads are short at the start; the app is ended then.
 pub fn supervise(launched: Launched, supervision: Supervision) -> io::Result<Ended> {
     let pid = launched.pid;
-    let server = pid_of(&supervision.server_pidfd);
+    let server = Some(supervision.server);
     match start(launched, supervision) {
         Ok(running) => Ok(running.main_loop(pid, server)),
         Err(error) => {
@@ -88,17 +91,6 @@ pub fn supervise(launched: Launched, supervision: Supervision) -> io::Result<End
             Err(error)
         }
     }
-}
-
-/// The process behind a pidfd, from `/proc/self/fdinfo`.
-fn pid_of(pidfd: &OwnedFd) -> Option<u32> {
-    use std::os::fd::AsRawFd;
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
-    info.lines()
-        .find_map(|line| line.strip_prefix("Pid:"))?
-        .trim()
-        .parse()
-        .ok()
 }
 
 struct Running {
@@ -113,6 +105,7 @@ struct Running {
 fn start(launched: Launched, supervision: Supervision) -> io::Result<Running> {
     let Supervision {
         channel,
+        server: _,
         server_pidfd,
         plan,
         ready,
@@ -148,9 +141,15 @@ fn start(launched: Launched, supervision: Supervision) -> io::Result<Running> {
     context.server.notice(launch, listener.as_slice());
     exec::enter(&context, launched.pid, &launched.executable);
 
-    let destroyed = message::destroy_groups()?;
-    spawn("inpod-sockets", &context, move |context| {
-        lifetime::watch(context, destroyed);
+    let destroyed = match message::destroy_groups() {
+        Ok(destroyed) => Some(destroyed),
+        // gVisor has no sock_diag.
+        Err(Errno::PROTONOSUPPORT) => None,
+        Err(errno) => return Err(errno.into()),
+    };
+    spawn("inpod-sockets", &context, move |context| match destroyed {
+        Some(destroyed) => lifetime::watch(context, destroyed),
+        None => lifetime::look(context),
     })?;
     spawn("inpod-reactor", &context, |context| context.reactor.run())?;
     let (say_lost, why_lost) = mpsc::channel();

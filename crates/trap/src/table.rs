@@ -112,6 +112,11 @@ impl Table {
         self.sockets().is_empty()
     }
 
+    /// Every socket of which something is remembered.
+    pub(crate) fn cookies(&self) -> Vec<SocketCookie> {
+        self.sockets().keys().copied().collect()
+    }
+
     /// Forgets a socket; whether it was listening.
     pub(crate) fn remove(&self, cookie: SocketCookie) -> bool {
         let Some(gone) = self.sockets().remove(&cookie) else {

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, pidfd_send_signal};
 
 /// How long processes have between SIGTERM and SIGKILL.
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
@@ -80,15 +81,25 @@ pub(crate) fn is_descendant(pid: u32) -> bool {
 }
 
 /// A pidfd of `pid`, sure to be a descendant still: the number may have gone to a stranger since it was read.
-fn hold(pid: u32) -> Option<OwnedFd> {
-    let before = stat(pid)?;
-    let pidfd = pidfd_open(Pid::from_raw(pid as i32)?, PidfdFlags::empty()).ok()?;
-    (stat(pid)?.started == before.started).then_some(pidfd)
+///
+/// # Errors
+/// ESRCH when it has; ENOSYS where there are no pidfds (before Linux 5.3, and in gVisor).
+fn hold(pid: u32) -> Result<OwnedFd, Errno> {
+    let before = stat(pid).ok_or(Errno::SRCH)?;
+    let pidfd = pidfd_open(Pid::from_raw(pid as i32).ok_or(Errno::SRCH)?, PidfdFlags::empty())?;
+    let same = stat(pid).is_some_and(|now| now.started == before.started);
+    same.then_some(pidfd).ok_or(Errno::SRCH)
 }
 
 fn signal_all(pids: &[u32], signal: Signal) {
-    for pidfd in pids.iter().filter_map(|pid| hold(*pid)) {
-        let _ = pidfd_send_signal(&pidfd, signal);
+    for pid in pids {
+        let _ = match hold(*pid) {
+            Ok(pidfd) => pidfd_send_signal(&pidfd, signal),
+            Err(Errno::NOSYS) if is_descendant(*pid) => {
+                Pid::from_raw(*pid as i32).map_or(Ok(()), |pid| kill_process(pid, signal))
+            }
+            Err(errno) => Err(errno),
+        };
     }
 }
 
@@ -123,7 +134,7 @@ pub(crate) fn end(except: Option<u32>, mut reaped: impl FnMut(Pid, rustix::proce
 /// Until one of them ends, or a little while: others may have come.
 fn wait_for_any(pids: &[u32], most: Duration) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let pidfds: Vec<OwnedFd> = pids.iter().filter_map(|pid| hold(*pid)).collect();
+    let pidfds: Vec<OwnedFd> = pids.iter().filter_map(|pid| hold(*pid).ok()).collect();
     let mut polled: Vec<PollFd<'_>> = pidfds.iter().map(|pidfd| PollFd::new(pidfd, PollFlags::IN)).collect();
     let timeout = Timespec {
         tv_sec: 0,

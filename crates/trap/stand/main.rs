@@ -110,6 +110,7 @@ fn run(arguments: &[OsString]) -> i32 {
     });
     let supervision = Supervision {
         channel: ours,
+        server: server.id(),
         server_pidfd,
         plan: Arc::new(options.plan()),
         ready: *ready,

@@ -24,16 +24,17 @@ impl fmt::Display for Backend {
     }
 }
 
-/// Tries, in a child process, what the namespace backend needs. Takes about a millisecond; nothing stays.
+/// Tries, in a child process, what the namespace backend needs. Takes about a millisecond; nothing stays. `filtered`: a
+/// seccomp filter is in force here, which explains a refusal.
 #[must_use]
-pub fn choose() -> Backend {
+pub fn choose(filtered: bool) -> Backend {
     // The directory in which a container runs as root without CAP_SYS_ADMIN may still allow a user namespace.
     let as_root = rustix::process::geteuid().is_root().then_some(false);
     let mut why = String::new();
     for user in as_root.into_iter().chain([true]) {
         match probe(user) {
             Ok(()) => return Backend::Namespace { user },
-            Err(failed) if why.is_empty() => why = explain(failed.0, &failed.1),
+            Err(failed) if why.is_empty() => why = explain(failed.0, &failed.1, filtered),
             Err(_) => {}
         }
     }
@@ -52,12 +53,16 @@ pub struct Allowed {
 impl Allowed {
     /// Tries both, whatever [`choose`] would take.
     #[must_use]
-    pub fn probe() -> Self {
+    pub fn probe(filtered: bool) -> Self {
         let opened = std::fs::File::options().read(true).write(true).open("/dev/fuse");
         Self {
-            fuse: opened.map(drop).map_err(|error| explain(Step::OpenFuse, &error)),
+            fuse: opened
+                .map(drop)
+                .map_err(|error| explain(Step::OpenFuse, &error, filtered)),
             user_namespaces: match probe(true) {
-                Err((step @ (Step::Unshare | Step::Isolate | Step::Probe), error)) => Err(explain(step, &error)),
+                Err((step @ (Step::Unshare | Step::Isolate | Step::CopyMount | Step::Probe), error)) => {
+                    Err(explain(step, &error, filtered))
+                }
                 // Inside of the namespace already.
                 Err((Step::OpenFuse | Step::MountFuse, _)) | Ok(()) => Ok(()),
             },
@@ -65,7 +70,7 @@ impl Allowed {
     }
 }
 
-fn explain(step: Step, error: &std::io::Error) -> String {
+fn explain(step: Step, error: &std::io::Error, filtered: bool) -> String {
     match (step, error.raw_os_error()) {
         (Step::OpenFuse, Some(libc::EACCES | libc::EPERM)) => match std::fs::metadata("/dev/fuse") {
             Ok(metadata) => format!(
@@ -78,10 +83,16 @@ fn explain(step: Step, error: &std::io::Error) -> String {
         (Step::OpenFuse, Some(libc::ENODEV | libc::ENXIO)) => {
             "this kernel has no FUSE (/dev/fuse cannot be opened)".to_owned()
         }
+        (Step::Unshare, Some(libc::EPERM | libc::EACCES)) if filtered => {
+            "the container's seccomp profile, or a policy, refuses new namespaces".to_owned()
+        }
         (Step::Unshare, Some(libc::EPERM | libc::EACCES)) => "user namespaces are not allowed for this user".to_owned(),
         (Step::Unshare, Some(libc::ENOSPC | libc::EUSERS)) => {
             "no more namespaces are allowed for this user (user.max_user_namespaces, user.max_mnt_namespaces)"
                 .to_owned()
+        }
+        (Step::CopyMount, Some(libc::ENOSYS)) => {
+            "this kernel cannot copy mounts (open_tree came with Linux 5.2; gVisor has none)".to_owned()
         }
         (step, _) => format!("{step} failed: {error}"),
     }
@@ -94,13 +105,18 @@ mod tests {
     #[test]
     fn says_why() {
         let denied = std::io::Error::from_raw_os_error(libc::EACCES);
-        let why = explain(Step::OpenFuse, &denied);
+        let why = explain(Step::OpenFuse, &denied, false);
         let backend = Backend::Copy { why }.to_string();
         assert!(
             backend.starts_with("files: copied on first use, because /dev/fuse is not usable by this user (mode 0"),
             "{backend}"
         );
         let limit = std::io::Error::from_raw_os_error(libc::ENOSPC);
-        assert!(explain(Step::Unshare, &limit).contains("max_user_namespaces"));
+        assert!(explain(Step::Unshare, &limit, true).contains("max_user_namespaces"));
+        let refused = |filtered| explain(Step::Unshare, &denied, filtered);
+        assert!(refused(true).contains("seccomp profile"), "{}", refused(true));
+        assert_eq!(refused(false), "user namespaces are not allowed for this user");
+        let unknown = std::io::Error::from_raw_os_error(libc::ENOSYS);
+        assert!(explain(Step::CopyMount, &unknown, false).contains("gVisor"));
     }
 }

@@ -301,10 +301,11 @@ fn the_backend_is_chosen_and_the_reason_said() {
     support::need_root();
     let before = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let begun = std::time::Instant::now();
-    assert_eq!(view::choose().to_string(), "files: mount namespace");
+    assert_eq!(view::choose(false).to_string(), "files: mount namespace");
     println!("choosing took {:?}", begun.elapsed());
-    let as_user =
-        |prepare: fn() -> std::io::Result<()>| support::guest::said_by_child(prepare, || view::choose().to_string());
+    let as_user = |prepare: fn() -> std::io::Result<()>| {
+        support::guest::said_by_child(prepare, || view::choose(false).to_string())
+    };
     assert_eq!(
         as_user(support::guest::become_nobody),
         "files: mount namespace in a user namespace"

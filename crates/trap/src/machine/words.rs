@@ -50,7 +50,7 @@ fn refused(capability: Capability, errno: Errno, around: &Surroundings) -> (Stri
         (Capability::ProcessMemory | Capability::PidfdGetfd, Errno::PERM | Errno::ACCESS) => hidden(name, around),
         (_, Errno::PERM | Errno::ACCESS) => (
             format!("{} refuses {name} ({errno})", surrounding(around)),
-            Some(loosen("")),
+            Some(LOOSEN.to_owned()),
         ),
         // What a kernel says to a call, a request or a flag that it does not know.
         (_, Errno::NOSYS | Errno::INVAL | Errno::NOTTY) => {
@@ -58,9 +58,12 @@ fn refused(capability: Capability, errno: Errno, around: &Surroundings) -> (Stri
             match around.filtered {
                 true => (
                     format!("{kernel}, or the container's seccomp profile hides it"),
-                    Some(loosen("")),
+                    Some(LOOSEN.to_owned()),
                 ),
-                false => (kernel, Some("use a newer kernel; gVisor has none of this".to_owned())),
+                false => (
+                    kernel,
+                    Some("use a newer kernel, or run it outside of gVisor, which has none of this".to_owned()),
+                ),
             }
         }
         (_, errno) => (format!("{name} failed: {errno}"), None),
@@ -80,7 +83,10 @@ fn hidden(name: &str, around: &Surroundings) -> (String, Option<String>) {
         ),
         _ => (
             format!("{} refuses {name}", surrounding(around)),
-            Some(loosen("--cap-add SYS_PTRACE or ")),
+            Some(format!(
+                "give the container the capability SYS_PTRACE (docker run --cap-add SYS_PTRACE; in Kubernetes \
+                 securityContext.capabilities.add), or {LOOSEN}"
+            )),
         ),
     }
 }
@@ -93,9 +99,9 @@ fn surrounding(around: &Surroundings) -> &'static str {
     }
 }
 
-fn loosen(first: &str) -> String {
-    format!("start the container with {first}--security-opt seccomp=unconfined")
-}
+/// What helps against a container's profile.
+pub const LOOSEN: &str = "start the container without a seccomp profile (docker run --security-opt seccomp=unconfined; in Kubernetes \
+                      seccompProfile.type: Unconfined)";
 
 /// The Linux that brought it.
 fn since(capability: Capability) -> &'static str {
@@ -138,28 +144,30 @@ mod tests {
                 Errno::NOSYS,
                 free,
                 "this kernel has no seccomp notification (it came with Linux 5.5)",
-                "use a newer kernel; gVisor has none of this",
+                "use a newer kernel, or run it outside of gVisor, which has none of this",
             ),
             (
                 Capability::Notification,
                 Errno::PERM,
                 container,
                 "the container's seccomp profile, or a policy, refuses seccomp notification (Operation not permitted (os error 1))",
-                "start the container with --security-opt seccomp=unconfined",
+                LOOSEN,
             ),
             (
                 Capability::PidfdGetfd,
                 Errno::PERM,
                 container,
                 "the container's seccomp profile, or a policy, refuses pidfd_getfd",
-                "start the container with --cap-add SYS_PTRACE or --security-opt seccomp=unconfined",
+                "give the container the capability SYS_PTRACE (docker run --cap-add SYS_PTRACE; in Kubernetes \
+                 securityContext.capabilities.add), or start the container without a seccomp profile (docker run \
+                 --security-opt seccomp=unconfined; in Kubernetes seccompProfile.type: Unconfined)",
             ),
             (
                 Capability::PidfdGetfd,
                 Errno::NOSYS,
                 container,
                 "this kernel has no pidfd_getfd (it came with Linux 5.6), or the container's seccomp profile hides it",
-                "start the container with --security-opt seccomp=unconfined",
+                LOOSEN,
             ),
             (
                 Capability::ProcessMemory,
@@ -180,7 +188,7 @@ mod tests {
                 Errno::INVAL,
                 free,
                 "this kernel has no synchronous wake-up (it came with Linux 6.6)",
-                "use a newer kernel; gVisor has none of this",
+                "use a newer kernel, or run it outside of gVisor, which has none of this",
             ),
         ] {
             let explanation = explain(capability, Absent::Refused(errno), &around);

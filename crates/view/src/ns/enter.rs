@@ -48,7 +48,7 @@ pub(crate) fn enter(layout: &Layout, send: impl FnOnce(OwnedFd) -> io::Result<()
 fn named((step, source): Failed, path: &Path) -> NsError {
     let doing = match step {
         Step::Unshare => "make a mount namespace for",
-        Step::Isolate | Step::Probe => "set up the mount namespace at",
+        Step::Isolate | Step::CopyMount | Step::Probe => "set up the mount namespace at",
         Step::OpenFuse => "open",
         Step::MountFuse => "mount FUSE at",
     };

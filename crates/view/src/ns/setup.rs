@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, OpenTreeFlags};
 
 use crate::sys;
 
@@ -15,6 +15,7 @@ use crate::sys;
 pub(crate) enum Step {
     Unshare = 1,
     Isolate,
+    CopyMount,
     OpenFuse,
     MountFuse,
     Probe,
@@ -25,6 +26,7 @@ impl fmt::Display for Step {
         out.write_str(match self {
             Self::Unshare => "making a mount namespace",
             Self::Isolate => "setting up a mount namespace",
+            Self::CopyMount => "copying a mount",
             Self::OpenFuse => "opening /dev/fuse",
             Self::MountFuse => "mounting FUSE",
             Self::Probe => "trying the mount namespace",
@@ -72,10 +74,20 @@ pub(crate) fn mount_fuse(device: &Path, target: &Path, writable: bool) -> Result
     Ok(fuse)
 }
 
+/// Copies a mount that goes at once: the new root is made of copies.
+fn copy_mount(path: &Path) -> Result<(), Failed> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    rustix::mount::open_tree(rustix::fs::CWD, path, flags)
+        .map(drop)
+        .map_err(|error| (Step::CopyMount, error.into()))
+}
+
 /// Tries all of it in a child process.
 pub(crate) fn probe(user: bool) -> Result<(), Failed> {
     let answer = sys::in_child(|| {
-        let tried = isolate(user).and_then(|()| mount_fuse(Path::new("/dev/fuse"), Path::new("/"), false).map(drop));
+        let tried = isolate(user)
+            .and_then(|()| copy_mount(Path::new("/dev")))
+            .and_then(|()| mount_fuse(Path::new("/dev/fuse"), Path::new("/"), false).map(drop));
         let (step, errno) = match tried {
             Ok(()) => (0, 0),
             Err((step, error)) => (step as i32, error.raw_os_error().unwrap_or(libc::EIO)),
@@ -91,8 +103,9 @@ pub(crate) fn probe(user: bool) -> Result<(), Failed> {
         0 => return Ok(()),
         1 => Step::Unshare,
         2 => Step::Isolate,
-        3 => Step::OpenFuse,
-        4 => Step::MountFuse,
+        3 => Step::CopyMount,
+        4 => Step::OpenFuse,
+        5 => Step::MountFuse,
         _ => Step::Probe,
     };
     Err((step, io::Error::from_raw_os_error(number(4))))
