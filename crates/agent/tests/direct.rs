@@ -5,7 +5,10 @@ mod common;
 
 use common::{POD, in_time, until, world};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use wire::message::{Bytes, Destination, Dial, Dialed, FileAnswer, FileOperation, Open, ReplyBody, RequestBody};
+use wire::message::{
+    Bytes, Change, Changed, Create, Destination, Dial, Dialed, FileAnswer, FileOperation, Object, Open, ReplyBody,
+    RequestBody, SetAttributes,
+};
 use wire::{Stream, frame};
 
 async fn dial(session: &common::Session, destination: Destination, timeout_ms: u32) -> (Dialed, Stream) {
@@ -411,6 +414,111 @@ async fn files_with_the_permissions_of_the_targets_user() {
     assert!(matches!(open("/srv/group").await, FileAnswer::Open { data, .. } if data.0 == b"y\n"));
     // What needs more than the target's user has is the agent's own doing.
     assert!(matches!(session.call(RequestBody::Env).await, ReplyBody::Env(env) if !env.is_empty()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_as_the_targets_user_and_inside_of_its_root() {
+    let script = "mount -t tmpfs none /srv; mkdir -m 755 /srv/closed; mkdir -m 777 /srv/open; echo x > /srv/closed/file; \
+                  ln -s / /srv/open/up; ln -s /etc/passwd /srv/open/away; mkfifo -m 666 /srv/open/fifo; echo ready; \
+                  exec setpriv --reuid 1000 --regid 1000 --clear-groups sleep 1000";
+    let target = common::Spawned::new(&["-m", "-p", "-f", "--mount-proc"], script, &[]);
+    until("the target has changed its user", async || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", target.pid)).unwrap();
+        status.contains("Uid:\t1000") && status.contains("Name:\tsleep")
+    })
+    .await;
+    let session = common::direct(target.pid).await;
+    let files = session.files().await;
+    let change = async |change| in_time(files.call(FileOperation::Change(change))).await.unwrap();
+    let path = |text: &str| Bytes(text.into());
+    let open = |at: &str, create: bool| Change::Open {
+        path: path(at),
+        read: true,
+        truncate: false,
+        create: create.then_some(Create {
+            mode: 0o666,
+            exclusive: false,
+        }),
+    };
+    let refused = |errno| FileAnswer::Failed(errno);
+
+    // Exactly the mode that was asked for: the app's umask is in it.
+    let FileAnswer::Changed(Changed::Opened { attributes, handle }) = change(open("/srv/open/new", true)).await else {
+        panic!("not made");
+    };
+    assert_eq!(
+        (attributes.mode & 0o7777, attributes.uid, attributes.gid),
+        (0o666, 1000, 1000)
+    );
+    let write = |append, data: &str| Change::Write {
+        handle,
+        offset: 0,
+        append,
+        data: Bytes(data.into()),
+    };
+    change(write(false, "begin")).await;
+    let FileAnswer::Changed(Changed::Written { length: 4, attributes }) = change(write(true, " end")).await else {
+        panic!("not written");
+    };
+    assert_eq!(attributes.size, 9);
+    // By its handle also when its name is gone.
+    let remove = |at: &str, directory| Change::Remove {
+        path: path(at),
+        directory,
+    };
+    assert_eq!(
+        change(remove("/srv/open/new", false)).await,
+        FileAnswer::Changed(Changed::Done)
+    );
+    let shorter = Change::Set {
+        object: Object::Handle(handle),
+        attributes: SetAttributes {
+            size: Some(3),
+            ..SetAttributes::default()
+        },
+    };
+    assert!(matches!(
+        change(shorter).await,
+        FileAnswer::Changed(Changed::Now(now)) if (now.size, now.links) == (3, 0)
+    ));
+
+    // What the target's user may not.
+    assert_eq!(change(open("/srv/closed/file", false)).await, refused(libc::EACCES));
+    assert_eq!(change(open("/srv/closed/new", true)).await, refused(libc::EACCES));
+    assert_eq!(change(remove("/srv/closed/file", false)).await, refused(libc::EACCES));
+    let mode = Change::Set {
+        object: Object::Path(path("/srv/closed/file")),
+        attributes: SetAttributes {
+            mode: Some(0o777),
+            ..SetAttributes::default()
+        },
+    };
+    assert_eq!(change(mode).await, refused(libc::EPERM));
+
+    // No link is followed at the end, and none leads out on the way; no device or FIFO is touched.
+    assert_eq!(change(open("/srv/open/away", false)).await, refused(libc::ELOOP));
+    assert_eq!(change(open("/srv/open/away", true)).await, refused(libc::ELOOP));
+    assert_eq!(change(open("/srv/open/fifo", false)).await, refused(libc::EOPNOTSUPP));
+    assert_eq!(change(remove("/srv/open/..", true)).await, refused(libc::EINVAL));
+    assert_eq!(change(remove("/", true)).await, refused(libc::EINVAL));
+    let directory = Change::MakeDirectory {
+        path: path("/srv/open/up/../../srv/open/here"),
+        mode: 0o750,
+    };
+    assert!(matches!(
+        change(directory).await,
+        FileAnswer::Changed(Changed::Now(now)) if now.mode & 0o7777 == 0o750
+    ));
+    assert_eq!(
+        change(remove("/srv/open/here", true)).await,
+        FileAnswer::Changed(Changed::Done)
+    );
+    let rename = Change::Rename {
+        from: path("/srv/open/away"),
+        to: path("/srv/open/gone"),
+        flags: 1 << 7,
+    };
+    assert_eq!(change(rename).await, refused(libc::EINVAL));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

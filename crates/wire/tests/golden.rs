@@ -265,4 +265,110 @@ fn files() {
     check(&reply(figures), "010601020304050607");
     check(&reply(FileAnswer::Xattr(bytes("x"))), "01070178");
     check(&reply(FileAnswer::Failed(2)), "010804");
+    let changed = |changed| reply(FileAnswer::Changed(changed));
+    check(
+        &changed(Changed::Opened { attributes, handle: 1 }),
+        &format!("010900{encoded}01"),
+    );
+    check(
+        &changed(Changed::Written { length: 1, attributes }),
+        &format!("01090101{encoded}"),
+    );
+    check(&changed(Changed::Now(attributes)), &format!("010902{encoded}"));
+    check(&changed(Changed::Done), "010903");
+}
+
+#[test]
+fn changes_of_files() {
+    let request = |change| FileRequest {
+        id: 1,
+        body: FileOperation::Change(change),
+    };
+    let path = || bytes("/");
+    let create = Some(Create {
+        mode: 1,
+        exclusive: true,
+    });
+    let open = Change::Open {
+        path: path(),
+        read: true,
+        truncate: false,
+        create,
+    };
+    check(&request(open), "010800012f0100010101");
+    let write = Change::Write {
+        handle: 1,
+        offset: 2,
+        append: true,
+        data: bytes("d"),
+    };
+    check(&request(write), "0108010102010164");
+    let set = Change::Set {
+        object: Object::Handle(1),
+        attributes: SetAttributes {
+            mode: Some(1),
+            size: Some(2),
+            accessed: Some(SetTime::Now),
+            modified: Some(SetTime::To(Time::default())),
+            ..SetAttributes::default()
+        },
+    };
+    check(&request(set), "0108020101010100000102010001010000");
+    check(
+        &request(Change::MakeDirectory { path: path(), mode: 1 }),
+        "010803012f01",
+    );
+    check(
+        &request(Change::MakeNode {
+            path: path(),
+            mode: 1,
+            device: 2,
+        }),
+        "010804012f0102",
+    );
+    check(
+        &request(Change::Symlink {
+            path: path(),
+            target: path(),
+        }),
+        "010805012f012f",
+    );
+    check(
+        &request(Change::Link {
+            from: path(),
+            to: path(),
+        }),
+        "010806012f012f",
+    );
+    check(
+        &request(Change::Rename {
+            from: path(),
+            to: path(),
+            flags: 1,
+        }),
+        "010807012f012f01",
+    );
+    check(
+        &request(Change::Remove {
+            path: path(),
+            directory: true,
+        }),
+        "010808012f01",
+    );
+    check(
+        &request(Change::Sync {
+            object: Object::Path(path()),
+            data: true,
+        }),
+        "01080900012f01",
+    );
+    check(
+        &request(Change::Allocate {
+            handle: 1,
+            mode: 2,
+            offset: 3,
+            length: 4,
+        }),
+        "01080a01020304",
+    );
 }
