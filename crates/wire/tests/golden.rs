@@ -206,6 +206,19 @@ fn files() {
         }),
         "0107012f016e",
     );
+    let walk = FileOperation::Walk {
+        path: bytes("/"),
+        known: 1,
+        first: 2,
+    };
+    check(&request(walk), "0108012f0102");
+    let tree = FileOperation::Tree {
+        paths: vec![bytes("/")],
+        below: true,
+        bytes: 3,
+    };
+    check(&request(tree), "010901012f0103");
+    check(&request(FileOperation::Contents(vec![bytes("/")])), "010a01012f");
     let time = Time {
         seconds: -1,
         nanoseconds: 1,
@@ -265,4 +278,30 @@ fn files() {
     check(&reply(figures), "010601020304050607");
     check(&reply(FileAnswer::Xattr(bytes("x"))), "01070178");
     check(&reply(FileAnswer::Failed(2)), "010804");
+    let step = Step {
+        path: bytes("s"),
+        found: Ok((attributes, Some(bytes("l")))),
+    };
+    let walk = FileAnswer::Walk {
+        steps: vec![step],
+        content: Some(bytes("c")),
+    };
+    check(&reply(walk), &format!("010901017300{encoded}01016c010163"));
+    let branch = Branch {
+        path: bytes("b"),
+        attributes,
+        entries: vec![],
+    };
+    check(
+        &reply(FileAnswer::Tree(vec![branch])),
+        &format!("010a010162{encoded}00"),
+    );
+    let whole = Whole {
+        attributes,
+        data: bytes("d"),
+    };
+    check(
+        &reply(FileAnswer::Contents(vec![Ok(whole), Err(2)])),
+        &format!("010b0200{encoded}01640104"),
+    );
 }

@@ -8,16 +8,16 @@ use rustix::io::Errno;
 use wire::message::{Attributes, Bytes, Entry, FileAnswer, FileOperation, MAX_PATH, MAX_READ, Time};
 
 use super::handles::Handles;
-use super::resolve;
+use super::{bring, resolve};
 use crate::Target;
 
 /// Paths in one batch.
-const MAX_BATCH: usize = 1024;
+pub(super) const MAX_BATCH: usize = 1024;
 /// How much of a directory goes in one answer, in encoded bytes and entries.
-const LIST_BYTES: usize = 256 << 10;
-const LIST_ENTRIES: usize = 2048;
+const LIST_BYTES: usize = 768 << 10;
+const LIST_ENTRIES: usize = 8192;
 /// More than an entry without its names takes.
-const ENTRY_BYTES: usize = 128;
+pub(super) const ENTRY_BYTES: usize = 128;
 /// The longest extended attribute (XATTR_SIZE_MAX).
 const MAX_XATTR: usize = 64 << 10;
 
@@ -34,15 +34,18 @@ pub(crate) fn answer(target: &Target, handles: &Handles, operation: FileOperatio
         },
         FileOperation::StatFs => statfs(target),
         FileOperation::Xattr { path, name } => xattr(target, &path, &name),
+        FileOperation::Walk { path, known, first } => bring::walk(target, &path, known, first),
+        FileOperation::Tree { paths, below, bytes } => bring::tree(target, &paths, below, bytes),
+        FileOperation::Contents(paths) => bring::contents(target, &paths),
     };
     result.unwrap_or_else(|error| FileAnswer::Failed(errno(&error)))
 }
 
-fn errno(error: &io::Error) -> i32 {
+pub(super) fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EIO)
 }
 
-fn at(target: &Target, path: &Bytes, flags: OFlags) -> io::Result<OwnedFd> {
+pub(super) fn at(target: &Target, path: &Bytes, flags: OFlags) -> io::Result<OwnedFd> {
     resolve::open(target.root()?, target.own_pid(), &path.0, flags)
 }
 
@@ -60,7 +63,7 @@ fn stat(target: &Target, paths: &[Bytes]) -> io::Result<FileAnswer> {
 }
 
 /// Of the descriptor itself where `name` is empty.
-fn attributes(directory: impl AsFd, name: &std::ffi::CStr) -> io::Result<Attributes> {
+pub(super) fn attributes(directory: impl AsFd, name: &std::ffi::CStr) -> io::Result<Attributes> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     Ok(convert(&rustix::fs::statx(
         directory,
@@ -114,24 +117,27 @@ fn list(target: &Target, path: &Bytes, cookie: u64) -> io::Result<FileAnswer> {
             continue;
         }
         // What is gone since, or may not be looked at, is not told.
-        let Ok(attributes) = attributes(&directory, name) else {
+        let Ok(entry) = entry_of(&directory, name) else {
             continue;
         };
-        let symlink = FileType::from_raw_mode(attributes.mode) == FileType::Symlink;
-        let link = if symlink {
-            rustix::fs::readlinkat(&directory, name, Vec::new()).ok()
-        } else {
-            None
-        };
-        let link = link.map(|link| Bytes(link.into_bytes()));
-        size += cost + link.as_ref().map_or(0, |link| link.0.len());
-        entries.push(Entry {
-            name: Bytes(name.to_bytes().to_vec()),
-            attributes,
-            link,
-        });
+        size += cost + entry.link.as_ref().map_or(0, |link| link.0.len());
+        entries.push(entry);
     }
     Ok(FileAnswer::List { entries, next: 0 })
+}
+
+/// A name in a directory.
+pub(super) fn entry_of(directory: impl AsFd, name: &std::ffi::CStr) -> io::Result<Entry> {
+    let attributes = attributes(&directory, name)?;
+    let link = match FileType::from_raw_mode(attributes.mode) {
+        FileType::Symlink => rustix::fs::readlinkat(&directory, name, Vec::new()).ok(),
+        _ => None,
+    };
+    Ok(Entry {
+        name: Bytes(name.to_bytes().to_vec()),
+        attributes,
+        link: link.map(|link| Bytes(link.into_bytes())),
+    })
 }
 
 fn read_link(target: &Target, path: &Bytes) -> io::Result<FileAnswer> {
@@ -173,7 +179,7 @@ fn read(handles: &Handles, handle: u64, offset: u64, length: u32) -> io::Result<
 }
 
 /// Reads until `length` or the end, and says whether the end was seen: files in /proc have no size that would tell.
-fn read_at(file: impl AsFd, offset: u64, length: u32) -> io::Result<(Vec<u8>, bool)> {
+pub(super) fn read_at(file: impl AsFd, offset: u64, length: u32) -> io::Result<(Vec<u8>, bool)> {
     // One more than asked, so that a file which just fits is known to be whole.
     let wanted = length as usize + 1;
     let mut data = vec![0; wanted];

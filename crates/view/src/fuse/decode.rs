@@ -7,6 +7,8 @@ use super::abi::{self, Field, InHeader, Reader, opcode};
 pub(crate) struct Request<'a> {
     pub(crate) unique: u64,
     pub(crate) node: u64,
+    /// The thread that waits, in the mount's process namespace; 0 where it is in another.
+    pub(crate) caller: u32,
     pub(crate) operation: Operation<'a>,
 }
 
@@ -82,6 +84,7 @@ pub(crate) fn decode(data: &[u8]) -> Result<Request<'_>, Malformed> {
     Ok(Request {
         unique: header.unique,
         node: header.node,
+        caller: header.pid,
         operation: operation.ok_or(malformed)?,
     })
 }
@@ -184,6 +187,7 @@ mod tests {
             operation: Operation::Lookup { name },
             unique: 7,
             node: 1,
+            caller: 0,
         }) = decode(&lookup)
         else {
             panic!("not a lookup");

@@ -37,14 +37,15 @@ impl Drop for Handle {
 }
 
 impl Content {
-    /// Opens a file in one round trip.
+    /// Opens a file in one round trip. `size` is what is believed of it: one that fits into an answer comes whole.
     ///
     /// # Errors
     /// The pod's; `EIO` when the link is gone.
-    pub(crate) async fn open(pod: &Pod, path: &std::path::Path) -> Result<Self, Errno> {
+    pub(crate) async fn open(pod: &Pod, path: &std::path::Path, size: u64) -> Result<Self, Errno> {
+        let most = if size < u64::from(MAX_READ) { MAX_READ } else { FIRST };
         let operation = FileOperation::Open {
             path: to_bytes(path),
-            first: FIRST,
+            first: most,
         };
         let opening = {
             let pod = pod.clone();
@@ -59,7 +60,7 @@ impl Content {
                         let handle = handle.map(|number| Handle { pod, number });
                         let attributes = checked(attributes)?;
                         let mut first = Bytes::from(data.0);
-                        first.truncate(FIRST as usize);
+                        first.truncate(most as usize);
                         Ok(Self {
                             attributes,
                             first,
@@ -71,6 +72,15 @@ impl Content {
             })
         };
         opening.await.map_err(|_| Errno::IO)?
+    }
+
+    /// A file that was brought along, all of it.
+    pub(crate) fn whole(attributes: Attributes, data: Bytes) -> Self {
+        Self {
+            attributes,
+            first: data,
+            handle: None,
+        }
     }
 
     pub(crate) fn stamp(&self) -> Stamp {

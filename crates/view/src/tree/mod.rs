@@ -4,13 +4,17 @@
 //! left, so that it never believes anything older.
 
 mod ahead;
+mod brought;
+mod caller;
 mod content;
 mod door;
 mod file;
+mod guess;
 mod listing;
 mod lookup;
 mod node;
 mod place;
+mod supply;
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
@@ -52,6 +56,7 @@ pub struct Identity {
 /// The pod's files for one mount.
 pub struct PodTree {
     pod: Pod,
+    supply: Arc<supply::Supply>,
     places: place::Places,
     identity: Identity,
     table: node::Table,
@@ -59,6 +64,7 @@ pub struct PodTree {
     device: Arc<OnceLock<u64>>,
     listings: Mutex<VecDeque<Weak<Node>>>,
     kept: Mutex<Kept>,
+    recent: Arc<file::Recent>,
     ahead: Arc<ahead::Budget>,
     primed: Mutex<Option<Primed>>,
     statfs: Mutex<Option<(Instant, Figures)>>,
@@ -106,6 +112,7 @@ impl PodTree {
         };
         let root = Node::root(place::root_attributes(), place);
         Self {
+            supply: supply::Supply::new(Arc::clone(&pod)),
             pod,
             places: place::Places::new(rules),
             identity,
@@ -113,6 +120,7 @@ impl PodTree {
             device: Arc::default(),
             listings: Mutex::default(),
             kept: Mutex::default(),
+            recent: Arc::default(),
             ahead: Arc::default(),
             primed: Mutex::default(),
             statfs: Mutex::default(),
