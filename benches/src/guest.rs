@@ -2,12 +2,14 @@
 
 mod calls;
 mod connects;
+mod files;
 mod numbers;
 mod openers;
+mod relay;
 mod transfer;
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,7 +19,8 @@ const USAGE: &str =
     "usage: bench-guest clock | sleep SECONDS | echo ADDRESS COUNT | down ADDRESS BYTES | up ADDRESS BYTES
        | pipe-echo COUNT PROGRAM... | pipe-down BYTES PROGRAM... | pipe-up BYTES PROGRAM...
        | connect ADDRESS COUNT | connects OPEN REFUSED COUNT | calls FILE | openers FILE THREADS
-       | spawn COUNT PROGRAM...";
+       | spawn COUNT PROGRAM... | serve ADDRESS | relay MILLISECONDS AGENT...
+       | cold DIRECTORY | warm DIRECTORY | sequential FILE | readers FILE THREADS";
 
 #[allow(clippy::print_stderr, reason = "a program's usage")]
 fn main() -> ExitCode {
@@ -67,6 +70,12 @@ fn run(words: &[&str]) -> io::Result<bool> {
         ["calls", file] => calls::measure(file.as_ref())?,
         ["openers", file, threads] => openers::measure(file.as_ref(), number(threads)?)?,
         ["spawn", count, program @ ..] => spawn(number(count)?, program)?,
+        ["serve", address] => serve(address_of(address)?)?,
+        ["relay", milliseconds, agent @ ..] => relay::run(number(milliseconds)? as u64, agent)?,
+        ["cold", directory] => files::cold(directory.as_ref())?,
+        ["warm", directory] => files::warm(directory.as_ref())?,
+        ["sequential", file] => files::sequential(file.as_ref())?,
+        ["readers", file, threads] => files::readers(file.as_ref(), number(threads)?)?,
         _ => return Ok(false),
     }
     Ok(true)
@@ -110,7 +119,23 @@ fn spawn(count: usize, program: &[&str]) -> io::Result<()> {
             return Err(io::Error::other(format!("{}: {status}", program.join(" "))));
         }
     }
+    say(
+        "spawn_first_us",
+        times.first().map_or(f64::NAN, |first| numbers::micros(*first)),
+    );
     say("spawn_us", median_us(&mut times));
+    Ok(())
+}
+
+/// A source that does not end by itself, for [`transfer::down`], to one after the other.
+fn serve(address: SocketAddr) -> io::Result<()> {
+    let listener = TcpListener::bind(address)?;
+    let buffer = vec![0; 256 << 10];
+    for stream in listener.incoming() {
+        let mut stream = stream?;
+        // Until the other end has had enough.
+        while io::Write::write_all(&mut stream, &buffer).is_ok() {}
+    }
     Ok(())
 }
 

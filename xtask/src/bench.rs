@@ -2,6 +2,7 @@
 
 mod cold_start;
 mod distance;
+mod files;
 mod goals;
 mod idle;
 mod load;
@@ -25,7 +26,7 @@ pub struct Options {
     /// Fewer rounds and 10 s of idleness instead of 60: for a look, not for the record.
     #[arg(long)]
     quick: bool,
-    /// Only these parts: start, traffic, distance, local, load, idle.
+    /// Only these parts: start, traffic, distance, local, load, idle, files.
     #[arg(long, value_name = "PART", value_delimiter = ',')]
     only: Vec<Part>,
     /// Measures this executable instead of target/dist/inpod.
@@ -41,6 +42,7 @@ enum Part {
     Local,
     Load,
     Idle,
+    Files,
 }
 
 /// One part: measures and fills its rows.
@@ -51,7 +53,8 @@ struct Bench {
     inpod: PathBuf,
     guest: PathBuf,
     bare: PathBuf,
-    testbed: testbed::Testbed,
+    /// What a cluster is needed for; the files' part does without.
+    testbed: Option<testbed::Testbed>,
     quick: bool,
 }
 
@@ -60,9 +63,13 @@ impl Bench {
         if self.quick { full.div_ceil(3) } else { full }
     }
 
+    fn testbed(&self) -> Result<&testbed::Testbed, String> {
+        self.testbed.as_ref().ok_or_else(|| "the testbed is not up".to_owned())
+    }
+
     /// The pod whose services are measured against.
     fn echo(&self) -> Result<testbed::Pod, String> {
-        let admin = self.testbed.admin();
+        let admin = self.testbed()?.admin();
         admin
             .pod_of_deployment("default", "echo")
             .map_err(|error| error.to_string())
@@ -74,10 +81,11 @@ impl Bench {
 pub fn run(options: &Options) -> Result<(), String> {
     let bench = step("build", || prepare(options))?;
     let mut table = Table::default();
-    let parts: [(&str, Part, Measure); 6] = [
+    let parts: [(&str, Part, Measure); 7] = [
         ("local calls", Part::Local, local::measure),
         ("load", Part::Load, load::measure),
         ("outgoing traffic", Part::Traffic, traffic::measure),
+        ("the pod's files", Part::Files, files::measure),
         ("40 ms away", Part::Distance, distance::measure),
         ("start", Part::Start, cold_start::measure),
         ("idle", Part::Idle, idle::measure),
@@ -120,7 +128,10 @@ fn prepare(options: &Options) -> Result<Bench, String> {
         None => crate::dist::run()?,
     };
     crate::shell::run(&mut cargo(["build", "--release", "-p", "benches"]))?;
-    let testbed = testbed::Testbed::require().map_err(|error| error.to_string())?;
+    let testbed = match options.only.as_slice() {
+        [Part::Files] => None,
+        _ => Some(testbed::Testbed::require().map_err(|error| error.to_string())?),
+    };
     let release = root().join("target/release");
     Ok(Bench {
         inpod,

@@ -355,13 +355,101 @@ async fn files_of_the_target() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_bring_more_along() {
+    let world = world();
+    let session = common::direct(world.pod.pid).await;
+    let files = session.files().await;
+    let call = |operation| {
+        let files = files.clone();
+        async move { in_time(files.call(operation)).await.unwrap() }
+    };
+    let path = |text: &str| Bytes(text.into());
+    let at = |name: &str| world.pod.path(name);
+    std::fs::create_dir_all(at("/srv/real/deep")).unwrap();
+    std::fs::write(at("/srv/real/deep/small"), "small").unwrap();
+    std::fs::write(at("/srv/real/large"), vec![7; 200 << 10]).unwrap();
+    std::os::unix::fs::symlink("real/deep", at("/srv/way")).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        at("/srv/real/pipe"),
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
+    )
+    .unwrap();
+
+    let walk = |name, known| FileOperation::Walk {
+        path: path(name),
+        known,
+        first: 100,
+    };
+    let FileAnswer::Walk { steps, content } = call(walk("/srv/way/small", 1)).await else {
+        panic!()
+    };
+    let names: Vec<_> = steps.iter().map(|step| String::from_utf8_lossy(&step.path.0)).collect();
+    assert_eq!(
+        names,
+        ["/srv/way", "/srv/real", "/srv/real/deep", "/srv/real/deep/small"]
+    );
+    assert_eq!(steps[0].found.as_ref().unwrap().1, Some(path("real/deep")));
+    assert_eq!(content, Some(path("small")));
+    let FileAnswer::Walk { steps, content: None } = call(walk("/srv/none/below", 0)).await else {
+        panic!()
+    };
+    assert_eq!(steps.last().unwrap().found, Err(libc::ENOENT));
+
+    let tree = |names: &[&str], below, bytes| FileOperation::Tree {
+        paths: names.iter().map(|name| path(name)).collect(),
+        below,
+        bytes,
+    };
+    for (below, bytes, expect) in [(true, 1 << 20, 2), (true, 0, 1), (false, 1 << 20, 1)] {
+        let FileAnswer::Tree(branches) = call(tree(&["/srv/real", "/srv/none"], below, bytes)).await else {
+            panic!()
+        };
+        assert_eq!(branches.len(), expect, "{branches:?}");
+        assert_eq!(branches[0].entries.len(), 3);
+    }
+    // Other file systems are not entered: /proc is one.
+    let FileAnswer::Tree(branches) = call(tree(&["/"], true, 1 << 20)).await else {
+        panic!()
+    };
+    assert!(!branches.iter().any(|branch| branch.path.0.starts_with(b"/proc")));
+
+    let names = [
+        "/srv/real/deep/small",
+        "/srv/real/large",
+        "/srv/real/pipe",
+        "/srv/way/small",
+        "/srv/way",
+        "/proc/self/stat",
+    ];
+    let FileAnswer::Contents(files) = call(FileOperation::Contents(names.map(path).to_vec())).await else {
+        panic!()
+    };
+    let files: Vec<_> = files.into_iter().map(|file| file.map(|whole| whole.data)).collect();
+    let (small, too_large, other) = (Ok(path("small")), Err(libc::EFBIG), Err(libc::EOPNOTSUPP));
+    assert_eq!(
+        files,
+        [
+            small.clone(),
+            Ok(Bytes(vec![7; 200 << 10])),
+            other.clone(),
+            small,
+            other,
+            too_large
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_directory_in_parts() {
     let world = world();
     let session = common::direct(world.pod.pid).await;
     let files = session.files().await;
     let directory = world.pod.path("/srv/many");
     std::fs::create_dir(&directory).unwrap();
-    for number in 0..5000 {
+    for number in 0..9000 {
         std::fs::write(directory.join(format!("file-{number}")), "").unwrap();
     }
     std::os::unix::fs::symlink("file-0", directory.join("link")).unwrap();
@@ -384,7 +472,7 @@ async fn a_large_directory_in_parts() {
         }
         cookie = next;
     }
-    assert_eq!(names.len(), 5001);
+    assert_eq!(names.len(), 9001);
     assert!(parts > 1);
 }
 

@@ -269,8 +269,27 @@ pub enum FileOperation {
         path: Bytes,
         name: Bytes,
     },
+    /// What a cold open asks, in one answer: attributes along a path, links followed, and what the file at its end holds if
+    /// that is a regular one of at most `first` bytes. Nothing is told of the first `known` components.
+    Walk {
+        path: Bytes,
+        known: u32,
+        first: u32,
+    },
+    /// Whole directories, to about so many bytes of answer; with `below` also those below them on the same file system, the
+    /// nearest first.
+    Tree {
+        paths: Vec<Bytes>,
+        below: bool,
+        bytes: u32,
+    },
+    /// Regular files of at most [`MAX_SMALL`] bytes, each whole. Nothing else is opened, a link least of all.
+    Contents(Vec<Bytes>),
     Change(Change),
 }
+
+/// The largest file that is brought along unasked, in bytes.
+pub const MAX_SMALL: u32 = 256 << 10;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileReply {
@@ -307,7 +326,39 @@ pub enum FileAnswer {
     },
     Xattr(Bytes),
     Failed(i32),
+    /// Each component in its order, up to the first that failed.
+    Walk {
+        steps: Vec<Step>,
+        content: Option<Bytes>,
+    },
+    /// Directories that did not fit, or may not be read, are left out.
+    Tree(Vec<Branch>),
+    /// One for each path asked; `E2BIG` for what did not fit into the answer.
+    Contents(Vec<Result<Whole, i32>>),
     Changed(Changed),
+}
+
+/// One component of a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    pub path: Bytes,
+    /// With the target of a symlink, which the walk has followed.
+    pub found: Result<(Attributes, Option<Bytes>), i32>,
+}
+
+/// A whole directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Branch {
+    pub path: Bytes,
+    pub attributes: Attributes,
+    pub entries: Vec<Entry>,
+}
+
+/// A whole file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Whole {
+    pub attributes: Attributes,
+    pub data: Bytes,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -206,6 +206,19 @@ fn files() {
         }),
         "0107012f016e",
     );
+    let walk = FileOperation::Walk {
+        path: bytes("/"),
+        known: 1,
+        first: 2,
+    };
+    check(&request(walk), "0108012f0102");
+    let tree = FileOperation::Tree {
+        paths: vec![bytes("/")],
+        below: true,
+        bytes: 3,
+    };
+    check(&request(tree), "010901012f0103");
+    check(&request(FileOperation::Contents(vec![bytes("/")])), "010a01012f");
     let time = Time {
         seconds: -1,
         nanoseconds: 1,
@@ -265,17 +278,43 @@ fn files() {
     check(&reply(figures), "010601020304050607");
     check(&reply(FileAnswer::Xattr(bytes("x"))), "01070178");
     check(&reply(FileAnswer::Failed(2)), "010804");
+    let step = Step {
+        path: bytes("s"),
+        found: Ok((attributes, Some(bytes("l")))),
+    };
+    let walk = FileAnswer::Walk {
+        steps: vec![step],
+        content: Some(bytes("c")),
+    };
+    check(&reply(walk), &format!("010901017300{encoded}01016c010163"));
+    let branch = Branch {
+        path: bytes("b"),
+        attributes,
+        entries: vec![],
+    };
+    check(
+        &reply(FileAnswer::Tree(vec![branch])),
+        &format!("010a010162{encoded}00"),
+    );
+    let whole = Whole {
+        attributes,
+        data: bytes("d"),
+    };
+    check(
+        &reply(FileAnswer::Contents(vec![Ok(whole), Err(2)])),
+        &format!("010b0200{encoded}01640104"),
+    );
     let changed = |changed| reply(FileAnswer::Changed(changed));
     check(
         &changed(Changed::Opened { attributes, handle: 1 }),
-        &format!("010900{encoded}01"),
+        &format!("010c00{encoded}01"),
     );
     check(
         &changed(Changed::Written { length: 1, attributes }),
-        &format!("01090101{encoded}"),
+        &format!("010c0101{encoded}"),
     );
-    check(&changed(Changed::Now(attributes)), &format!("010902{encoded}"));
-    check(&changed(Changed::Done), "010903");
+    check(&changed(Changed::Now(attributes)), &format!("010c02{encoded}"));
+    check(&changed(Changed::Done), "010c03");
 }
 
 #[test]
@@ -295,14 +334,14 @@ fn changes_of_files() {
         truncate: false,
         create,
     };
-    check(&request(open), "010800012f0100010101");
+    check(&request(open), "010b00012f0100010101");
     let write = Change::Write {
         handle: 1,
         offset: 2,
         append: true,
         data: bytes("d"),
     };
-    check(&request(write), "0108010102010164");
+    check(&request(write), "010b010102010164");
     let set = Change::Set {
         object: Object::Handle(1),
         attributes: SetAttributes {
@@ -313,10 +352,10 @@ fn changes_of_files() {
             ..SetAttributes::default()
         },
     };
-    check(&request(set), "0108020101010100000102010001010000");
+    check(&request(set), "010b020101010100000102010001010000");
     check(
         &request(Change::MakeDirectory { path: path(), mode: 1 }),
-        "010803012f01",
+        "010b03012f01",
     );
     check(
         &request(Change::MakeNode {
@@ -324,21 +363,21 @@ fn changes_of_files() {
             mode: 1,
             device: 2,
         }),
-        "010804012f0102",
+        "010b04012f0102",
     );
     check(
         &request(Change::Symlink {
             path: path(),
             target: path(),
         }),
-        "010805012f012f",
+        "010b05012f012f",
     );
     check(
         &request(Change::Link {
             from: path(),
             to: path(),
         }),
-        "010806012f012f",
+        "010b06012f012f",
     );
     check(
         &request(Change::Rename {
@@ -346,21 +385,21 @@ fn changes_of_files() {
             to: path(),
             flags: 1,
         }),
-        "010807012f012f01",
+        "010b07012f012f01",
     );
     check(
         &request(Change::Remove {
             path: path(),
             directory: true,
         }),
-        "010808012f01",
+        "010b08012f01",
     );
     check(
         &request(Change::Sync {
             object: Object::Path(path()),
             data: true,
         }),
-        "01080900012f01",
+        "010b0900012f01",
     );
     check(
         &request(Change::Allocate {
@@ -369,6 +408,6 @@ fn changes_of_files() {
             offset: 3,
             length: 4,
         }),
-        "01080a01020304",
+        "010b0a01020304",
     );
 }

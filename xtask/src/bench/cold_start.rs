@@ -13,7 +13,7 @@ use super::run::{Said, listen, now};
 const REST: Duration = Duration::from_secs(10);
 
 pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
-    let admin = bench.testbed.admin();
+    let admin = bench.testbed()?.admin();
     let (mut cold, mut warm) = (Vec::new(), Vec::new());
     for _ in 0..bench.rounds(7) {
         let pod = admin

@@ -192,6 +192,96 @@ const GOALS: &[Goal] = &[
         goal: AtMost(0.1),
         guard: AtMost(0.3),
     },
+    Goal {
+        name: "7 KB byte by byte, round trips",
+        unit: "",
+        goal: AtMost(2.0),
+        guard: AtMost(4.0),
+    },
+    Goal {
+        name: "cold open+read+close, round trips",
+        unit: "",
+        goal: AtMost(1.25),
+        guard: AtMost(14.0),
+    },
+    Goal {
+        name: "ls -l of 10 000, round trips",
+        unit: "",
+        goal: AtMost(5.0),
+        guard: AtMost(20.0),
+    },
+    Goal {
+        name: "import sympy, round trips",
+        unit: "",
+        goal: AtMost(40.0),
+        guard: AtMost(120.0),
+    },
+    Goal {
+        name: "import sympy, warm",
+        unit: "x",
+        goal: AtMost(1.3),
+        guard: AtMost(4.0),
+    },
+    Goal {
+        name: "node, 2 000 remote modules, round trips",
+        unit: "",
+        goal: AtMost(40.0),
+        guard: AtMost(120.0),
+    },
+    Goal {
+        name: "node, 2 000 remote modules, warm",
+        unit: "x",
+        goal: AtMost(1.3),
+        guard: AtMost(4.0),
+    },
+    Goal {
+        name: "grep -r over 5 000 files, times a trip each",
+        unit: "x",
+        goal: AtLeast(20.0),
+        guard: AtLeast(10.0),
+    },
+    Goal {
+        name: "200 MB file / link",
+        unit: "x",
+        goal: AtLeast(0.8),
+        guard: AtLeast(0.5),
+    },
+    Goal {
+        name: "read of an open file / local",
+        unit: "x",
+        goal: AtLeast(0.9),
+        guard: AtLeast(0.6),
+    },
+    Goal {
+        name: "read of an open 1 MB file / local",
+        unit: "x",
+        goal: AtLeast(0.9),
+        guard: AtLeast(0.5),
+    },
+    Goal {
+        name: "1 MB file / local",
+        unit: "x",
+        goal: AtLeast(0.9),
+        guard: AtLeast(0.3),
+    },
+    Goal {
+        name: "stat of a file / local",
+        unit: "x",
+        goal: AtLeast(0.6),
+        guard: AtLeast(0.4),
+    },
+    Goal {
+        name: "open+read+close of a file",
+        unit: "us",
+        goal: AtMost(5.0),
+        guard: AtMost(200.0),
+    },
+    Goal {
+        name: "64 readers / one",
+        unit: "x",
+        goal: AtLeast(1.0),
+        guard: AtLeast(0.6),
+    },
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
     let span = Duration::from_secs(if bench.quick { 10 } else { 60 });
     let pod = bench
-        .testbed
+        .testbed()?
         .admin()
         .fresh_pod(&testbed::FreshPod::default())
         .map_err(|error| error.to_string())?;

@@ -125,7 +125,7 @@ fn modules(bench: &Bench, table: &mut Table, target: &str) -> Result<(), String>
 }
 
 /// A main module that loads each of the others, ten to a directory.
-fn project(directory: &Path) -> Result<PathBuf, String> {
+pub(super) fn project(directory: &Path) -> Result<PathBuf, String> {
     let main = directory.join("main.js");
     let write = || -> std::io::Result<()> {
         let mut text = String::new();

@@ -65,8 +65,15 @@ impl Bench {
                 "--",
             ])
             .args(words);
-        command.env("KUBECONFIG", self.testbed.user_kubeconfig());
+        self.as_user(&mut command);
         command
+    }
+
+    /// By the rights of the testbed's plain user.
+    fn as_user(&self, command: &mut Command) {
+        if let Some(testbed) = &self.testbed {
+            command.env("KUBECONFIG", testbed.user_kubeconfig());
+        }
     }
 
     pub(super) fn guest(&self, words: &[&str]) -> Command {
@@ -78,7 +85,7 @@ impl Bench {
     pub(super) fn bare(&self, pod: &testbed::Pod, words: &[&str]) -> Command {
         let mut command = Command::new(&self.bare);
         command.args([&pod.namespace, &pod.name]).args(words);
-        command.env("KUBECONFIG", self.testbed.user_kubeconfig());
+        self.as_user(&mut command);
         command
     }
 }

@@ -103,7 +103,7 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
 
 fn exec(bench: &Bench, pod: &str, kind: &Kind) -> Result<f64, String> {
     let words = [&["exec", "-i", pod, "--container", CONTAINER, "--"], kind.exec].concat();
-    let kubectl = bench.testbed.user().command(&words);
+    let kubectl = bench.testbed()?.user().command(&words);
     let mut said = Vec::new();
     for _ in 0..bench.rounds(3) {
         let mut piped = bench.guest(&[&format!("pipe-{}", kind.what), kind.amount]);
@@ -129,7 +129,7 @@ impl Forward {
         let mut words = vec!["port-forward", "--address", "127.0.0.1", pod];
         words.extend(wanted.iter().map(String::as_str));
         // The plain user has no right to pods/portforward, which no session needs.
-        let mut command: Command = bench.testbed.admin().kubectl.command(&words);
+        let mut command: Command = bench.testbed()?.admin().kubectl.command(&words);
         let mut kubectl = command
             .stdout(Stdio::piped())
             // It complains of each connection that the client ends.

@@ -8,16 +8,16 @@ use rustix::io::Errno;
 use wire::message::{Attributes, Bytes, Entry, FileAnswer, FileOperation, MAX_PATH, MAX_READ, Time};
 
 use super::handles::Handles;
-use super::{change, resolve};
+use super::{bring, change, resolve};
 use crate::Target;
 
 /// Paths in one batch.
-const MAX_BATCH: usize = 1024;
+pub(super) const MAX_BATCH: usize = 1024;
 /// How much of a directory goes in one answer, in encoded bytes and entries.
-const LIST_BYTES: usize = 256 << 10;
-const LIST_ENTRIES: usize = 2048;
+const LIST_BYTES: usize = 768 << 10;
+const LIST_ENTRIES: usize = 8192;
 /// More than an entry without its names takes.
-const ENTRY_BYTES: usize = 128;
+pub(super) const ENTRY_BYTES: usize = 128;
 /// The longest extended attribute (XATTR_SIZE_MAX).
 const MAX_XATTR: usize = 64 << 10;
 
@@ -35,11 +35,14 @@ pub(crate) fn answer(target: &Target, handles: &Handles, operation: FileOperatio
         FileOperation::StatFs => statfs(target),
         FileOperation::Xattr { path, name } => xattr(target, &path, &name),
         FileOperation::Change(change) => change::change(target, handles, change).map(FileAnswer::Changed),
+        FileOperation::Walk { path, known, first } => bring::walk(target, &path, known, first),
+        FileOperation::Tree { paths, below, bytes } => bring::tree(target, &paths, below, bytes),
+        FileOperation::Contents(paths) => bring::contents(target, &paths),
     };
     result.unwrap_or_else(|error| FileAnswer::Failed(errno(&error)))
 }
 
-fn errno(error: &io::Error) -> i32 {
+pub(super) fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EIO)
 }
 
@@ -115,24 +118,27 @@ fn list(target: &Target, path: &Bytes, cookie: u64) -> io::Result<FileAnswer> {
             continue;
         }
         // What is gone since, or may not be looked at, is not told.
-        let Ok(attributes) = attributes(&directory, name) else {
+        let Ok(entry) = entry_of(&directory, name) else {
             continue;
         };
-        let symlink = FileType::from_raw_mode(attributes.mode) == FileType::Symlink;
-        let link = if symlink {
-            rustix::fs::readlinkat(&directory, name, Vec::new()).ok()
-        } else {
-            None
-        };
-        let link = link.map(|link| Bytes(link.into_bytes()));
-        size += cost + link.as_ref().map_or(0, |link| link.0.len());
-        entries.push(Entry {
-            name: Bytes(name.to_bytes().to_vec()),
-            attributes,
-            link,
-        });
+        size += cost + entry.link.as_ref().map_or(0, |link| link.0.len());
+        entries.push(entry);
     }
     Ok(FileAnswer::List { entries, next: 0 })
+}
+
+/// A name in a directory.
+pub(super) fn entry_of(directory: impl AsFd, name: &std::ffi::CStr) -> io::Result<Entry> {
+    let attributes = attributes(&directory, name)?;
+    let link = match FileType::from_raw_mode(attributes.mode) {
+        FileType::Symlink => rustix::fs::readlinkat(&directory, name, Vec::new()).ok(),
+        _ => None,
+    };
+    Ok(Entry {
+        name: Bytes(name.to_bytes().to_vec()),
+        attributes,
+        link: link.map(|link| Bytes(link.into_bytes())),
+    })
 }
 
 fn read_link(target: &Target, path: &Bytes) -> io::Result<FileAnswer> {
@@ -174,7 +180,7 @@ fn read(handles: &Handles, handle: u64, offset: u64, length: u32) -> io::Result<
 }
 
 /// Reads until `length` or the end, and says whether the end was seen: files in /proc have no size that would tell.
-fn read_at(file: impl AsFd, offset: u64, length: u32) -> io::Result<(Vec<u8>, bool)> {
+pub(super) fn read_at(file: impl AsFd, offset: u64, length: u32) -> io::Result<(Vec<u8>, bool)> {
     // One more than asked, so that a file which just fits is known to be whole.
     let wanted = length as usize + 1;
     let mut data = vec![0; wanted];

@@ -1,6 +1,7 @@
 //! The file service: the target's files, with the target's own permissions.
 
 mod answer;
+mod bring;
 mod change;
 mod handles;
 pub(crate) mod resolve;

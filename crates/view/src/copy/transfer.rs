@@ -31,7 +31,7 @@ impl Drop for Reads {
 impl CopyView {
     /// Copies a whole file; the stamp is of what was copied.
     pub(super) async fn copy_file(&self, cache: &Cache, path: &Path, copy: &mut Copy) -> Result<Stamp, Errno> {
-        let content = Arc::new(Content::open(&self.pod, &self.rules.in_pod(path), 0).await?);
+        let content = Arc::new(Content::open(&self.pod, &self.rules.in_pod(path), u64::MAX, 0).await?);
         self.allow(path, content.attributes.size.max(content.first.len() as u64))?;
         let mut incoming = cache.incoming()?;
         incoming.file.write_all(&content.first)?;

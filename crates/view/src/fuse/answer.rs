@@ -124,9 +124,10 @@ impl Handed {
 pub(crate) fn answer(
     connection: Arc<Connection>,
     node: u64,
+    caller: u32,
     operation: Operation<'_>,
 ) -> impl Future<Output = Answer> + Send + 'static {
-    let work = Work::of(operation);
+    let work = Work::of(operation, caller);
     async move {
         match run(&connection, node, work).await {
             Ok(answer) => answer,
@@ -137,7 +138,8 @@ pub(crate) fn answer(
 
 /// An operation that no longer borrows the read buffer.
 enum Work {
-    Lookup(Box<[u8]>),
+    /// With the thread that waits for it.
+    Lookup(Box<[u8]>, u32),
     Attributes,
     ReadLink,
     Open(u32),
@@ -151,9 +153,9 @@ enum Work {
 }
 
 impl Work {
-    fn of(operation: Operation<'_>) -> Self {
+    fn of(operation: Operation<'_>, caller: u32) -> Self {
         match operation {
-            Operation::Lookup { name } => Self::Lookup(Box::from(name)),
+            Operation::Lookup { name } => Self::Lookup(Box::from(name), caller),
             Operation::Attributes => Self::Attributes,
             Operation::ReadLink => Self::ReadLink,
             Operation::Open { flags } => Self::Open(flags),
@@ -171,7 +173,7 @@ impl Work {
 async fn run(connection: &Connection, node: u64, work: Work) -> Result<Answer, Errno> {
     let tree = &connection.tree;
     Ok(match work {
-        Work::Lookup(name) => match tree.lookup(&tree.node(node)?, &name).await {
+        Work::Lookup(name, caller) => match tree.lookup(&tree.node(node)?, &name, caller).await {
             Ok(found) => Answer::Entry(found),
             Err(Errno::NOENT) => Answer::Absent,
             Err(errno) => return Err(errno),

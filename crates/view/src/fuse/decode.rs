@@ -8,6 +8,8 @@ use super::change::{self, Change};
 pub(crate) struct Request<'a> {
     pub(crate) unique: u64,
     pub(crate) node: u64,
+    /// The thread that waits, in the mount's process namespace; 0 where it is in another.
+    pub(crate) caller: u32,
     pub(crate) operation: Operation<'a>,
 }
 
@@ -83,6 +85,7 @@ pub(crate) fn decode(data: &[u8]) -> Result<Request<'_>, Malformed> {
     Ok(Request {
         unique: header.unique,
         node: header.node,
+        caller: header.pid,
         operation: operation.ok_or(malformed)?,
     })
 }
@@ -191,6 +194,7 @@ mod tests {
             operation: Operation::Lookup { name },
             unique: 7,
             node: 1,
+            caller: 0,
         }) = decode(&lookup)
         else {
             panic!("not a lookup");

@@ -113,6 +113,7 @@ impl Connection {
         let Request {
             unique,
             node,
+            caller,
             operation,
         } = request;
         match operation {
@@ -137,16 +138,16 @@ impl Connection {
                 self.handles.remove(handle);
                 self.device.write(unique, &Reply::EMPTY);
             }
-            other => self.start(unique, node, other).await,
+            other => self.start(unique, (node, caller), other).await,
         }
         Ok(Next::Request)
     }
 
     /// What is known already is answered at once, the rest by a task.
-    async fn start(self: &Arc<Self>, unique: u64, node: u64, operation: Operation<'_>) {
+    async fn start(self: &Arc<Self>, unique: u64, (node, caller): (u64, u32), operation: Operation<'_>) {
         let changes = matches!(operation, Operation::Change(_));
         let connection = Arc::clone(self);
-        let mut answering = Box::pin(answer(connection, node, operation));
+        let mut answering = Box::pin(answer(connection, node, caller, operation));
         let first = poll_fn(|context| Poll::Ready(answering.as_mut().poll(context))).await;
         if let Poll::Ready(answer) = first {
             self.deliver(unique, answer);

@@ -2,7 +2,8 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use wire::message::{Attributes, Bytes, Change, Changed, Create, FileAnswer, FileOperation, Object, SetAttributes};
@@ -55,9 +56,29 @@ impl PodTree {
         Ok(to_bytes(&node.in_pod(&self.places)))
     }
 
+    /// A name was made, moved or removed, or may have been: what was brought along is not believed any more.
+    fn touch(&self, (parent, name): In<'_>) {
+        parent.state().outdated();
+        let path = parent.path().join(OsStr::from_bytes(name));
+        self.disbelieve(&parent.child_in_pod(&path, name, &self.places), true);
+    }
+
+    /// The same of what is at each name of a node.
+    fn touch_node(&self, node: &Node) {
+        node.paths_in_pod(&self.places)
+            .iter()
+            .for_each(|path| self.disbelieve(path, node.is_directory()));
+    }
+
+    fn disbelieve(&self, path: &Path, directory: bool) {
+        // From before the app started.
+        *self.primed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.supply.forget(path, directory);
+    }
+
     /// What is there now, at a name that the app has just made.
     fn made(&self, (parent, name): In<'_>, attributes: Attributes) -> Found {
-        parent.state().outdated();
+        self.touch((parent, name));
         let found = self.found(parent, name, Place::Pod, attributes, Duration::ZERO);
         found.node.state().changed(attributes);
         Found {
@@ -97,6 +118,9 @@ impl PodTree {
             create: None,
         };
         let (attributes, handle) = self.opened(change).await?;
+        if truncate {
+            self.touch_node(node);
+        }
         let mut state = node.state();
         if truncate {
             state.rewritten();
@@ -162,8 +186,9 @@ impl PodTree {
             to: self.name(place)?,
         };
         let attributes = self.now(change).await?;
-        place.0.state().outdated();
+        self.touch(place);
         self.table.linked(node, place.0, place.1);
+        self.touch_node(node);
         node.state().changed(attributes);
         Ok(Found {
             node: Arc::clone(node),
@@ -177,7 +202,7 @@ impl PodTree {
     pub(crate) async fn remove(&self, place: In<'_>, directory: bool) -> Result<(), Errno> {
         let path = self.name(place)?;
         let outcome = self.ask(Change::Remove { path, directory }).await;
-        place.0.state().outdated();
+        self.touch(place);
         outcome?;
         if let Some(node) = self.table.removed(place.0, place.1) {
             self.one_name_less(&node);
@@ -186,6 +211,7 @@ impl PodTree {
     }
 
     fn one_name_less(&self, node: &Arc<Node>) {
+        self.touch_node(node);
         let mut state = node.state();
         if node.is_gone() {
             let (attributes, _) = gone(state.attributes);
@@ -207,8 +233,8 @@ impl PodTree {
         };
         let moved = [self.table.at(from.0, from.1), self.table.at(to.0, to.1)];
         let outcome = self.ask(change).await;
-        from.0.state().outdated();
-        to.0.state().outdated();
+        self.touch(from);
+        self.touch(to);
         outcome?;
         if same(&moved) {
             // Two names of one object: rename(2) does nothing.
@@ -244,6 +270,7 @@ impl PodTree {
             None => Object::Path(self.path(node)?),
         };
         let outcome = self.now(Change::Set { object, attributes }).await;
+        self.touch_node(node);
         let mut state = node.state();
         if attributes.size.is_some() {
             state.rewritten();
@@ -275,6 +302,7 @@ impl PodTree {
             data: Bytes(data),
         };
         let outcome = self.ask(change).await;
+        self.touch_node(&file.node);
         let mut state = file.node.state();
         state.rewritten();
         match outcome {
@@ -300,6 +328,7 @@ impl PodTree {
             length,
         };
         let outcome = self.now(change).await;
+        self.touch_node(&file.node);
         let mut state = file.node.state();
         state.rewritten();
         match outcome {

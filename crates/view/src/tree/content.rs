@@ -39,14 +39,15 @@ impl Drop for Handle {
 }
 
 impl Content {
-    /// Opens a file in one round trip.
+    /// Opens a file in one round trip. `size` is what is believed of it: one that fits into an answer comes whole.
     ///
     /// # Errors
     /// The pod's; `EIO` when the link is gone.
-    pub(crate) async fn open(pod: &Pod, path: &std::path::Path, changes: u64) -> Result<Self, Errno> {
+    pub(crate) async fn open(pod: &Pod, path: &std::path::Path, size: u64, changes: u64) -> Result<Self, Errno> {
+        let most = if size < u64::from(MAX_READ) { MAX_READ } else { FIRST };
         let operation = FileOperation::Open {
             path: to_bytes(path),
-            first: FIRST,
+            first: most,
         };
         let opening = {
             let pod = pod.clone();
@@ -61,7 +62,7 @@ impl Content {
                         let handle = handle.map(|number| Handle { pod, number });
                         let attributes = checked(attributes)?;
                         let mut first = Bytes::from(data.0);
-                        first.truncate(FIRST as usize);
+                        first.truncate(most as usize);
                         Ok(Self {
                             attributes,
                             first,
@@ -74,6 +75,16 @@ impl Content {
             })
         };
         opening.await.map_err(|_| Errno::IO)?
+    }
+
+    /// A file that was brought along, all of it.
+    pub(crate) fn whole(attributes: Attributes, data: Bytes) -> Self {
+        Self {
+            attributes,
+            first: data,
+            changes: 0,
+            handle: None,
+        }
     }
 
     pub(crate) fn stamp(&self) -> Stamp {

@@ -6,11 +6,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::PodTree;
 use super::ahead::{self, Ahead, Source};
 use super::content::{Content, Handle};
 use super::node::{Held, Node, Stamp};
+use super::{FRESH, PodTree};
 use crate::Errno;
+
+/// Files that are kept open for a moment after they were closed.
+const RECENT: usize = 16;
+
+/// The last of them; each has a descriptor at the agent, which keeps what was removed meanwhile from being freed.
+pub(crate) type Recent = Mutex<std::collections::VecDeque<Arc<Content>>>;
 
 /// An open file of the kernel.
 pub(crate) struct File {
@@ -106,23 +112,61 @@ impl PodTree {
         if let Some(content) = held.filter(as_it_is) {
             return Ok(File::new(Arc::clone(node), content));
         }
-        let content = self.open_content(node).await?;
+        let (path, stamp) = (node.in_pod(&self.places), Stamp::of(&attributes));
+        if let Some(content) = self.supply.content(&path, stamp) {
+            return Ok(Self::open_brought(node, content));
+        }
+        if attributes.size > 0 {
+            self.supply.file_missed(&path);
+        }
+        let content = tokio::select! {
+            biased;
+            // On its way already, among others: whichever comes first.
+            content = self.supply.arrival(&path, stamp) => return Ok(Self::open_brought(node, content)),
+            opened = self.open_content(node) => opened?,
+        };
         node.state().refresh(content.attributes, Duration::ZERO);
         Ok(File::new(Arc::clone(node), content))
+    }
+
+    fn open_brought(node: &Arc<Node>, content: Arc<Content>) -> File {
+        node.state().content = Held::Open(Arc::downgrade(&content));
+        File::new(Arc::clone(node), content)
     }
 
     async fn open_content(&self, node: &Arc<Node>) -> Result<Arc<Content>, Errno> {
         if node.is_gone() {
             return Err(Errno::STALE);
         }
-        let changes = node.state().changes;
-        let content = Arc::new(Content::open(&self.pod, &node.in_pod(&self.places), changes).await?);
+        let (size, changes) = {
+            let state = node.state();
+            (state.attributes.size, state.changes)
+        };
+        let content = Arc::new(Content::open(&self.pod, &node.in_pod(&self.places), size, changes).await?);
         if content.is_whole() && !content.is_sizeless() {
             self.keep(node, &content);
         } else if !content.is_sizeless() {
             node.state().content = Held::Open(Arc::downgrade(&content));
+            self.hold(&content);
         }
         Ok(content)
+    }
+
+    /// Keeps one of the last files that were opened open for a while: it may be opened again at once.
+    fn hold(&self, content: &Arc<Content>) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.push_back(Arc::clone(content));
+        if recent.len() > RECENT {
+            recent.pop_front();
+        }
+        let (held, recent) = (Arc::downgrade(content), Arc::downgrade(&self.recent));
+        tokio::spawn(async move {
+            tokio::time::sleep(FRESH).await;
+            if let (Some(content), Some(recent)) = (held.upgrade(), recent.upgrade()) {
+                let mut recent = recent.lock().unwrap_or_else(PoisonError::into_inner);
+                recent.retain(|other| !Arc::ptr_eq(other, &content));
+            }
+        });
     }
 
     /// `size` bytes from `offset` on, in parts; fewer only at the end of the file.

@@ -18,6 +18,9 @@ use crate::{Errno, Pod};
 /// Entries of one directory that are remembered for lookups; of larger ones only the page at hand is kept.
 const REMEMBERED: usize = 20_000;
 
+/// Directories that are larger themselves, in bytes, do not come in one answer: 20 to 50 bytes an entry.
+const LARGE: u64 = 192 << 10;
+
 /// A name in a directory of the view.
 #[derive(Debug, Clone)]
 pub(crate) struct Listed {
@@ -109,8 +112,8 @@ impl Directory {
             match (at, self.pages.last()) {
                 (Some(at), _) => {
                     if self.current.as_ref().is_none_or(|(current, ..)| *current != at) {
-                        let (entries, _) = self.ask(tree, at, self.pages[at].cookie).await?;
-                        self.current = Some((at, entries, Instant::now()));
+                        let (entries, _, asked) = self.ask(tree, at, self.pages[at].cookie).await?;
+                        self.current = Some((at, entries, asked));
                     }
                     break;
                 }
@@ -119,7 +122,10 @@ impl Directory {
                 (None, last) => {
                     let (first, cookie) = last.map_or((0, 0), |last| (last.first + last.length, last.next));
                     let number = self.pages.len();
-                    let (entries, next) = self.ask(tree, number, cookie).await?;
+                    let (entries, next, asked) = self.ask(tree, number, cookie).await?;
+                    if number == 0 {
+                        self.begun = asked;
+                    }
                     self.pages.push(Page {
                         first,
                         cookie,
@@ -127,7 +133,7 @@ impl Directory {
                         length: entries.len(),
                     });
                     self.remember(tree, &entries, next == 0);
-                    self.current = Some((number, entries, Instant::now()));
+                    self.current = Some((number, entries, asked));
                 }
             }
         }
@@ -136,15 +142,18 @@ impl Directory {
         Ok((entries.get(skip..).unwrap_or(&[]), *fetched))
     }
 
-    async fn ask(&self, tree: &PodTree, number: usize, cookie: u64) -> Result<(Vec<Listed>, u64), Errno> {
-        list_page(
-            &tree.pod,
-            &tree.places,
-            &At::node(&self.node, &tree.places),
-            number,
-            cookie,
-        )
-        .await
+    async fn ask(&self, tree: &PodTree, number: usize, cookie: u64) -> Result<(Vec<Listed>, u64, Instant), Errno> {
+        let at = At::node(&self.node, &tree.places);
+        if number == 0
+            && at.place == Place::Pod
+            && self.node.state().attributes.size < LARGE
+            && let Some((entries, asked)) = tree.supply.entries(&at.pod).await
+        {
+            return Ok((shown(&tree.places, &at, number, entries), 0, asked));
+        }
+        let asked = Instant::now();
+        let (entries, next) = list_page(&tree.pod, &tree.places, &at, number, cookie).await?;
+        Ok((entries, next, asked))
     }
 
     fn remember(&mut self, tree: &PodTree, entries: &[Listed], last: bool) {
@@ -176,9 +185,7 @@ pub(crate) async fn list_page(
     number: usize,
     cookie: u64,
 ) -> Result<(Vec<Listed>, u64), Errno> {
-    let (path, directory) = (at.path.as_path(), at.place);
-    let mut made_up = places.made_up_below(path);
-    let from_pod = if directory == Place::Placeholder {
+    let from_pod = if at.place == Place::Placeholder {
         Ok((Vec::new(), 0))
     } else {
         let path = to_bytes(&at.pod);
@@ -190,13 +197,20 @@ pub(crate) async fn list_page(
     };
     let (entries, next) = match from_pod {
         // A directory that only this view has.
-        Err(Errno::NOENT) if places.made_up(path).is_some() => (Vec::new(), 0),
+        Err(Errno::NOENT) if places.made_up(&at.path).is_some() => (Vec::new(), 0),
         other => other?,
     };
     // An agent that does not get on would keep us here for ever.
     if next != 0 && (entries.is_empty() || next == cookie) {
         return Err(Errno::IO);
     }
+    Ok((shown(places, at, number, entries), next))
+}
+
+/// What the rules leave of a page.
+fn shown(places: &Places, at: &At, number: usize, entries: Vec<Entry>) -> Vec<Listed> {
+    let (path, directory) = (at.path.as_path(), at.place);
+    let mut made_up = places.made_up_below(path);
     let mut listed: Vec<Listed> = Vec::with_capacity(entries.len() + made_up.len());
     for Entry { name, attributes, link } in entries {
         if !is_name(&name.0) {
@@ -232,5 +246,5 @@ pub(crate) async fn list_page(
             }
         }
     }
-    Ok((listed, next))
+    listed
 }

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use wire::message::Attributes;
 
+use super::brought::Seen;
 use super::node::{Node, Stamp};
 use super::place::Place;
-use super::{Answers, Door, FRESH, Listed, PRIMED, PodTree};
+use super::{Answers, Door, FRESH, Listed, PRIMED, PodTree, caller};
 use crate::Errno;
 use crate::remote::{MOST_LINKS, read_link, stat};
 
@@ -26,7 +27,7 @@ pub(crate) struct Found {
 impl PodTree {
     /// # Errors
     /// `ENOENT` where nothing is there or the rules hide it; the pod's; `EIO` when the link is gone.
-    pub(crate) async fn lookup(&self, parent: &Arc<Node>, name: &[u8]) -> Result<Found, Errno> {
+    pub(crate) async fn lookup(&self, parent: &Arc<Node>, name: &[u8], caller: u32) -> Result<Found, Errno> {
         if parent.is_root()
             && let Some(door) = Door::of(name)
         {
@@ -58,12 +59,28 @@ impl PodTree {
             return Ok(self.found_listed(parent, &listed, age));
         }
         let asked = Instant::now();
-        let attributes = match self.primed(&path).await {
-            Some(answer) => answer,
-            None => stat(&self.pod, &parent.child_in_pod(&path, name, &self.places)).await,
+        let seen = match self.primed(&path).await {
+            Some(found) => Seen {
+                found,
+                link: None,
+                age: asked.elapsed(),
+            },
+            None => {
+                let path = parent.child_in_pod(&path, name, &self.places);
+                let above = parent.path();
+                let above = above.file_name().unwrap_or_default();
+                let intent = || caller::intent(caller, above.as_bytes(), name);
+                self.supply.look(&path, intent).await?
+            }
         };
-        match attributes {
-            Ok(attributes) => Ok(self.found(parent, name, place, attributes, asked.elapsed())),
+        match seen.found {
+            Ok(attributes) => {
+                let found = self.found(parent, name, place, attributes, seen.age);
+                if let Some(link) = seen.link {
+                    found.node.state().link.get_or_insert(link);
+                }
+                Ok(found)
+            }
             // A directory on the way to something of this machine.
             Err(Errno::NOENT) => match self.places.made_up(&path) {
                 Some(attributes) => Ok(self.found(parent, name, place, attributes, Duration::ZERO)),
@@ -198,9 +215,12 @@ impl PodTree {
             return Ok((attributes, FRESH));
         }
         let asked = Instant::now();
-        let answer = match self.primed(&path).await {
-            Some(answer) => answer,
-            None => stat(&self.pod, &node.in_pod(&self.places)).await,
+        let (answer, age) = match self.primed(&path).await {
+            Some(answer) => (answer, asked.elapsed()),
+            None => {
+                let seen = self.supply.look(&node.in_pod(&self.places), || None).await?;
+                (seen.found, seen.age)
+            }
         };
         let attributes = match answer {
             Err(Errno::NOENT) => self.places.made_up(&path).ok_or(Errno::NOENT),
@@ -213,7 +233,6 @@ impl PodTree {
             Err(Errno::NOENT) if node.is_open() => Ok(gone(known)),
             // The root of a mount is never looked up again, so it follows what is at its path (a file that was renamed over).
             Ok(attributes) if same_type(&known, &attributes) => {
-                let age = asked.elapsed();
                 let mut state = node.state();
                 state.refresh(attributes, age);
                 Ok(state.fresh().unwrap_or((attributes, Duration::ZERO)))

@@ -4,14 +4,18 @@
 //! left, so that it never believes anything older.
 
 mod ahead;
+mod brought;
+mod caller;
 mod change;
 mod content;
 mod door;
 mod file;
+mod guess;
 mod listing;
 mod lookup;
 mod node;
 mod place;
+mod supply;
 mod table;
 
 use std::collections::{HashMap, VecDeque};
@@ -58,6 +62,7 @@ pub struct Identity {
 /// The pod's files for one mount.
 pub struct PodTree {
     pod: Pod,
+    supply: Arc<supply::Supply>,
     places: place::Places,
     identity: Identity,
     table: table::Table,
@@ -65,6 +70,7 @@ pub struct PodTree {
     device: Arc<OnceLock<u64>>,
     listings: Mutex<VecDeque<Weak<Node>>>,
     kept: Mutex<Kept>,
+    recent: Arc<file::Recent>,
     ahead: Arc<ahead::Budget>,
     primed: Mutex<Option<Primed>>,
     statfs: Mutex<Option<(Instant, Figures)>>,
@@ -112,6 +118,7 @@ impl PodTree {
         };
         let root = Node::root(place::root_attributes(), place);
         Self {
+            supply: supply::Supply::new(Arc::clone(&pod)),
             pod,
             places: place::Places::new(rules),
             identity,
@@ -119,6 +126,7 @@ impl PodTree {
             device: Arc::default(),
             listings: Mutex::default(),
             kept: Mutex::default(),
+            recent: Arc::default(),
             ahead: Arc::default(),
             primed: Mutex::default(),
             statfs: Mutex::default(),

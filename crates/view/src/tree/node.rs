@@ -158,6 +158,19 @@ impl Node {
         }
     }
 
+    /// All its paths in the pod.
+    pub(crate) fn paths_in_pod(&self, places: &Places) -> Vec<PathBuf> {
+        let names = self.names().all.clone();
+        if self.origin.is_some() || names.len() < 2 {
+            return vec![self.in_pod(places)];
+        }
+        let path = |Name { parent, name }: &Name| {
+            let path = parent.path().join(OsStr::from_bytes(name));
+            parent.child_in_pod(&path, name, places)
+        };
+        names.iter().map(path).collect()
+    }
+
     /// The path in the pod of the name below this node that the app calls `path`.
     pub(crate) fn child_in_pod(&self, path: &Path, name: &[u8], places: &Places) -> PathBuf {
         match self.way().0 {

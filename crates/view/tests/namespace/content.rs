@@ -119,7 +119,9 @@ fn a_long_listing_costs_few_round_trips() {
         stand.sh(As::Root, "ls -l /many | wc -l; cat /many/entry-0500"),
         "1001\nx"
     );
-    let calls = stand.pod.take_calls();
+    // Nobody waits for what is brought along.
+    let mut calls = stand.pod.take_calls();
+    calls.retain(|call| !call.starts_with("Contents"));
     assert!(calls.len() <= 6, "{} calls: {calls:#?}", calls.len());
 }
 

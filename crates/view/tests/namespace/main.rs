@@ -6,6 +6,7 @@ mod content;
 mod faults;
 #[path = "../support/mod.rs"]
 mod support;
+mod trips;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -1,6 +1,7 @@
 //! A pod made of a local directory, and programs run inside its view.
 #![allow(unsafe_code, dead_code, clippy::unwrap_used)]
 
+mod bring;
 pub mod guest;
 pub mod pod;
 

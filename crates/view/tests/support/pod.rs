@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use view::{Answering, Lost, Remote};
-use wire::message::{Attributes, Bytes, Entry, FileAnswer, FileOperation, Time};
+use wire::message::{Attributes, Bytes, Entry, FileAnswer, FileOperation, MAX_SMALL, Time};
 
 /// Entries in one answer.
 const PAGE: usize = 5000;
@@ -64,7 +64,7 @@ impl LocalPod {
         std::mem::take(&mut self.calls.lock().unwrap())
     }
 
-    fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, i32> {
+    pub(super) fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, i32> {
         rustix::fs::openat2(
             &self.fd,
             path,
@@ -75,7 +75,7 @@ impl LocalPod {
         .map_err(|error| error.raw_os_error())
     }
 
-    fn stat(&self, path: &[u8]) -> Result<Attributes, i32> {
+    pub(super) fn stat(&self, path: &[u8]) -> Result<Attributes, i32> {
         attributes(&self.open(path, OFlags::PATH | OFlags::NOFOLLOW)?)
     }
 
@@ -164,22 +164,51 @@ impl LocalPod {
                 block_size: 4096,
                 name_max: 255,
             },
+            FileOperation::Walk { path, first, .. } => self.walk(path, *first),
+            FileOperation::Tree { paths, below, bytes } => FileAnswer::Tree(self.tree(paths, *below, *bytes)),
+            FileOperation::Contents(paths) => {
+                FileAnswer::Contents(paths.iter().map(|path| self.whole(&path.0, MAX_SMALL)).collect())
+            }
             _ => return Err(libc::EOPNOTSUPP),
         })
     }
 
-    fn link(&self, path: &[u8]) -> Result<Bytes, i32> {
+    pub(super) fn entries(&self, path: &[u8]) -> Result<Vec<Entry>, i32> {
+        match self.run(&FileOperation::List {
+            path: Bytes(path.to_vec()),
+            cookie: 0,
+        })? {
+            FileAnswer::List { entries, next: 0 } => Ok(entries),
+            _ => Err(libc::E2BIG),
+        }
+    }
+
+    pub(super) fn link(&self, path: &[u8]) -> Result<Bytes, i32> {
         let link = self.open(path, OFlags::PATH | OFlags::NOFOLLOW)?;
         let target = rustix::fs::readlinkat(&link, "", Vec::new()).map_err(|error| error.raw_os_error())?;
         Ok(Bytes(target.into_bytes()))
     }
 }
 
-fn denied(path: &[u8], word: &[u8]) -> bool {
+/// With paths as text.
+fn shown(operation: &FileOperation) -> String {
+    let text = |paths: &[Bytes]| -> Vec<String> {
+        let paths = paths.iter().map(|path| String::from_utf8_lossy(&path.0).into_owned());
+        paths.collect()
+    };
+    match operation {
+        FileOperation::Tree { paths, .. } => format!("Tree {:?}", text(paths)),
+        FileOperation::Contents(paths) => format!("Contents {:?}", text(paths)),
+        FileOperation::Walk { path, first, .. } => format!("Walk {:?} {first}", text(std::slice::from_ref(path))),
+        other => format!("{other:?}"),
+    }
+}
+
+pub(super) fn denied(path: &[u8], word: &[u8]) -> bool {
     path.windows(word.len()).any(|part| part == word)
 }
 
-fn read(file: &std::fs::File, offset: u64, length: usize) -> Result<Vec<u8>, i32> {
+pub(super) fn read(file: &std::fs::File, offset: u64, length: usize) -> Result<Vec<u8>, i32> {
     use std::os::unix::fs::FileExt;
     let mut data = vec![0; length];
     let mut filled = 0;
@@ -218,12 +247,18 @@ fn attributes(fd: &OwnedFd) -> Result<Attributes, i32> {
 
 impl Remote for LocalPod {
     fn call(&self, operation: FileOperation) -> Answering<'_> {
-        self.calls.lock().unwrap().push(format!("{operation:?}"));
+        self.calls.lock().unwrap().push(shown(&operation));
         let hang = match &operation {
             FileOperation::Open { path, .. } | FileOperation::List { path, .. } | FileOperation::ReadLink(path) => {
                 denied(&path.0, b"hung")
             }
             FileOperation::Stat(paths) => paths.iter().any(|path| denied(&path.0, b"hung-stat")),
+            FileOperation::Walk { path, first, .. } => {
+                denied(&path.0, b"hung-stat") || (*first > 0 && denied(&path.0, b"hung"))
+            }
+            FileOperation::Contents(paths) | FileOperation::Tree { paths, .. } => {
+                paths.iter().any(|path| denied(&path.0, b"hung"))
+            }
             _ => false,
         };
         Box::pin(async move {

@@ -1,0 +1,130 @@
+//! How many questions a program's files cost: each is a round trip where nothing else is under way.
+
+use super::*;
+
+/// Questions that a program in the view asked, without those that every start asks.
+fn questions(stand: &Stand, kind: &str) -> Vec<String> {
+    let calls = stand.pod.take_calls();
+    calls.into_iter().filter(|call| call.starts_with(kind)).collect()
+}
+
+#[test]
+fn a_deep_path_is_one_question() {
+    for who in [As::Root, As::Nobody] {
+        let mut stand = Stand::new(|root| {
+            write(root, "/data/real/b/c/d/e/f/small", "deep\n");
+            symlink("real", root.join("data/link")).unwrap();
+        });
+        let said = stand.sh(
+            who,
+            "cat /data/link/b/c/d/e/f/small; cd /data/link/b/c; cat d/e/f/small",
+        );
+        assert_eq!(said, "deep\ndeep\n");
+        let calls = stand.pod.take_calls();
+        let count = |kind: &str| calls.iter().filter(|call| call.starts_with(kind)).count();
+        assert_eq!(
+            (count("Walk"), count("Open"), count("ReadLink")),
+            (1, 0, 0),
+            "{calls:#?}"
+        );
+    }
+}
+
+/// 200 directories of 10 files, and what lies far from them.
+fn packages(root: &Path) {
+    for number in 0..2000 {
+        let path = format!("/app/modules/package{:03}/module{number}.js", number / 10);
+        write(root, &path, format!("module {number}\n"));
+    }
+    write(root, "/app/modules/package007/README.md", "not asked for\n");
+}
+
+const READ_ALL: &str = "for f in /app/modules/*/*.js; do read line < $f; echo $line; done | sort -u | wc -l";
+
+#[test]
+fn many_small_files_are_few_questions() {
+    let mut stand = Stand::new(packages);
+    *stand.pod.delay.lock().unwrap() = Duration::from_millis(20);
+    assert_eq!(stand.sh(As::Root, READ_ALL), "2000\n");
+    let calls = stand.pod.take_calls();
+    let alone = calls
+        .iter()
+        .filter(|call| !call.starts_with("Contents") && !call.starts_with("Tree"));
+    let alone: Vec<_> = alone.collect();
+    assert!(
+        alone.len() < 40,
+        "{} questions for one thing each: {alone:#?}",
+        alone.len()
+    );
+    assert!(calls.len() < 100, "{} questions", calls.len());
+    assert!(
+        !calls.iter().any(|call| call.contains("README")),
+        "other kinds of files stay where they are"
+    );
+}
+
+#[test]
+fn what_has_lapsed_is_renewed_together() {
+    let mut stand = Stand::new(packages);
+    let script = format!("{READ_ALL}; read go; {READ_ALL}");
+    let mut guest = stand.spawn(As::Root, &["/bin/sh", "-c", &script]).unwrap();
+    assert_eq!(line(&mut guest.child), "2000\n");
+    // What was asked before is believed for a second.
+    std::thread::sleep(Duration::from_millis(1500));
+    drop(stand.pod.take_calls());
+    write(
+        stand.root.path(),
+        "/app/modules/package100/module1000.js",
+        "module 1001\n",
+    );
+    go_on(&mut guest.child);
+    assert_eq!(line(&mut guest.child), "1999\n", "a changed file is read anew");
+    let calls = stand.pod.take_calls();
+    assert!(calls.len() < 60, "{} questions: {calls:#?}", calls.len());
+    guest.child.wait().unwrap();
+}
+
+#[test]
+fn a_file_that_hangs_keeps_nobody_else_waiting() {
+    let mut stand = Stand::new(|root| {
+        for number in 0..50 {
+            write(root, &format!("/data/file{number}.txt"), "x\n");
+        }
+        write(root, "/data/hung.txt", "never\n");
+    });
+    let said = stand.sh(
+        As::Root,
+        "for f in /data/file*.txt; do read line < $f; echo $line; done | wc -l",
+    );
+    assert_eq!(said, "50\n");
+    let asked = questions(&stand, "Contents");
+    assert!(
+        asked.iter().any(|call| call.contains("hung.txt")),
+        "nothing was brought along: {asked:#?}"
+    );
+}
+
+#[test]
+fn what_is_no_plain_file_is_not_brought_along() {
+    let mut stand = Stand::new(|root| {
+        for name in ["one.txt", "two.txt"] {
+            write(root, &format!("/data/{name}"), "x\n");
+        }
+        let fifo = root.join("data/fifo.txt");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        write(root, "/data/empty.txt", "");
+        write(root, "/data/long.txt", vec![0; 300 << 10]);
+    });
+    assert_eq!(
+        stand.sh(
+            As::Root,
+            "ls /data | wc -l; cat /data/one.txt; sleep 0.2; cat /data/two.txt"
+        ),
+        "5\nx\nx\n"
+    );
+    let asked = questions(&stand, "Contents").join("\n");
+    assert!(asked.contains("two.txt"), "{asked}");
+    for name in ["fifo.txt", "empty.txt", "long.txt"] {
+        assert!(!asked.contains(name), "{asked}");
+    }
+}
