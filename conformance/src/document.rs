@@ -30,7 +30,7 @@ const TROUBLE: &str = "
   waits for any more, and an association for datagrams of a killed program, stay open until they end by themselves. Where it is the app
   itself that is killed, `inpod exec` ends with 137.
 - 1000 goroutines of a static Go program, on files and connections of the pod and of this machine, with GOGC=1 and collections all the time:
-  for a minute every byte is right, no connection is lost, and no descriptors are left over in the program, the supervisor and the server.
+  for two minutes every byte is right, no connection is lost, and no descriptors are left over in the program, the supervisor and the server.
   `INPOD_CONFORMANCE_SOAK=1800 cargo xtask conformance soak` takes half an hour; `cargo xtask test --soak` does so too.
 ";
 

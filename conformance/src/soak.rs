@@ -1,4 +1,4 @@
-//! A Go program with a thousand goroutines, for a minute, or for as many seconds as `INPOD_CONFORMANCE_SOAK` says.
+//! A Go program with a thousand goroutines, for two minutes, or for as many seconds as `INPOD_CONFORMANCE_SOAK` says.
 
 use tests::{Run, Session};
 
@@ -22,7 +22,7 @@ pub struct Soak {
 #[must_use]
 pub fn seconds() -> u64 {
     let said = std::env::var("INPOD_CONFORMANCE_SOAK").ok();
-    said.map_or(60, |said| {
+    said.map_or(120, |said| {
         said.parse().expect("INPOD_CONFORMANCE_SOAK is a number of seconds")
     })
 }

@@ -231,6 +231,34 @@ fn regular_expressions_are_searched_and_cover_what_is_below() {
 }
 
 #[test]
+fn the_pods_is_writable_in_mode_write_or_where_it_is_listed() {
+    let listed = FileRules {
+        write: vec![prefix("/data/out"), prefix("/home/me/pod")],
+        local: vec![prefix("/data/out/mine")],
+        hidden: vec![glob("**/*.key")],
+        ..FileRules::default()
+    };
+    let all = FileRules {
+        mode: FileMode::Write,
+        ..FileRules::default()
+    };
+    for (rules, path, writable) in [
+        (&listed, "/data/out/x", true),
+        (&listed, "/home/me/pod/x", true),
+        (&listed, "/data/in", false),
+        (&listed, "/data/out/mine/x", false),
+        (&listed, "/data/out/a.key", false),
+        (&all, "/data/in", true),
+        (&all, "/home/me/x", false),
+        (&all, "/usr/lib/x", false),
+        (&FileRules::default(), "/data/in", false),
+    ] {
+        assert_eq!(rules.is_writable(Path::new(path)), writable, "{path}");
+    }
+    assert!(listed.may_write() && all.may_write() && !FileRules::default().may_write());
+}
+
+#[test]
 fn all_that_a_pattern_matches_lies_within() {
     let regex = |text| PathPattern::regex(text).unwrap();
     for (pattern, within) in [

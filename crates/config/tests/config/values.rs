@@ -26,6 +26,7 @@ mode = "local"
 remote = ["/data", "~/cache", "rel/*.d"]
 local = ["./build/../src"]
 hidden = ["/**/.git", "re:[.]key$"]
+write = ["/data/out"]
 map = { "fixtures" = "/srv/data" }
 
 [incoming]
@@ -64,7 +65,7 @@ const JSON: &str = r#"
     "override": {"LOG_LEVEL": "debug", "PORT": 8080, "DEBUG": true, "EMPTY": ""},
   },
   "files": {
-    "mode": "local", "remote": ["/data", "~/cache", "rel/*.d"], "local": ["./build/../src"], "hidden": ["/**/.git", "re:[.]key$"],
+    "mode": "local", "remote": ["/data", "~/cache", "rel/*.d"], "local": ["./build/../src"], "hidden": ["/**/.git", "re:[.]key$"], "write": ["/data/out"],
     "map": {"fixtures": "/srv/data"}
   },
   "incoming": {
@@ -105,6 +106,7 @@ files:
     - rel/*.d
   local: [./build/../src]
   hidden: ["/**/.git", "re:[.]key$"]
+  write: [/data/out]
   map: {fixtures: /srv/data}
 incoming:
   mode: steal
@@ -159,8 +161,9 @@ fn show(name: &str, text: &str) -> String {
         format!("{:?} {:?}", env.overrides, env.map),
         format!("{:?} {:?} {:?}", files.mode, files.map, files.local_names),
         format!(
-            "{:?} {:?} {:?}",
+            "{:?} {:?} {:?} {:?}",
             paths(&files.remote),
+            paths(&files.write),
             paths(&files.local),
             paths(&files.hidden)
         ),
