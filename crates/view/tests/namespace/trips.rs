@@ -15,11 +15,8 @@ fn a_deep_path_is_one_question() {
             write(root, "/data/real/b/c/d/e/f/small", "deep\n");
             symlink("real", root.join("data/link")).unwrap();
         });
-        let said = stand.sh(
-            who,
-            "cat /data/link/b/c/d/e/f/small; cd /data/link/b/c; cat d/e/f/small",
-        );
-        assert_eq!(said, "deep\ndeep\n");
+        // One program: a second one may come when what the first has asked is not believed any more.
+        assert_eq!(stand.sh(who, "exec cat /data/link/b/c/d/e/f/small"), "deep\n");
         let calls = stand.pod.take_calls();
         let count = |kind: &str| calls.iter().filter(|call| call.starts_with(kind)).count();
         assert_eq!(
@@ -118,7 +115,7 @@ fn what_is_no_plain_file_is_not_brought_along() {
     assert_eq!(
         stand.sh(
             As::Root,
-            "ls /data | wc -l; cat /data/one.txt; sleep 0.2; cat /data/two.txt"
+            "ls /data | wc -l; cat /data/one.txt; sleep 2; cat /data/two.txt"
         ),
         "5\nx\nx\n"
     );
