@@ -72,9 +72,9 @@ impl Terminal {
             stage.engine.flag(),
             "--no-incoming",
         ]);
-        // setsid makes the terminal the controlling one.
-        let child = Command::new("setsid")
-            .args(["--ctty", "--wait"])
+        // setsid makes the terminal the controlling one; env: whoever runs the tests in the background ignores Ctrl-C.
+        let child = Command::new("env")
+            .args(["--default-signal=INT,QUIT,HUP", "setsid", "--ctty", "--wait"])
             .arg(inpod.get_program())
             .args(inpod.get_args())
             .args(["--", "bash", "--norc", "--noprofile", "--noediting", "-i"])

@@ -21,8 +21,12 @@ pub(crate) fn open_netlink() -> Option<nft::Socket> {
     nft::Socket::open().ok()
 }
 
+/// No umask: who asks for a file to be made has applied the app's own, and what the agent makes for itself says its mode. The
+/// threads of a process share it, and a thread may not have one of its own in a `restricted` pod (unshare(2)).
+///
 /// Best effort: under memory pressure the agent goes before the app, and the app's processor time comes first.
 pub(crate) fn begin() {
+    rustix::process::umask(rustix::fs::Mode::empty());
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let _ = rustix::process::nice(5);
     let filter = std::env::var("INPOD_LOG").unwrap_or_else(|_| "warn".to_owned());

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::io::unix::AsyncFd;
 
 /// Moves the calling thread into the network and UTS namespaces of `pid`; where that needs it, into its user namespace
@@ -40,15 +40,6 @@ pub(crate) fn enter_namespaces(pid: u32) -> io::Result<()> {
         let _ = enter(uts, LinkNameSpaceType::HostNameAndNISDomainName);
     }
     Ok(())
-}
-
-/// Gives the calling thread an umask, a root and a working directory of its own, which the threads of a process share.
-///
-/// # Errors
-/// When the kernel refuses (unshare(2)).
-pub(crate) fn own_file_settings() -> rustix::io::Result<()> {
-    // SAFETY: CLONE_FILES, which other code of this thread could rely on, is not among the flags.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }
 }
 
 /// Lets the runtime wait for the descriptor.

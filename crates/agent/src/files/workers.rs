@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::Mode;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_thread_groups, set_thread_res_gid,
@@ -122,9 +121,6 @@ impl Shared {
 /// Makes the calling thread what the target's process is. Where the agent is not root there is nothing to change: it runs
 /// as the target's user, or the kernel decides with the agent's own rights, which are no more.
 fn wear(target: &Credentials) -> rustix::io::Result<()> {
-    // Who asks for a file to be made has applied the app's own umask.
-    crate::sys::own_file_settings()?;
-    rustix::process::umask(Mode::empty());
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
