@@ -278,17 +278,23 @@ async fn a_large_directory_in_parts() {
     assert!(parts > 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_with_the_permissions_of_the_targets_user() {
-    let script = "mount -t tmpfs none /srv; echo x > /srv/closed; chmod 600 /srv/closed; echo y > /srv/group; \
-                  chgrp 4000 /srv/group; chmod 040 /srv/group; echo ready; \
-                  exec setpriv --reuid 1000 --regid 1000 --groups 4000 sleep 1000";
+/// A target whose script becomes a `sleep` of user 1000 in the end.
+async fn of_another_user(script: &str) -> common::Spawned {
     let target = common::Spawned::new(&["-m", "-p", "-f", "--mount-proc"], script, &[]);
     until("the target has changed its user", async || {
         let status = std::fs::read_to_string(format!("/proc/{}/status", target.pid)).unwrap();
         status.contains("Uid:\t1000") && status.contains("Name:\tsleep")
     })
     .await;
+    target
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_with_the_permissions_of_the_targets_user() {
+    let script = "mount -t tmpfs none /srv; echo x > /srv/closed; chmod 600 /srv/closed; echo y > /srv/group; \
+                  chgrp 4000 /srv/group; chmod 040 /srv/group; echo ready; \
+                  exec setpriv --reuid 1000 --regid 1000 --groups 4000 sleep 1000";
+    let target = of_another_user(script).await;
     let session = common::direct(target.pid).await;
     let facts = session.facts().await;
     assert_eq!((facts.uid, facts.gid), (1000, 1000));
@@ -311,12 +317,7 @@ async fn changes_as_the_targets_user_and_inside_of_its_root() {
     let script = "mount -t tmpfs none /srv; mkdir -m 755 /srv/closed; mkdir -m 777 /srv/open; echo x > /srv/closed/file; \
                   ln -s / /srv/open/up; ln -s /etc/passwd /srv/open/away; mkfifo -m 666 /srv/open/fifo; echo ready; \
                   exec setpriv --reuid 1000 --regid 1000 --clear-groups sleep 1000";
-    let target = common::Spawned::new(&["-m", "-p", "-f", "--mount-proc"], script, &[]);
-    until("the target has changed its user", async || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", target.pid)).unwrap();
-        status.contains("Uid:\t1000") && status.contains("Name:\tsleep")
-    })
-    .await;
+    let target = of_another_user(script).await;
     let session = common::direct(target.pid).await;
     let files = session.files().await;
     let change = async |change| in_time(files.call(FileOperation::Change(change))).await.unwrap();

@@ -4,6 +4,7 @@ use wire::message::{SetAttributes, SetTime, Time};
 
 use super::abi::{self, Field, Reader, opcode, set};
 use super::answer::Answer;
+use super::decode::Operation;
 use super::reply::{self, Reply};
 use super::serve::Connection;
 use crate::Errno;
@@ -63,32 +64,9 @@ pub(crate) enum Change {
     Xattr,
 }
 
-/// The inner `None`: cut short; the outer: it is no change.
-#[expect(clippy::option_option, reason = "whether it is one, and whether it is whole")]
-pub(crate) fn decode(code: u32, reader: &mut Reader<'_>) -> Option<Option<Change>> {
-    let changing = [
-        opcode::SETATTR,
-        opcode::SYMLINK,
-        opcode::MKNOD,
-        opcode::MKDIR,
-        opcode::UNLINK,
-        opcode::RMDIR,
-        opcode::RENAME,
-        opcode::RENAME2,
-        opcode::LINK,
-        opcode::CREATE,
-        opcode::WRITE,
-        opcode::FSYNC,
-        opcode::FSYNCDIR,
-        opcode::FALLOCATE,
-        opcode::SETXATTR,
-        opcode::REMOVEXATTR,
-    ];
-    changing.contains(&code).then(|| change(code, reader))
-}
-
-fn change(code: u32, reader: &mut Reader<'_>) -> Option<Change> {
-    Some(match code {
+/// [`Operation::Unknown`] for what is no change; `None`: cut short.
+pub(crate) fn decode(code: u32, reader: &mut Reader<'_>) -> Option<Operation<'static>> {
+    Some(Operation::Change(match code {
         opcode::SETATTR => attributes(&Field::read(reader)?),
         opcode::SYMLINK => Change::Symlink {
             name: name(reader)?,
@@ -153,8 +131,9 @@ fn change(code: u32, reader: &mut Reader<'_>) -> Option<Change> {
             }
         }
         opcode::FALLOCATE => Change::Allocate(Field::read(reader)?),
-        _ => Change::Xattr,
-    })
+        opcode::SETXATTR | opcode::REMOVEXATTR => Change::Xattr,
+        _ => return Some(Operation::Unknown),
+    }))
 }
 
 fn name(reader: &mut Reader<'_>) -> Option<Box<[u8]>> {

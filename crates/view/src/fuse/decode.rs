@@ -135,10 +135,7 @@ fn operation<'a>(opcode: u32, reader: &mut Reader<'a>) -> Option<Operation<'a>> 
         opcode::ACCESS => Operation::Access {
             mask: abi::AccessIn::read(reader)?.mask,
         },
-        other => match change::decode(other, reader) {
-            Some(change) => Operation::Change(change?),
-            None => Operation::Unknown,
-        },
+        other => change::decode(other, reader)?,
     })
 }
 

@@ -270,21 +270,22 @@ impl PodTree {
             None => Object::Path(self.path(node)?),
         };
         let outcome = self.now(Change::Set { object, attributes }).await;
+        let now = self.learn(node, attributes.size.is_some(), outcome)?;
+        Ok((now, FRESH))
+    }
+
+    /// What a node is after a change, or may be after one that failed; `content`: with what it holds.
+    fn learn(&self, node: &Node, content: bool, outcome: Result<Attributes, Errno>) -> Result<Attributes, Errno> {
         self.touch_node(node);
         let mut state = node.state();
-        if attributes.size.is_some() {
+        if content {
             state.rewritten();
         }
         match outcome {
-            Ok(now) => {
-                state.changed(now);
-                Ok((now, FRESH))
-            }
-            Err(errno) => {
-                state.outdated();
-                Err(errno)
-            }
+            Ok(now) => state.changed(now),
+            Err(_) => state.outdated(),
         }
+        outcome
     }
 
     /// How many bytes were written.
@@ -301,21 +302,13 @@ impl PodTree {
             append,
             data: Bytes(data),
         };
-        let outcome = self.ask(change).await;
-        self.touch_node(&file.node);
-        let mut state = file.node.state();
-        state.rewritten();
-        match outcome {
-            Ok(Changed::Written { length, attributes }) if length <= asked => {
-                state.changed(checked(attributes)?);
-                Ok(length)
-            }
-            Ok(_) => Err(Errno::IO),
-            Err(errno) => {
-                state.outdated();
-                Err(errno)
-            }
-        }
+        let (length, outcome) = match self.ask(change).await {
+            Ok(Changed::Written { length, attributes }) if length <= asked => (length, checked(attributes)),
+            Ok(_) => (0, Err(Errno::IO)),
+            Err(errno) => (0, Err(errno)),
+        };
+        self.learn(&file.node, true, outcome)?;
+        Ok(length)
     }
 
     /// # Errors
@@ -328,19 +321,7 @@ impl PodTree {
             length,
         };
         let outcome = self.now(change).await;
-        self.touch_node(&file.node);
-        let mut state = file.node.state();
-        state.rewritten();
-        match outcome {
-            Ok(now) => {
-                state.changed(now);
-                Ok(())
-            }
-            Err(errno) => {
-                state.outdated();
-                Err(errno)
-            }
-        }
+        self.learn(&file.node, true, outcome).map(drop)
     }
 
     /// What was written is on the pod's disk when this is done. A directory has no `file`.
