@@ -151,7 +151,7 @@ impl Public {
     pub fn copy(&self, program: &Path) -> PathBuf {
         let name = program.file_name().expect("a file");
         let copy = self.path().join(name);
-        std::fs::copy(program, &copy).unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        fixture::program(program, &copy);
         copy
     }
 }

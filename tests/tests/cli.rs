@@ -206,8 +206,7 @@ fn a_failure_is_an_event_too() {
 fn doctor_finds_the_same_for_root_and_for_a_user_without_rights() {
     const NOBODY: u32 = 65_534;
     let directory = Public::new();
-    let copy = directory.path().join("inpod");
-    std::fs::copy(tests::executable(), &copy).unwrap();
+    let copy = directory.copy(&tests::executable());
     let doctor = |user: u32, without: &str| {
         let mut command = Command::new(&copy);
         command.args(["doctor", "--json"]).uid(user).gid(user).current_dir("/");

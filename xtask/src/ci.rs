@@ -55,17 +55,23 @@ pub fn run(options: &Options) -> Result<(), String> {
         shell::run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"))
     })?;
     let tests = step("build the tests", || Tests::build(&embedding))?;
+    let tested = all(options, &tests, &layer, &inpod);
+    tests.say_flaky();
+    tested
+}
+
+fn all(options: &Options, tests: &Tests, layer: &Path, inpod: &Path) -> Result<(), String> {
     let shown = |path: &Path| path.display().to_string();
     step("unit tests", || {
         tests
             .without(&["tests", "conformance"])
-            .variable("INPOD_LAYER", shown(&layer))
+            .variable("INPOD_LAYER", shown(layer))
             .run()
     })?;
     for engine in ["trap+layer", "layer"] {
         step(&format!("the trap's tests, engine {engine}"), || {
             let trap = tests.of("trap", None);
-            trap.variable("INPOD_LAYER", shown(&layer))
+            trap.variable("INPOD_LAYER", shown(layer))
                 .variable("INPOD_ENGINE", engine)
                 .run()
         })?;
@@ -74,7 +80,7 @@ pub fn run(options: &Options) -> Result<(), String> {
         let seconds = if options.soak { "1800" } else { "120" };
         tests
             .of("conformance", None)
-            .variable("INPOD", shown(&inpod))
+            .variable("INPOD", shown(inpod))
             .variable("INPOD_CONFORMANCE_SOAK", seconds)
             .run()
     })?;
@@ -89,7 +95,7 @@ pub fn run(options: &Options) -> Result<(), String> {
             .map(drop)
             .map_err(|error| error.to_string())
     })?;
-    let tested = on_the_cluster(options, &tests, &shown(&inpod));
+    let tested = on_the_cluster(options, tests, &shown(inpod));
     if options.keep {
         return tested;
     }

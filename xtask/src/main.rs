@@ -11,6 +11,7 @@ mod programs;
 mod shell;
 mod testbed;
 mod tidy;
+mod verdict;
 
 use clap::{Parser, Subcommand};
 

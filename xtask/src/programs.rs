@@ -1,11 +1,16 @@
 //! The workspace's test programs: built once, all with the same features, and run one by one. Naming packages to cargo
 //! instead would resolve features anew for each choice, and compile the larger dependencies several times.
 
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::shell::{cargo, run, say};
+use crate::shell::{cargo, say};
+use crate::verdict::{Verdict, run};
+
+/// So many failed tests of one program may be those of a busy machine; more are not tried again.
+const MOST_TRIED_AGAIN: usize = 2;
 
 /// One test program.
 struct Program {
@@ -16,7 +21,11 @@ struct Program {
 }
 
 /// All test programs.
-pub struct Tests(Vec<Program>);
+pub struct Tests {
+    programs: Vec<Program>,
+    /// The tests that failed and then passed alone.
+    flaky: RefCell<Vec<String>>,
+}
 
 impl Tests {
     /// Builds them; `with` adds what every cargo call here must have alike.
@@ -35,7 +44,10 @@ impl Tests {
         let programs = messages.filter_map(|line| program(&line)).collect();
         let status = child.wait().map_err(|error| error.to_string())?;
         if status.success() {
-            Ok(Self(programs))
+            Ok(Self {
+                programs,
+                flaky: RefCell::default(),
+            })
         } else {
             Err(format!("cargo test --no-run failed: {status}"))
         }
@@ -51,9 +63,19 @@ impl Tests {
         self.select(|program| !packages.iter().any(|package| program.directory.ends_with(package)))
     }
 
+    /// Names the tests that failed and then passed alone, for whoever reads only the end.
+    pub fn say_flaky(&self) {
+        for test in self.flaky.borrow().iter() {
+            say(&format!(
+                "FLAKY: {test} failed among others and passed alone: its output is above, and it wants to be understood"
+            ));
+        }
+    }
+
     fn select(&self, wanted: impl Fn(&Program) -> bool) -> Selected<'_> {
         Selected {
-            programs: self.0.iter().filter(|program| wanted(program)).collect(),
+            programs: self.programs.iter().filter(|program| wanted(program)).collect(),
+            flaky: &self.flaky,
             arguments: Vec::new(),
             variables: Vec::new(),
         }
@@ -63,6 +85,7 @@ impl Tests {
 /// Some of the programs, and how they are run.
 pub struct Selected<'a> {
     programs: Vec<&'a Program>,
+    flaky: &'a RefCell<Vec<String>>,
     arguments: Vec<&'a str>,
     variables: Vec<(&'a str, String)>,
 }
@@ -99,7 +122,24 @@ impl<'a> Selected<'a> {
 
     fn one(&self, program: &Program) -> Result<(), String> {
         let package = program.directory.file_name().unwrap_or_default().display();
-        say(&format!("  running {package}: {}", program.name));
+        let name = format!("{package}: {}", program.name);
+        say(&format!("  running {name}"));
+        let failed = match run(&mut self.command(program))? {
+            Verdict::Passed => return Ok(()),
+            Verdict::Failed(tests) if tests.len() <= MOST_TRIED_AGAIN => tests,
+            Verdict::Failed(tests) => return Err(format!("{name}: {} failed", tests.join(", "))),
+        };
+        for test in failed {
+            say(&format!("  once more, alone: {test}"));
+            match run(self.command(program).args(["--exact", &test]))? {
+                Verdict::Passed => self.flaky.borrow_mut().push(format!("{name}: {test}")),
+                Verdict::Failed(_) => return Err(format!("{name}: {test} failed twice")),
+            }
+        }
+        Ok(())
+    }
+
+    fn command(&self, program: &Program) -> Command {
         let mut command = Command::new(&program.file);
         command
             .args(&self.arguments)
@@ -107,7 +147,7 @@ impl<'a> Selected<'a> {
             // As cargo runs them.
             .env("CARGO_MANIFEST_DIR", &program.directory)
             .envs(self.variables.iter().map(|(name, value)| (name, value)));
-        run(&mut command)
+        command
     }
 }
 

@@ -53,7 +53,8 @@ pub fn step<T>(name: &str, work: impl FnOnce() -> Result<T, String>) -> Result<T
     Ok(done)
 }
 
-fn words(command: &Command) -> String {
+/// The command as one would type it.
+pub fn words(command: &Command) -> String {
     let mut words = command.get_program().to_string_lossy().into_owned();
     for argument in command.get_args() {
         words.push(' ');

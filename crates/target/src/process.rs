@@ -191,7 +191,6 @@ impl AsyncWrite for ChildIo {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
     use tokio::io::AsyncWriteExt;
@@ -202,8 +201,7 @@ mod tests {
     fn script(text: &str) -> (tempfile::TempDir, Program) {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("agent");
-        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("written");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("set");
+        fixture::executable(format!("#!/bin/sh\n{text}\n"), &path);
         (directory, Program::new(AgentBinary::Path(path)))
     }
 

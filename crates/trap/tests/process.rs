@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{Stand, c, echo, is_layer_alone, python, until};
@@ -32,8 +32,7 @@ fn exit_status_and_launch_errors() {
     );
     // No header: the shell's, as execvp has it.
     let script = stand.directory.path().join("script");
-    std::fs::write(&script, "echo plain $1\n").unwrap();
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    fixture::executable("echo plain $1\n", &script);
     assert_eq!(stand.run(&script, &["text"]).lines(), ["plain text"]);
 }
 
@@ -207,8 +206,7 @@ fn programs_that_cannot_be_served_are_refused() {
     let foreign = stand.directory.path().join("foreign");
     let mut image = std::fs::read("/proc/self/exe").unwrap()[..64].to_vec();
     (image[4], image[18]) = (1, 3);
-    std::fs::write(&foreign, image).unwrap();
-    std::fs::set_permissions(&foreign, std::fs::Permissions::from_mode(0o755)).unwrap();
+    fixture::executable(image, &foreign);
     let path = foreign.to_str().unwrap();
     let ran = stand.run(path, &[]);
     assert_eq!(ran.status, 126);
@@ -239,7 +237,7 @@ fn rings_and_second_listeners() {
 fn skipped_programs_run_untouched_and_their_children_do_not() {
     let stand = Stand::new().option("--hostname", "pod").option("--skip", "untouched");
     let copy = stand.directory.path().join("untouched");
-    std::fs::copy("/usr/bin/dash", &copy).unwrap();
+    fixture::program(Path::new("/usr/bin/dash"), &copy);
     let ran = stand.run(
         "dash",
         &[
@@ -254,7 +252,7 @@ fn skipped_programs_run_untouched_and_their_children_do_not() {
     assert!(ran.events.contains("untouched: skipped"), "{}", ran.events);
 
     let copy = stand.directory.path().join("uname");
-    std::fs::copy("/usr/bin/uname", &copy).unwrap();
+    fixture::program(Path::new("/usr/bin/uname"), &copy);
     let stand = Stand::new()
         .option("--hostname", "pod")
         .option("--skip", copy.to_str().unwrap());

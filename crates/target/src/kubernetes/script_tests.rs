@@ -259,9 +259,7 @@ fn another_machine_is_refused() {
     // Not by busybox: its shell would not look for `uname` on the path.
     let shell = Shell::system();
     let uname = shell.tools.path().join("uname");
-    std::fs::write(&uname, "#!/bin/sh\necho aarch64\n").expect("written");
-    let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
-    std::fs::set_permissions(&uname, mode).expect("set");
+    fixture::executable("#!/bin/sh\necho aarch64\n", &uname);
     let (status, said) = run(&shell, &Place::new()).finish();
     assert_eq!(status.code(), Some(GAVE_UP));
     assert_eq!(

@@ -157,7 +157,7 @@ impl Stand {
             "this test drops root's rights, so it needs them"
         );
         let copy = self.directory.path().join("trap-stand");
-        std::fs::copy(env!("CARGO_BIN_EXE_trap-stand"), &copy).unwrap();
+        fixture::program(Path::new(env!("CARGO_BIN_EXE_trap-stand")), &copy);
         for path in [self.directory.path(), &copy] {
             std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
         }
