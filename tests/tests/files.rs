@@ -127,7 +127,7 @@ impl Nobody {
     fn command(&self, setup: &str) -> Command {
         let script = format!(
             "set -e; {setup}\nexec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups --no-new-privs \
-             env -i PATH=\"$PATH\" HOME=\"$0\" TMPDIR=\"$0\" \"$@\"",
+             env -i PATH=\"$PATH\" HOME=\"$0\" TMPDIR=\"$0\" ${{INPOD_FILES_MODE+INPOD_FILES_MODE=$INPOD_FILES_MODE}} \"$@\"",
         );
         let mut command = Command::new("unshare");
         command
@@ -246,4 +246,25 @@ fn a_user_with_fuse_gets_a_namespace() {
         node.display()
     );
     check(&nobody, &setup, "files: mount namespace in a user namespace");
+    changes_are_kept(&nobody, &setup);
+}
+
+/// Mode `write-local` without rights: the kernel's overlay inside of a user namespace.
+fn changes_are_kept(nobody: &Nobody, setup: &str) {
+    let playground = Playground::start(nobody);
+    let script = "cd /data/catalog; cat items.json > copy; mv copy kept; rm items.json; ls; mkdir /data/new";
+    let mut command = nobody.command(setup);
+    command.env("INPOD_FILES_MODE", "write-local");
+    let ended = Run::by(command, &format!("process/{}", playground.pid))
+        .flags(&["--no-incoming"])
+        .run(&["sh", "-euc", script]);
+    assert!(ended.stderr.contains("(2 changed, 1 removed)"), "{}", ended.stderr);
+    assert_eq!(ended.ok(), "kept\n");
+    let pod = std::path::PathBuf::from(format!("/proc/{}/root/data", playground.pid));
+    assert!(pod.join("catalog/items.json").exists() && !pod.join("new").exists());
+    let kept = nobody.public.path().join("own/.local/state/inpod/changes");
+    let session = std::fs::read_dir(kept).unwrap().next().unwrap().unwrap().path();
+    let copied = std::fs::read(session.join("files/data/catalog/kept")).unwrap();
+    assert_eq!(copied, std::fs::read(pod.join("catalog/items.json")).unwrap());
+    assert!(!session.join("work").exists());
 }

@@ -55,6 +55,7 @@ const INCOMING: &[(&str, IncomingMode)] = &[
 const FILES: &[(&str, FileMode)] = &[
     ("read", FileMode::Read),
     ("write", FileMode::Write),
+    ("write-local", FileMode::WriteLocal),
     ("local", FileMode::Local),
 ];
 const ENGINES: &[(&str, EngineChoice)] = &[
@@ -174,12 +175,13 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "files.mode",
-        takes: Takes::One("`read`, `write` or `local`"),
+        takes: Takes::One("`read`, `write`, `write-local` or `local`"),
         default: "`read`",
         flag: None,
         about: "`read`: the pod's volumes, and all paths that are neither the system's nor a developer's, come from the pod, \
-                read-only. `write`: the same paths, and what the program writes there is written in the pod. `local`: only \
-                what `files.remote`, `files.write` and `files.map` list comes from the pod.",
+                read-only. `write`: the same paths, and what the program writes there is written in the pod. \
+                `write-local`: the same paths, and what it writes there is kept on this machine (`files.changes`). `local`: \
+                only what `files.remote`, `files.write` and `files.map` list comes from the pod.",
         set: |reader, node, out| reader.choice(node, FILES, &mut out.plan.files.mode),
     },
     Key {
@@ -198,6 +200,15 @@ pub const KEYS: &[Key] = &[
         about: "These come from the pod too, and can be written in any mode, as far as the target's user may; wins over \
                 `files.remote`.",
         set: |reader, node, out| out.plan.files.write = reader.list(node, Reader::path_pattern),
+    },
+    Key {
+        path: "files.changes",
+        takes: Takes::One("a directory of this machine"),
+        default: "one for each session, in `$XDG_STATE_HOME/inpod/changes`",
+        flag: None,
+        about: "In mode `write-local`, where changes of the pod's files are kept. The next session with the same directory \
+                goes on from there.",
+        set: |reader, node, out| out.changes = reader.local_path(node),
     },
     Key {
         path: "files.local",

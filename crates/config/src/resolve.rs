@@ -23,6 +23,8 @@ pub struct Resolved {
     pub agent: AgentSettings,
     pub engine: EngineChoice,
     pub plan: rules::Plan,
+    /// In file mode `write-local`, where changes are kept.
+    pub changes: Option<PathBuf>,
     /// The file that was read.
     pub file: Option<PathBuf>,
     /// Where each key was written that does not have its default.

@@ -38,6 +38,12 @@ pub enum Event {
     Warning { message: String },
     /// The link or the agent is lost.
     Lost { reason: String },
+    /// Changes of the pod's files that were kept on this machine.
+    Kept {
+        directory: String,
+        changed: u64,
+        removed: u64,
+    },
     /// The app ended with this status (128+n for a signal).
     Exited { status: i32 },
 }
@@ -84,6 +90,17 @@ impl fmt::Display for Event {
             }
             Self::Decision { what, place, why } => write!(out, "{what}: {place} ({why})"),
             Self::Warning { message } => out.write_str(message),
+            Self::Kept {
+                directory,
+                changed,
+                removed,
+            } => {
+                write!(
+                    out,
+                    "the pod's files are unchanged; what the program wrote is in {directory}/files ({changed} changed, \
+                     {removed} removed), and `rm -r {directory}` discards it"
+                )
+            }
             Self::Lost { reason } => write!(out, "the connection to the target is lost: {reason}"),
             Self::Exited { status } => write!(out, "the app ended with status {status}"),
         }

@@ -12,14 +12,16 @@ use config::EngineChoice;
 use guest::channel::Channel;
 use guest::event::Event;
 use guest::protocol::{FromServer, Notice, Ready, ToServer};
-use rules::Plan;
+use rules::{FileMode, Plan};
 use session::bond::Bond;
 use session::{Directory, Settings};
 use trap::{Engine, Launch, LaunchError, PathView, Prepare, Supervision};
 use view::Backend;
+use view::changes::Changes;
 use view::ns::{Layout, PodRoot};
 
 use crate::agent::agent_settings;
+use crate::changes;
 use crate::cli::{ExecArgs, OutputArgs};
 use crate::engine;
 use crate::error::{CliError, Kind};
@@ -44,6 +46,10 @@ pub fn run(arguments: &ExecArgs) -> Result<u8, CliError> {
     let engine = engine::choose(resolved.engine, &allowed)?;
     let directory = Directory::create(runtime_directory(&variables).as_deref()).map_err(machine)?;
     let own = directory.paths().map(Path::to_owned);
+    let changes = changes::open(&resolved, &allowed.backend, &variables)?;
+    let own = own
+        .into_iter()
+        .chain(changes.iter().map(|changes| changes.directory().to_owned()));
     let plan = with_kept_paths(&resolved.plan, &input, Some(Path::new(program)), own);
     can_write(&plan, &allowed.backend)?;
     let bond = session::bond::fork_server(server_settings(
@@ -74,7 +80,11 @@ pub fn run(arguments: &ExecArgs) -> Result<u8, CliError> {
         rest,
         output: &arguments.output,
         report: &report,
+        changes: changes.as_ref().map(Changes::directory),
     });
+    if let Some(changes) = changes {
+        changes::close(changes, &report);
+    }
     if let Err(error) = &outcome {
         report.error(error);
     }
@@ -94,6 +104,8 @@ struct Attached<'a> {
     rest: &'a [OsString],
     output: &'a OutputArgs,
     report: &'a Arc<Report>,
+    /// Where changes of the pod's files are kept that stay on this machine.
+    changes: Option<&'a Path>,
 }
 
 fn attached(session: Attached<'_>) -> Result<u8, CliError> {
@@ -108,6 +120,7 @@ fn attached(session: Attached<'_>) -> Result<u8, CliError> {
         rest,
         output,
         report,
+        changes,
     } = session;
     let ready = wait_until_ready(&bond.channel, report)?;
     plan.files.volumes = ready.volumes.iter().map(|volume| path(volume)).collect();
@@ -119,7 +132,7 @@ fn attached(session: Attached<'_>) -> Result<u8, CliError> {
 
     let (skipped, skipping) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|errno| CliError::new(Kind::Machine, &std::io::Error::from(errno)))?;
-    let (paths, prepare) = files(&machine.backend, &plan, &ready, &bond, skipping)?;
+    let (paths, prepare) = files(&machine.backend, &plan, &ready, &bond, changes, skipping)?;
     let interception = engine::prepare(engine, machine, &plan, &ready, &bond.directory, &paths)?;
     if let Some(message) = interception.warning {
         report.event(&Event::Warning { message });
@@ -198,13 +211,14 @@ fn files(
     plan: &Plan,
     ready: &Ready,
     bond: &Bond,
+    changes: Option<&Path>,
     skipping: OwnedFd,
 ) -> Result<(PathView, Option<Prepare>), CliError> {
     let Backend::Namespace { user } = backend else {
         let root = view::copy::root(&bond.directory.files());
         return Ok((PathView::Copy { root }, None));
     };
-    let layout = Layout::plan(
+    let mut layout = Layout::plan(
         &plan.files,
         &PodRoot {
             names: ready.root.clone(),
@@ -212,6 +226,9 @@ fn files(
         &ready.nsswitch,
         *user,
     );
+    if let Some(changes) = changes {
+        layout = layout.keep_changes(changes.to_owned());
+    }
     if layout.is_empty() {
         return Ok((PathView::Native, None));
     }
@@ -302,7 +319,8 @@ fn can_write(plan: &Plan, backend: &Backend) -> Result<(), CliError> {
 
 /// Whom the pod's files are shown to belong to, where they could not be written otherwise.
 fn owner_shown(plan: &Plan, backend: &Backend) -> Option<(u32, u32)> {
-    let alone = *backend == Backend::Namespace { user: true } && plan.files.may_write();
+    let changed = plan.files.may_write() || plan.files.mode == FileMode::WriteLocal;
+    let alone = *backend == Backend::Namespace { user: true } && changed;
     alone.then(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()))
 }
 
@@ -324,10 +342,10 @@ fn summary(plan: &Plan, backend: &Backend, engine: String) -> String {
     };
     [
         "environment".to_owned(),
-        if plan.files.may_write() {
-            format!("{backend}, written in the pod")
-        } else {
-            backend.to_string()
+        match plan.files.mode {
+            FileMode::WriteLocal => format!("{backend}, changes kept on this machine"),
+            _ if plan.files.may_write() => format!("{backend}, written in the pod"),
+            _ => backend.to_string(),
         },
         on(plan.dns.on, "names"),
         on(plan.outgoing.tcp, "outgoing TCP"),

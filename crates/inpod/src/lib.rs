@@ -4,6 +4,7 @@
 //! `doctor` are the exceptions: there is none).
 
 mod agent;
+mod changes;
 pub mod cli;
 pub mod doctor;
 mod engine;

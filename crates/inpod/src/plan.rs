@@ -19,6 +19,8 @@ struct Row {
     verdict: Verdict,
     /// The app may write there, if the target's user may.
     writable: bool,
+    /// What the app writes there stays on this machine.
+    kept_here: bool,
     /// Where the pod has it, when it is the pod's under another name.
     in_pod: Option<PathBuf>,
 }
@@ -125,6 +127,7 @@ fn decided(files: &FileRules, path: &Path) -> Row {
             };
             return Row {
                 writable: files.is_writable(&led),
+                kept_here: files.is_kept_here(&led),
                 ..row(files, path, verdict)
             };
         }
@@ -139,6 +142,7 @@ fn row(files: &FileRules, path: &Path, verdict: Verdict) -> Row {
         path: path.to_owned(),
         verdict,
         writable: files.is_writable(path),
+        kept_here: files.is_kept_here(path),
         in_pod,
     }
 }
@@ -159,7 +163,7 @@ fn borders(files: &FileRules) -> Vec<Row> {
         let row = row(files, &path, files.decide(&path));
         let around = rows[2..].iter().rev().find(|row| path.starts_with(&row.path));
         let around = around.unwrap_or(&rows[1]);
-        let other = |row: &Row| (row.verdict.place, row.writable);
+        let other = |row: &Row| (row.verdict.place, row.writable, row.kept_here);
         if other(around) != other(&row) || row.in_pod.is_some() || files.volumes.contains(&path) {
             rows.push(row);
         }
@@ -173,6 +177,9 @@ fn place(row: &Row) -> String {
     let mut place = name(row.verdict.place).to_owned();
     if row.writable {
         place += ", writable";
+    }
+    if row.kept_here {
+        place += ", changes kept here";
     }
     if let Some(elsewhere) = &row.in_pod {
         place += &format!(" {}", elsewhere.display());
@@ -218,6 +225,10 @@ fn said(files: &FileRules, known: &Known, whole: bool) -> Vec<String> {
                 "files.mode is write: the pod's volumes and every path that is neither the system's nor a developer's are \
                  the pod's, to be read and written"
             }
+            FileMode::WriteLocal => {
+                "files.mode is write-local: the pod's volumes and every path that is neither the system's nor a developer's \
+                 are the pod's, and what the program changes there is kept on this machine"
+            }
         };
         lines.push(mode.to_owned());
         for (list, key) in [
@@ -241,7 +252,7 @@ fn json(files: &FileRules, known: &Known, rows: &[Row]) -> String {
     let text = |path: &Path| path.display().to_string();
     let row = |row: &Row| {
         json!({
-            "path": text(&row.path), "place": name(row.verdict.place), "writable": row.writable, "why": &*row.verdict.why, "in_pod": row.in_pod.as_deref().map(text),
+            "path": text(&row.path), "place": name(row.verdict.place), "writable": row.writable, "kept_here": row.kept_here, "why": &*row.verdict.why, "in_pod": row.in_pod.as_deref().map(text),
         })
     };
     let object = json!({

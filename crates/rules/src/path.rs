@@ -17,6 +17,8 @@ pub enum FileMode {
     Read,
     /// The same paths, and what the app writes there is written in the pod.
     Write,
+    /// The same paths, and what the app writes there is kept on this machine.
+    WriteLocal,
 }
 
 /// A path (`/data/models`), a glob (`/data/**/*.d`) or a regular expression (`re:^/data/[0-9]+`) that is searched in the
@@ -238,7 +240,13 @@ impl FileRules {
         self.may_write() && self.decide(path).place == Place::Remote && named()
     }
 
-    /// Whether there can be any such path.
+    /// Whether what the app changes at a path of the pod is kept on this machine; what `write` lists is the pod's.
+    #[must_use]
+    pub fn is_kept_here(&self, path: &Path) -> bool {
+        self.mode == FileMode::WriteLocal && self.decide(path).place == Place::Remote && !self.is_writable(path)
+    }
+
+    /// Whether there can be a path that [`Self::is_writable`].
     #[must_use]
     pub fn may_write(&self) -> bool {
         self.mode == FileMode::Write || !self.write.is_empty()

@@ -10,6 +10,7 @@
 //! Invariant: every request of the kernel is answered: with `EINTR` when its caller is interrupted, with `EIO` when the
 //! link is gone.
 
+pub mod changes;
 mod choose;
 pub mod copy;
 mod errno;

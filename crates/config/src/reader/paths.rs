@@ -40,6 +40,11 @@ impl Reader<'_> {
         self.absolute(text, at, side, str::to_owned).map(PathBuf::from)
     }
 
+    pub(crate) fn local_path(&mut self, node: &Node) -> Option<PathBuf> {
+        let text = self.text(node)?;
+        self.path(&text, node.at, PathSide::Here)
+    }
+
     pub(crate) fn pod_path(&mut self, node: &Node) -> Option<PathBuf> {
         let text = self.text(node)?;
         self.path(&text, node.at, PathSide::Pod)

@@ -27,6 +27,7 @@ remote = ["/data", "~/cache", "rel/*.d"]
 local = ["./build/../src"]
 hidden = ["/**/.git", "re:[.]key$"]
 write = ["/data/out"]
+changes = "../kept"
 map = { "fixtures" = "/srv/data" }
 
 [incoming]
@@ -65,7 +66,7 @@ const JSON: &str = r#"
     "override": {"LOG_LEVEL": "debug", "PORT": 8080, "DEBUG": true, "EMPTY": ""},
   },
   "files": {
-    "mode": "local", "remote": ["/data", "~/cache", "rel/*.d"], "local": ["./build/../src"], "hidden": ["/**/.git", "re:[.]key$"], "write": ["/data/out"],
+    "mode": "local", "remote": ["/data", "~/cache", "rel/*.d"], "local": ["./build/../src"], "hidden": ["/**/.git", "re:[.]key$"], "write": ["/data/out"], "changes": "../kept",
     "map": {"fixtures": "/srv/data"}
   },
   "incoming": {
@@ -107,6 +108,7 @@ files:
   local: [./build/../src]
   hidden: ["/**/.git", "re:[.]key$"]
   write: [/data/out]
+  changes: ../kept
   map: {fixtures: /srv/data}
 incoming:
   mode: steal
@@ -145,6 +147,7 @@ fn show(name: &str, text: &str) -> String {
         file,
         sources,
         warnings,
+        changes,
     } = read(name, text.as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
     assert_eq!(sources.len(), KEYS.len(), "{name}: each key is in the example");
     let globs = |list: &[globset::GlobMatcher]| list.iter().map(|glob| glob.glob().to_string()).collect::<Vec<_>>();
@@ -159,7 +162,7 @@ fn show(name: &str, text: &str) -> String {
             globs(&env.unset)
         ),
         format!("{:?} {:?}", env.overrides, env.map),
-        format!("{:?} {:?} {:?}", files.mode, files.map, files.local_names),
+        format!("{:?} {:?} {:?} {changes:?}", files.mode, files.map, files.local_names),
         format!(
             "{:?} {:?} {:?} {:?}",
             paths(&files.remote),

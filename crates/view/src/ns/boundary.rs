@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use rules::{FileRules, Place};
 
-/// A path that is served from elsewhere than the directory it is in.
+/// A path that is served from elsewhere than the directory it is in, or written elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Boundary {
     pub(crate) path: PathBuf,
     pub(crate) place: Place,
+    /// What is changed below it stays on this machine ([`FileRules::is_kept_here`]).
+    pub(crate) kept_here: bool,
 }
 
 /// All boundaries on the way to the paths that rules name and to `more` paths, those above before those below. The root
@@ -20,16 +22,17 @@ pub(crate) fn boundaries(rules: &FileRules, more: impl Iterator<Item = PathBuf>)
     let mut found = BTreeMap::new();
     for point in points.filter(|point| point.is_absolute()) {
         for path in point.ancestors().filter(|path| path.parent().is_some()) {
-            let place = place(rules, path);
-            if path.parent().is_some_and(|parent| self::place(rules, parent) != place) {
-                found.insert(path.to_owned(), place);
+            let served = |path: &Path| (place(rules, path), rules.is_kept_here(path));
+            let here = served(path);
+            if path.parent().is_some_and(|parent| served(parent) != here) {
+                found.insert(path.to_owned(), here);
             }
         }
     }
     // A path sorts before what is below it.
     found
         .into_iter()
-        .map(|(path, place)| Boundary { path, place })
+        .map(|(path, (place, kept_here))| Boundary { path, place, kept_here })
         .collect()
 }
 

@@ -14,6 +14,7 @@ use super::boundary::{Boundary, place};
 use super::enter::{NEW, OLD, POD, STAGE, tmpfs};
 use super::error::{Doing, NsError};
 use super::mount::{attach, attach_at, clone, copy_entry, create, directory, dup, for_each_entry, open_in};
+use super::overlay::Changes;
 use super::{Layout, Skipped};
 use crate::tree::Door;
 
@@ -27,6 +28,8 @@ pub(crate) struct Builder<'a> {
     pod: OwnedFd,
     /// The devices of the directories made here: names can be created in them.
     ours: Vec<u64>,
+    /// The devices of the pod's directories, those with an overlay too.
+    pods: Vec<u64>,
     staged: u32,
     /// What is mounted already: a copy of the directory it is in takes it along.
     placed: BTreeSet<PathBuf>,
@@ -46,13 +49,15 @@ struct Spot {
 impl<'a> Builder<'a> {
     pub(crate) fn new(layout: &'a Layout) -> Result<Self, NsError> {
         let new = directory(Path::new(NEW))?;
-        let ours = vec![rustix::fs::fstat(&new).doing("look at", NEW)?.st_dev];
+        let pod = directory(Path::new(POD))?;
+        let device = |directory: &OwnedFd, path| Ok(rustix::fs::fstat(directory).doing("look at", path)?.st_dev);
         Ok(Self {
             layout,
             old: directory(Path::new(OLD))?,
+            ours: vec![device(&new, NEW)?],
+            pods: vec![device(&pod, POD)?],
             new,
-            pod: directory(Path::new(POD))?,
-            ours,
+            pod,
             staged: 0,
             placed: BTreeSet::new(),
             skipped: Vec::new(),
@@ -115,7 +120,7 @@ impl<'a> Builder<'a> {
         };
         let kind = FileType::from_raw_mode(rustix::fs::fstat(&found).doing("look in the pod at", path)?.st_mode);
         if kind != FileType::Symlink {
-            return self.put(path, &found, kind == FileType::Directory);
+            return self.put_found(boundary, found, kind);
         }
         // A link to where the pod's files are works as it is; one to elsewhere would show the machine's file.
         let target = rustix::fs::readlinkat(&found, "", Vec::new()).doing("read the link in the pod", path)?;
@@ -131,11 +136,7 @@ impl<'a> Builder<'a> {
         match self.through_door(path, true) {
             Ok(leads_to) => {
                 let stat = rustix::fs::fstat(&leads_to).doing("look in the pod at", path)?;
-                self.put(
-                    path,
-                    &leads_to,
-                    FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
-                )
+                self.put_found(boundary, leads_to, FileType::from_raw_mode(stat.st_mode))
             }
             Err(error @ (Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::PERM | Errno::LOOP)) => {
                 self.skip(path, format!("a link in the pod that leads nowhere: {error}"));
@@ -143,6 +144,24 @@ impl<'a> Builder<'a> {
             }
             Err(error) => Err(error).doing("follow in the pod", path),
         }
+    }
+
+    /// Binds what was found in the pod, a directory whose changes are kept here with an overlay over it.
+    fn put_found(&mut self, boundary: &Boundary, found: OwnedFd, kind: FileType) -> Result<(), NsError> {
+        let path = &boundary.path;
+        let is_directory = kind == FileType::Directory;
+        let found = match &self.layout.changes {
+            Some(changes) if boundary.kept_here && is_directory => {
+                let changes = Changes::open(&self.old, changes)?;
+                let at = self.stage_directory(path)?;
+                let over = changes.over(&found, path, self.staged, &at, self.layout.user)?;
+                self.pods
+                    .push(rustix::fs::fstat(&over).doing("look at the overlay of", path)?.st_dev);
+                over
+            }
+            _ => found,
+        };
+        self.put(path, &found, is_directory)
     }
 
     /// Opens a path of the pod, not following it when it is a link, or following it to its end.
@@ -344,17 +363,20 @@ impl<'a> Builder<'a> {
     }
 
     fn is_pods(&self, directory: &OwnedFd) -> bool {
-        match (rustix::fs::fstat(directory), rustix::fs::fstat(&self.pod)) {
-            (Ok(one), Ok(pod)) => one.st_dev == pod.st_dev,
-            _ => false,
-        }
+        rustix::fs::fstat(directory).is_ok_and(|stat| self.pods.contains(&stat.st_dev))
+    }
+
+    /// An empty directory of ours, for what is mounted at `path`.
+    fn stage_directory(&mut self, path: &Path) -> Result<PathBuf, NsError> {
+        self.staged += 1;
+        let stage = PathBuf::from(format!("{STAGE}/{}", self.staged));
+        std::fs::create_dir(&stage).doing("prepare the mount of", path)?;
+        Ok(stage)
     }
 
     /// An empty file system of ours, for the copy of a directory.
     fn stage_tmpfs(&mut self, path: &Path) -> Result<PathBuf, NsError> {
-        self.staged += 1;
-        let stage = PathBuf::from(format!("{STAGE}/{}", self.staged));
-        std::fs::create_dir(&stage).doing("prepare a copy of", path)?;
+        let stage = self.stage_directory(path)?;
         tmpfs(&stage)?;
         Ok(stage)
     }

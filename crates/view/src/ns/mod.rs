@@ -4,13 +4,15 @@
 //! anything. [`Layout::enter`] runs in the app's process between fork and exec: it leaves the mount namespace, mounts FUSE
 //! once at a private place, builds a new root from the machine's entries, binds the pod's parts over it, and makes it the
 //! root. A directory of the machine that lacks a name which the pod has is replicated: a tmpfs with each of its entries
-//! bound into it, so what the app creates directly in such a directory stays in memory and goes with the app.
+//! bound into it, so what the app creates directly in such a directory stays in memory and goes with the app. Where changes
+//! are kept on this machine, the kernel's overlay file system lies over a part of the pod before it is bound.
 
 mod boundary;
 mod build;
 mod enter;
 mod error;
 mod mount;
+mod overlay;
 mod setup;
 
 use std::ffi::OsString;
@@ -50,6 +52,8 @@ pub struct Layout {
     /// The text of the app's /etc/nsswitch.conf.
     nsswitch: Option<Vec<u8>>,
     user: bool,
+    /// Where changes are kept that stay on this machine.
+    changes: Option<PathBuf>,
 }
 
 /// What could not be placed, and why; the app runs without it.
@@ -69,7 +73,16 @@ impl Layout {
             nsswitch: (!nsswitch.is_empty() && !rules.local_names).then(|| nsswitch.to_vec()),
             rules: rules.clone(),
             user,
+            changes: None,
         }
+    }
+
+    /// Keeps in a directory of this machine what the app changes below the paths that [`FileRules::is_kept_here`]: it is
+    /// made ready by [`changes::open`](crate::changes::open).
+    #[must_use]
+    pub fn keep_changes(mut self, directory: PathBuf) -> Self {
+        self.changes = Some(directory);
+        self
     }
 
     /// Nothing of the pod would be seen: the namespace can be left out.
