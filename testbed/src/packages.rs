@@ -20,6 +20,7 @@ const NEEDED: &[&str] = &[
     "gunicorn",
     "iproute2",
     "iptables",
+    "less",
     "libc6-dev",
     "musl-tools",
     "nftables",
@@ -38,6 +39,7 @@ const NEEDED: &[&str] = &[
     "runc",
     "strace",
     "util-linux",
+    "vim",
     "wget",
 ];
 

@@ -326,7 +326,9 @@ pub(crate) fn fetch(
     links: usize,
     then: impl FnOnce(&Arc<Context>, PathBuf, Result<PathBuf, Errno>) + Send + 'static,
 ) {
-    let what = if request.opens() && !request.unread {
+    let reads = request.opens() && !request.unread;
+    // A link that is not to be followed has no content: what it is must be known first.
+    let what = if reads && request.follow {
         Fetch::Content
     } else {
         Fetch::Attributes
@@ -353,6 +355,14 @@ pub(crate) fn fetch(
                 // One more turn; boxed, or the type would contain itself.
                 let then: Fetched = Box::new(then);
                 fetch(&context_then, next, request, links + 1, then);
+            }
+            Err(_) if reads && !request.follow => {
+                let request = Request {
+                    follow: true,
+                    ..request
+                };
+                let then: Fetched = Box::new(then);
+                fetch(&context_then, path, request, links, then);
             }
             Err(_) => then(&context_then, path, Ok(local)),
         }

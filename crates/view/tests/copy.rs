@@ -91,6 +91,7 @@ async fn files_come_whole_and_attributes_as_placeholders() {
 
     let copied = stand.content("/data/big").await.unwrap();
     assert_eq!(copied, placeholder);
+    assert_eq!(std::fs::metadata(&copied).unwrap().ino(), here.ino(), "another file");
     assert!(std::fs::read(&copied).unwrap() == big);
     assert_eq!(std::fs::metadata(&copied).unwrap().mtime(), there.mtime());
     assert_eq!(

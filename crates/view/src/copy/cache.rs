@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,15 +26,22 @@ pub(super) struct Cache {
 /// A file on its way into the cache; removed when it does not get there.
 pub(super) struct Incoming<'a> {
     cache: &'a Cache,
-    name: String,
+    /// Its name among the incoming ones; `None`: it fills a placeholder.
+    name: Option<String>,
     pub(super) file: File,
     placed: bool,
 }
 
 impl Drop for Incoming<'_> {
     fn drop(&mut self) {
-        if !self.placed {
-            let _ = rustix::fs::unlinkat(&self.cache.incoming, &self.name, AtFlags::empty());
+        match &self.name {
+            Some(name) if !self.placed => {
+                let _ = rustix::fs::unlinkat(&self.cache.incoming, name, AtFlags::empty());
+            }
+            None if !self.placed => {
+                let _ = self.file.set_len(0);
+            }
+            _ => {}
         }
     }
 }
@@ -103,10 +110,34 @@ impl Cache {
         let file = rustix::fs::openat(&self.incoming, &name, flags, Mode::RUSR | Mode::WUSR)?;
         Ok(Incoming {
             cache: self,
-            name,
+            name: Some(name),
             file: file.into(),
             placed: false,
         })
+    }
+
+    /// Begins the content of a placeholder, which nobody reads before it is complete. It stays the same file, as programs
+    /// check that look at a file before they open it (cp, tar). `None`: no such file is there.
+    pub(super) fn filling(&self, path: &Path) -> Result<Option<Incoming<'_>>, Errno> {
+        let (parent, name) = self.parent(path)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let handle = match rustix::fs::openat(&parent, name, flags, Mode::empty()) {
+            Err(Code::NOENT) => return Ok(None),
+            other => other?,
+        };
+        if FileType::from_raw_mode(rustix::fs::fstat(&handle)?.st_mode) != FileType::RegularFile {
+            return Ok(None);
+        }
+        // The pod's mode may refuse writing to its own user, who we are.
+        let link = format!("/proc/self/fd/{}", handle.as_raw_fd());
+        rustix::fs::chmod(&link, Mode::RUSR | Mode::WUSR)?;
+        let file = rustix::fs::open(&link, OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Some(Incoming {
+            cache: self,
+            name: None,
+            file: file.into(),
+            placed: false,
+        }))
     }
 
     /// Puts a complete file, with mode and times, in the place of whatever is there.
@@ -115,9 +146,11 @@ impl Cache {
         let mode = Mode::from_raw_mode((attributes.mode & 0o777) | 0o400);
         rustix::fs::fchmod(&file.file, mode)?;
         rustix::fs::futimens(&file.file, &timestamps(attributes))?;
-        let (parent, name) = self.parent(path)?;
-        make_room(&parent, name)?;
-        rustix::fs::renameat(&self.incoming, &file.name, &parent, name)?;
+        if let Some(incoming) = &file.name {
+            let (parent, name) = self.parent(path)?;
+            make_room(&parent, name)?;
+            rustix::fs::renameat(&self.incoming, incoming, &parent, name)?;
+        }
         file.placed = true;
         Ok(())
     }
@@ -139,24 +172,21 @@ impl Cache {
             }
             // Sockets and devices lead nowhere here; a FIFO at least blocks as one does.
             kind => {
-                let incoming = self.incoming()?;
                 if kind == libc::S_IFREG {
+                    let incoming = self.incoming()?;
                     rustix::fs::ftruncate(&incoming.file, attributes.size)?;
+                    self.place(incoming, path, attributes)
                 } else {
-                    rustix::fs::unlinkat(&self.incoming, &incoming.name, AtFlags::empty())?;
                     let kind = if kind == libc::S_IFSOCK {
                         FileType::Socket
                     } else {
                         FileType::Fifo
                     };
                     let mode = Mode::from_raw_mode((attributes.mode & 0o777) | 0o400);
-                    rustix::fs::mknodat(&self.incoming, &incoming.name, kind, mode, 0)?;
                     let (parent, name) = self.parent(path)?;
-                    make_room(&parent, name)?;
-                    rustix::fs::renameat(&self.incoming, &incoming.name, &parent, name)?;
-                    return Ok(());
+                    remove(&parent, name)?;
+                    Ok(rustix::fs::mknodat(&parent, name, kind, mode, 0)?)
                 }
-                self.place(incoming, path, attributes)
             }
         }
     }

@@ -141,9 +141,12 @@ impl CopyView {
             return Ok(cache.path(&path));
         }
         self.discount(&mut copy);
-        copy.have = None;
+        let had = copy.have.take();
         let stamp = match (what, attributes.mode & libc::S_IFMT) {
-            (Fetch::Content, libc::S_IFREG) => self.copy_file(cache, &path, &mut copy).await?,
+            (Fetch::Content, libc::S_IFREG) => {
+                let fills = had.is_some_and(|(had, _)| had == Fetch::Attributes);
+                self.copy_file(cache, &path, &mut copy, fills).await?
+            }
             (Fetch::Content, libc::S_IFDIR) => {
                 self.copy_directory(cache, &path, &attributes).await?;
                 stamp

@@ -30,10 +30,21 @@ impl Drop for Reads {
 
 impl CopyView {
     /// Copies a whole file; the stamp is of what was copied.
-    pub(super) async fn copy_file(&self, cache: &Cache, path: &Path, copy: &mut Copy) -> Result<Stamp, Errno> {
+    /// `fills`: what lies there is a placeholder.
+    pub(super) async fn copy_file(
+        &self,
+        cache: &Cache,
+        path: &Path,
+        copy: &mut Copy,
+        fills: bool,
+    ) -> Result<Stamp, Errno> {
         let content = Arc::new(Content::open(&self.pod, &self.rules.in_pod(path), u64::MAX, 0).await?);
         self.allow(path, content.attributes.size.max(content.first.len() as u64))?;
-        let mut incoming = cache.incoming()?;
+        let placeholder = if fills { cache.filling(path)? } else { None };
+        let mut incoming = match placeholder {
+            Some(placeholder) => placeholder,
+            None => cache.incoming()?,
+        };
         incoming.file.write_all(&content.first)?;
         let mut written = content.first.len() as u64;
         let mut asked = written;
