@@ -3,6 +3,7 @@
 //! The tests run the executable that `cargo xtask dist` built (`$INPOD`, else target/dist/inpod), as the plain user whose
 //! rights are the documented minimum.
 
+pub mod footprint;
 pub mod guests;
 pub mod http;
 pub mod network;

@@ -3,14 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tests::processes::{app, server};
+use tests::footprint::Footprint;
 use tests::{Session, Stage, fault_rounds, guests, is_alive, scratch, shop, wait_until};
 
 const PORT: u16 = 8080;
@@ -19,80 +19,21 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// How often the load asks over new connections.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The processes of a session, and what it has on this machine.
+/// A session and its agent.
 struct Parts {
-    supervisor: u32,
-    server: u32,
-    app: u32,
-    /// A daemonised grandchild of the app with an empty environment.
-    daemon: u32,
+    here: Footprint,
     agent: u32,
-    directory: PathBuf,
-    /// Numbers of its FUSE mounts' devices.
-    devices: Vec<String>,
 }
 
 impl Parts {
+    /// `daemon` has the process id of a daemonised grandchild of the app with an empty environment.
     fn of(stage: &Stage, session: &Session, daemon: &Path) -> Self {
-        let supervisor = session.pid();
         wait_until("the daemon", || daemon.exists());
         let read = std::fs::read_to_string(daemon).unwrap();
-        let app = app(supervisor).expect("the app runs");
-        let directory = format!("inpod-{}-{supervisor}", rustix::process::getuid().as_raw());
-        let bases = [std::env::var("XDG_RUNTIME_DIR").ok(), Some("/tmp".to_owned())];
-        let directories = bases
-            .into_iter()
-            .flatten()
-            .map(|base| PathBuf::from(base).join(&directory));
-        let mounts = std::fs::read_to_string(format!("/proc/{app}/mountinfo")).unwrap_or_default();
-        let fuse = mounts.lines().filter(|line| line.contains(" - fuse"));
-        let mut devices: Vec<String> = fuse
-            .filter_map(|line| line.split(' ').nth(2))
-            .map(str::to_owned)
-            .collect();
-        devices.sort();
-        devices.dedup();
         Self {
-            supervisor,
-            server: server(supervisor).expect("a session has a server"),
-            app,
-            daemon: read.trim().parse().unwrap(),
+            here: Footprint::of(session.pid(), &[read.trim().parse().unwrap()]),
             agent: stage.agent().expect("the pod has an agent"),
-            directory: directories
-                .into_iter()
-                .find(|path| path.exists())
-                .expect("a session has a directory"),
-            devices,
         }
-    }
-
-    /// What is still there of it on this machine.
-    fn left(&self) -> Vec<String> {
-        let processes = [
-            ("supervisor", self.supervisor),
-            ("server", self.server),
-            ("app", self.app),
-            ("daemon", self.daemon),
-        ];
-        let alive = processes.into_iter().filter(|(_, pid)| is_alive(*pid));
-        let mut left: Vec<String> = alive.map(|(name, pid)| format!("{name} {pid}")).collect();
-        if self.directory.exists() {
-            left.push(self.directory.display().to_string());
-        }
-        for process in std::fs::read_dir("/proc").unwrap().flatten() {
-            let mounts = std::fs::read_to_string(process.path().join("mountinfo")).unwrap_or_default();
-            let ours = |line: &&str| {
-                line.contains(&self.directory.display().to_string())
-                    || line
-                        .split(' ')
-                        .nth(2)
-                        .is_some_and(|device| self.devices.iter().any(|ours| ours == device))
-            };
-            if let Some(line) = mounts.lines().find(ours) {
-                left.push(format!("mount in {}: {line}", process.path().display()));
-            }
-        }
-        left
     }
 }
 
@@ -173,7 +114,7 @@ fn fault(stage: &Stage, victim: &dyn Fn(&Parts) -> u32) -> (Duration, Duration) 
             let answers = load.after(session_start());
             let last: Vec<_> = answers.iter().rev().take(3).collect();
             assert!(
-                is_alive(parts.app),
+                is_alive(parts.here.app),
                 "the app ended early, {last:?}: {}",
                 session.stderr()
             );
@@ -242,10 +183,10 @@ fn fault(stage: &Stage, victim: &dyn Fn(&Parts) -> u32) -> (Duration, Duration) 
     let pid = session.pid();
     drop(session.wait());
     let begin = Instant::now();
-    let mut left = parts.left();
+    let mut left = parts.here.left();
     while !left.is_empty() && begin.elapsed() < Duration::from_secs(20) {
         thread::sleep(Duration::from_millis(20));
-        left = parts.left();
+        left = parts.here.left();
     }
     assert!(left.is_empty(), "session {pid} left {left:#?}");
     println!("  nothing left here after {:.0?}", begin.elapsed());
@@ -277,12 +218,12 @@ fn rounds(name: &str, victim: impl Fn(&Parts) -> u32) {
 
 #[test]
 fn of_the_supervisor() {
-    rounds("supervisor", |parts| parts.supervisor);
+    rounds("supervisor", |parts| parts.here.supervisor);
 }
 
 #[test]
 fn of_the_server() {
-    rounds("server", |parts| parts.server);
+    rounds("server", |parts| parts.here.server);
 }
 
 #[test]
@@ -292,5 +233,5 @@ fn of_the_agent() {
 
 #[test]
 fn of_the_app() {
-    rounds("app", |parts| parts.app);
+    rounds("app", |parts| parts.here.app);
 }

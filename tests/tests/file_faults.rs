@@ -1,0 +1,147 @@
+//! Parts of a session die while its app reads and writes the pod's files: every call ends with an error, nobody hangs, and
+//! nothing is left on this machine.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
+
+use std::time::{Duration, Instant};
+
+use ::playground::Playground;
+use rustix::process::{Pid, Signal, kill_process};
+use tests::footprint::Footprint;
+use tests::processes::{children, program};
+use tests::{Run, Session, fault_rounds, guests, inpod, is_alive, playground, wait_until};
+
+/// What is done in the pod by processes of their own, each until its first error.
+const WORK: [&str; 4] = ["reads", "looks", "writes", "makes"];
+
+struct Stage {
+    playground: Playground,
+    session: Session,
+    here: Footprint,
+    agent: u32,
+    workers: Vec<u32>,
+}
+
+impl Stage {
+    /// A session at work.
+    fn new(name: &str) -> Self {
+        let playground = playground(name);
+        let data = format!("/proc/{}/root/data", playground.pid());
+        std::fs::create_dir(format!("{data}/work")).unwrap();
+        std::fs::write(format!("{data}/work/read"), vec![7; 1 << 20]).unwrap();
+        for number in 0..10 {
+            std::fs::write(format!("{data}/work/{number}"), "x").unwrap();
+        }
+        let mut session = Run::by(inpod(&[]), &format!("process/{}", playground.pid()))
+            .flags(&["--no-incoming"])
+            .env("INPOD_FILES_MODE", "write")
+            .start(&["python3", &guests::script("files_until.py"), "/data/work"]);
+        session.wait_for_stdout("begun\n");
+        let app = tests::processes::app(session.pid()).unwrap();
+        let workers = children(app);
+        assert_eq!(workers.len(), WORK.len(), "{}", session.stderr());
+        let here = Footprint::of(session.pid(), &workers);
+        // The agent is the server's child.
+        let agent = children(here.server)
+            .into_iter()
+            .find(|pid| program(*pid).contains("memfd"));
+        let log = format!("{data}/work/log");
+        wait_until("writes in the pod", || {
+            std::fs::metadata(&log).is_ok_and(|log| log.len() > 80)
+        });
+        Self {
+            playground,
+            session,
+            here,
+            agent: agent.unwrap(),
+            workers,
+        }
+    }
+
+    /// Everybody has ended, and nothing is left.
+    fn ended(self) -> String {
+        let said = self.session.wait();
+        wait_until("the workers' end", || !self.workers.iter().any(|pid| is_alive(*pid)));
+        wait_until("nothing left", || self.here.left().is_empty());
+        said.stdout
+    }
+}
+
+fn kill(pid: u32, signal: Signal) {
+    let _ = kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal);
+}
+
+/// `fault` makes every worker's next call fail, and then the session ends.
+fn calls_fail(name: &str, rounds: u32, fault: impl Fn(&Stage)) {
+    let mut worst = Duration::ZERO;
+    for _ in 0..rounds {
+        let stage = Stage::new(&format!("file-{name}"));
+        let begin = Instant::now();
+        fault(&stage);
+        wait_until("the session's end", || !is_alive(stage.here.supervisor));
+        worst = worst.max(begin.elapsed());
+        // The agent's own end, where it was only stopped.
+        kill(stage.agent, Signal::CONT);
+        let said = stage.ended();
+        // A worker that was told nothing was ended with the app.
+        let errors = said.lines().filter(|line| *line != "begun");
+        let other: Vec<&str> = errors.filter(|line| !line.ends_with(" 5")).collect();
+        assert!(other.is_empty(), "not EIO: {other:?}");
+    }
+    println!("{name}, {rounds} times: ended within {worst:.1?}");
+}
+
+/// `fault` ends the app.
+fn all_end(name: &str, fault: impl Fn(&Stage)) {
+    let rounds = fault_rounds();
+    let mut worst = Duration::ZERO;
+    for _ in 0..rounds {
+        let stage = Stage::new(&format!("file-{name}"));
+        let begin = Instant::now();
+        fault(&stage);
+        let _ = stage.ended();
+        worst = worst.max(begin.elapsed());
+    }
+    println!("{name}, {rounds} times: nothing left within {worst:.1?}");
+}
+
+#[test]
+fn the_agent_is_killed() {
+    calls_fail("agent", fault_rounds(), |stage| kill(stage.agent, Signal::KILL));
+}
+
+/// As when the network goes: nothing is said any more.
+#[test]
+fn the_link_is_silent() {
+    calls_fail("link", fault_rounds().div_ceil(10), |stage| {
+        kill(stage.agent, Signal::STOP)
+    });
+}
+
+#[test]
+fn the_target_is_killed() {
+    calls_fail("target", fault_rounds(), |stage| {
+        kill(stage.playground.pid(), Signal::KILL);
+        // A container's end is its processes'.
+        kill(stage.agent, Signal::KILL);
+    });
+}
+
+#[test]
+fn the_server_is_killed() {
+    all_end("server", |stage| kill(stage.here.server, Signal::KILL));
+}
+
+#[test]
+fn the_supervisor_is_killed() {
+    all_end("supervisor", |stage| kill(stage.here.supervisor, Signal::KILL));
+}
+
+#[test]
+fn the_supervisor_is_terminated() {
+    all_end("terminated", |stage| kill(stage.here.supervisor, Signal::TERM));
+}
+
+#[test]
+fn the_app_is_killed() {
+    all_end("app", |stage| kill(stage.here.app, Signal::KILL));
+}
