@@ -4,8 +4,10 @@
 use std::path::PathBuf;
 
 use ::playground::Playground;
+use serde_json::json;
+use testbed::FreshPod;
 use tests::processes::{children, program};
-use tests::{Run, guests, inpod, playground, suites, wait_until};
+use tests::{Run, guests, inpod, playground, suites, testbed, wait_until};
 
 /// A target with a directory of the pod's to write in.
 struct Pod {
@@ -223,4 +225,69 @@ fn pjdfstest() {
         .filter(|name| !OTHER_USERS.iter().any(|known| name.starts_with(known)))
         .collect();
     assert!(other.is_empty() && passed >= 320, "{other:?}\n{}", ended.stdout);
+}
+
+/// The volumes of a real pod: what may be written is, and what may not says so as the pod's kernel does.
+#[test]
+fn volumes_of_a_real_pod() {
+    let mount =
+        |name: &str, read_only: bool| json!({"name": name, "mountPath": format!("/srv/{name}"), "readOnly": read_only});
+    let pod = testbed()
+        .admin()
+        .fresh_pod(&FreshPod {
+            spec: json!({
+                "securityContext": {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 2000},
+                "volumes": [
+                    {"name": "small", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+                    {"name": "plain", "emptyDir": {}},
+                    {"name": "config", "configMap": {"name": "shop"}},
+                ],
+                "containers": [{
+                    "name": "web", "image": "inpod.test/shop:1", "imagePullPolicy": "Never", "args": ["web"],
+                    "volumeMounts": [mount("small", false), mount("plain", false), mount("config", false)],
+                }],
+            }),
+            ..FreshPod::default()
+        })
+        .unwrap();
+    let script = r#"
+import errno, os
+def told(what, *arguments):
+    try: what(*arguments); return "ok"
+    except OSError as error: return errno.errorcode[error.errno]
+def write(path, size=1):
+    with open(path, "wb") as file: file.write(b"x" * size)
+print("plain", told(write, "/srv/plain/file"), os.stat("/srv/plain/file").st_gid)
+print("config", told(write, "/srv/config/file"), told(os.unlink, "/srv/config/shop.toml"))
+print("small", told(write, "/srv/small/big", 2 << 20), told(os.unlink, "/srv/small/big"), told(write, "/srv/small/file", 1000))
+print("root", told(os.mkdir, "/srv/new"), told(os.chown, "/srv/plain/file", 0, 0), told(os.chmod, "/srv/plain/file", 0o600))
+"#;
+    let target = format!("pod/{}", pod.name);
+    let run = || Run::at(&target);
+    let ended = run().env("INPOD_FILES_MODE", "write").run(&["python3", "-c", script]);
+    assert_eq!(
+        ended.lines(),
+        [
+            "plain ok 2000",
+            "config EROFS EROFS",
+            "small ENOSPC ok ok",
+            "root EACCES EPERM ok"
+        ]
+    );
+    let said = pod
+        .exec(&["stat", "-c", "%u %g %a %s", "/srv/plain/file", "/srv/small/file"])
+        .unwrap();
+    assert_eq!(said.trim(), "1000 2000 600 1\n1000 2000 644 1000");
+    // Kept here, all of it is the app's to change, a ConfigMap too.
+    let changes = tempfile::tempdir().unwrap();
+    let script = "cd /srv; echo mine > config/shop.toml; echo mine >> plain/file; cat config/shop.toml plain/file";
+    let ended = run()
+        .env("INPOD_FILES_MODE", "write-local")
+        .env("INPOD_FILES_CHANGES", changes.path().to_str().unwrap())
+        .run(&["sh", "-euc", script]);
+    assert_eq!(ended.ok(), "mine\nxmine\n");
+    let kept = std::fs::read_to_string(changes.path().join("files/srv/plain/file")).unwrap();
+    let there = pod.exec(&["cat", "/srv/plain/file", "/srv/config/shop.toml"]).unwrap();
+    assert_eq!(kept, "xmine\n");
+    assert!(there.starts_with('x') && !there.contains("mine"), "{there}");
 }

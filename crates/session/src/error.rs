@@ -26,10 +26,14 @@ pub(crate) enum SessionError {
 impl SessionError {
     /// For the launching process to show.
     pub(crate) fn failure(&self) -> Failure {
-        let mut causes = Vec::new();
+        let mut causes: Vec<String> = Vec::new();
         let mut source = std::error::Error::source(self);
         while let Some(cause) = source {
-            causes.push(cause.to_string());
+            let text = cause.to_string();
+            // Many messages repeat their source; it need not be read twice.
+            if !causes.iter().any(|said| said.contains(&text)) {
+                causes.push(text);
+            }
             source = cause.source();
         }
         let (kind, hints) = match self {

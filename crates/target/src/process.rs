@@ -141,7 +141,8 @@ async fn end(mut child: Child, said: JoinHandle<String>) -> io::Result<()> {
         .ok()
         .and_then(Result::ok)
         .unwrap_or_default();
-    Err(io::Error::other(format!("the agent ended ({status}): {said}")))
+    let said = if said.is_empty() { said } else { format!(": {said}") };
+    Err(io::Error::other(format!("the agent ended ({status}){said}")))
 }
 
 impl AsyncRead for ChildIo {
