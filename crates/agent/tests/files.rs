@@ -252,10 +252,8 @@ async fn a_large_directory_in_parts() {
     let files = session.files().await;
     let directory = world.pod.path("/srv/many");
     std::fs::create_dir(&directory).unwrap();
-    // Long names: ten thousand usual ones go in one part.
-    let long = "x".repeat(100);
     for number in 0..9000 {
-        std::fs::write(directory.join(format!("file-{number}-{long}")), "").unwrap();
+        std::fs::write(directory.join(format!("file-{number}")), "").unwrap();
     }
     std::os::unix::fs::symlink("file-0", directory.join("link")).unwrap();
     let (mut names, mut cookie, mut parts) = (std::collections::BTreeSet::new(), 0, 0);
