@@ -7,6 +7,8 @@ use crate::error::{Error, Result, run};
 
 /// What a node runs besides Kubernetes, what builds and sets it up, and what guests are made of.
 const NEEDED: &[&str] = &[
+    "acl",
+    "attr",
     "busybox-static",
     "conntrack",
     "containerd",

@@ -124,6 +124,64 @@ print("kept")
     }
 }
 
+#[test]
+fn extended_attributes_and_access_lists() {
+    let pod = Pod::new("xattr");
+    let script = r#"
+set -e
+cd /data/out
+echo x > one; setfattr -n user.mime -v text/plain one; setfacl -m u:1234:rw one
+getfattr --only-values -n user.mime one; echo; getfacl -nc one | grep 1234; ls -l one | cut -c 1-11
+cp -a one two; getfattr --only-values -n user.mime two; echo; getfacl -nc two | grep 1234
+tar cf all.tar --xattrs --acls one two; mkdir out; tar xf all.tar -C out --xattrs --acls
+getfattr --only-values -n user.mime out/two; echo; getfacl -nc out/two | grep 1234
+setfacl -b one; ls -l one | cut -c 1-11
+mkdir kept; setfacl -d -m u:99:rwx kept; echo y > kept/new; getfacl -nc kept/new | grep -o user:99:rwx
+"#;
+    let lines = pod.writable().run(&["bash", "-c", script]).lines();
+    let two = ["text/plain", "user:1234:rw-"];
+    let expect = [
+        &two[..],
+        &["-rw-rw-r--+"],
+        &two,
+        &two,
+        &["-rw-r--r-- "],
+        &["user:99:rwx"],
+    ]
+    .concat();
+    assert_eq!(lines, expect);
+    let value = |name: &str, of: &str| {
+        let mut value = [0; 1 << 16];
+        let length = rustix::fs::getxattr(pod.root.join("data/out").join(of), name, &mut value[..]);
+        length.map(|length| value[..length].to_vec())
+    };
+    for name in ["one", "two", "out/two"] {
+        assert_eq!(value("user.mime", name).as_deref(), Ok(&b"text/plain"[..]), "{name}");
+    }
+    assert!(value("system.posix_acl_access", "two").is_ok() && value("system.posix_acl_access", "one").is_err());
+    // The longest; what is only read; what is not passed on.
+    let script = "
+import errno, os
+def fails(number, call, *arguments):
+    try: call(*arguments)
+    except OSError as error: assert error.errno == number, (arguments, error)
+    else: raise AssertionError(arguments)
+path, other = '/data/out/long', '/data/in/file'
+open(path, 'w').close()
+long = os.urandom(3000)
+os.setxattr(path, 'user.long', long)
+assert os.getxattr(path, 'user.long') == long and os.listxattr(path) == ['user.long']
+for name in ['trusted.a', 'user.overlay.opaque', 'security.selinux']:
+    fails(errno.EOPNOTSUPP, os.setxattr, path, name, b'y')
+os.setxattr(path, 'security.capability', b'\\1\\0\\0\\2' + bytes(16))
+assert os.getxattr(path, 'security.capability')[:4] == b'\\1\\0\\0\\2'
+fails(errno.EROFS, os.setxattr, other, 'user.a', b'')
+print(os.listxattr(other))
+";
+    let run = pod.run().env("INPOD_FILES_WRITE", "/data/out");
+    assert_eq!(run.run(&["python3", "-c", script]).ok(), "[]\n");
+}
+
 /// What a program was told to be written is in the pod, however the session ends.
 #[test]
 fn a_lost_agent_is_an_error_and_never_a_success() {

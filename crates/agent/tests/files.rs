@@ -5,7 +5,8 @@ mod common;
 
 use common::{in_time, until, world};
 use wire::message::{
-    Bytes, Change, Changed, Create, FileAnswer, FileOperation, Object, ReplyBody, RequestBody, SetAttributes,
+    Bytes, Change, Changed, Create, FileAnswer, FileOperation, Object, ReplyBody, RequestBody, SetAttributes, Xattr,
+    XattrKind,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -410,4 +411,134 @@ async fn changes_as_the_targets_user_and_inside_of_its_root() {
         flags: 1 << 7,
     };
     assert_eq!(change(rename).await, refused(libc::EINVAL));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn extended_attributes_as_the_targets_user() {
+    let script = "mount -t tmpfs none /srv; mkdir -m 777 /srv/open; echo x > /srv/closed; chmod 600 /srv/closed; \
+                  echo y > /srv/own; chown 1000 /srv/own; ln -s own /srv/link; ln -s /etc/passwd /srv/away; \
+                  echo z > /srv/bare; echo ready; \
+                  exec setpriv --reuid 1000 --regid 1000 --clear-groups sleep 1000";
+    let target = of_another_user(script).await;
+    let root = std::path::PathBuf::from(format!("/proc/{}/root", target.pid));
+    let put = |at: &str, name: &str, value: &[u8]| {
+        rustix::fs::setxattr(root.join(at), name, value, rustix::fs::XattrFlags::empty()).unwrap();
+    };
+    put("srv/closed", "user.a", b"1");
+    put("srv/bare", "trusted.a", b"1");
+    put("srv/bare", "user.overlay.opaque", b"y");
+    let session = common::direct(target.pid).await;
+    let files = session.files().await;
+    let call = async |operation| in_time(files.call(operation)).await.unwrap();
+    let path = |text: &str| Bytes(text.into());
+    let set = async |at: &str, name: &str, value: &[u8], flags| {
+        call(FileOperation::Change(Change::SetXattr {
+            path: path(at),
+            name: path(name),
+            value: Bytes(value.to_vec()),
+            flags,
+        }))
+        .await
+    };
+    let remove = async |at: &str, name: &str| {
+        let (path, name) = (path(at), path(name));
+        call(FileOperation::Change(Change::RemoveXattr { path, name })).await
+    };
+    let get = async |at: &str, name: &str| {
+        let (path, name) = (path(at), path(name));
+        call(FileOperation::Xattr { path, name }).await
+    };
+    let refused = FileAnswer::Failed;
+    let kinds = |answer| match answer {
+        FileAnswer::Changed(Changed::Now(now)) => now.xattrs,
+        other => panic!("{other:?}"),
+    };
+
+    assert!(kinds(set("/srv/own", "user.b", b"2", 0).await).has(XattrKind::User));
+    assert_eq!(set("/srv/own", "user.b", b"3", 1).await, refused(libc::EEXIST));
+    assert_eq!(set("/srv/own", "user.c", b"3", 2).await, refused(libc::ENODATA));
+    assert_eq!(set("/srv/own", "user.c", b"3", 4).await, refused(libc::EINVAL));
+    let long = vec![b'l'; 64 << 10];
+    kinds(set("/srv/own", "user.long", &long, 0).await);
+    // user::rw- user:99:rw- group::r-- mask::rw- other::r--
+    let list = [
+        &2_u32.to_le_bytes()[..],
+        b"\x01\0\x06\0\xff\xff\xff\xff\x02\0\x06\0\x63\0\0\0\x04\0\x04\0\xff\xff\xff\xff",
+        b"\x10\0\x06\0\xff\xff\xff\xff\x20\0\x04\0\xff\xff\xff\xff",
+    ]
+    .concat();
+    let FileAnswer::Changed(Changed::Now(now)) = set("/srv/own", "system.posix_acl_access", &list, 0).await else {
+        panic!("no access list");
+    };
+    assert_eq!(now.mode & 0o777, 0o664);
+    assert!(now.xattrs.has(XattrKind::Access) && !now.xattrs.has(XattrKind::Default));
+    assert_eq!(get("/srv/own", "user.b").await, FileAnswer::Xattr(path("2")));
+    assert_eq!(get("/srv/own", "user.long").await, FileAnswer::Xattr(Bytes(long)));
+
+    let paths = [
+        "/srv/own",
+        "/srv/closed",
+        "/srv/bare",
+        "/srv/none",
+        "/srv/link",
+        "/srv/away",
+    ];
+    let FileAnswer::Xattrs(all) = call(FileOperation::Xattrs(paths.map(path).to_vec())).await else {
+        panic!()
+    };
+    let shown = |name: &str, value: Option<&[u8]>| Xattr {
+        name: path(name),
+        value: value.map(|value| Bytes(value.to_vec())),
+    };
+    let mut own = all[0].clone().unwrap();
+    own.sort_by(|one, other| one.name.cmp(&other.name));
+    let expect = [
+        shown("system.posix_acl_access", Some(&list)),
+        shown("user.b", Some(b"2")),
+        shown("user.long", None),
+    ];
+    assert_eq!(own, expect);
+    // What may not be read is there all the same.
+    assert_eq!(all[1], Ok(vec![shown("user.a", None)]));
+    assert_eq!(get("/srv/closed", "user.a").await, refused(libc::EACCES));
+    assert_eq!(all[2..], [Ok(vec![]), Err(libc::ENOENT), Ok(vec![]), Ok(vec![])]);
+
+    // The same with the attributes of each.
+    let FileAnswer::List { entries, .. } = call(FileOperation::List {
+        path: path("/srv"),
+        cookie: 0,
+    })
+    .await
+    else {
+        panic!()
+    };
+    for entry in entries {
+        let expect = matches!(&*entry.name.0, b"own" | b"closed");
+        assert_eq!(!entry.attributes.xattrs.is_empty(), expect, "{entry:?}");
+    }
+
+    for name in [
+        "security.selinux",
+        "trusted.a",
+        "user.overlay.opaque",
+        "system.nfs4_acl",
+        "x",
+    ] {
+        assert_eq!(set("/srv/own", name, b"", 0).await, refused(libc::EOPNOTSUPP), "{name}");
+        assert_eq!(remove("/srv/own", name).await, refused(libc::EOPNOTSUPP), "{name}");
+        assert_eq!(get("/srv/bare", name).await, refused(libc::ENODATA), "{name}");
+    }
+    // Neither what the user may not, nor through a link.
+    assert_eq!(set("/srv/closed", "user.a", b"", 0).await, refused(libc::EACCES));
+    assert_eq!(
+        set("/srv/own", "security.capability", &[0; 20], 0).await,
+        refused(libc::EINVAL)
+    );
+    assert_eq!(set("/srv/link", "user.a", b"", 0).await, refused(libc::EPERM));
+    assert_eq!(remove("/srv/away", "user.a").await, refused(libc::EPERM));
+    remove("/srv/own", "user.long").await;
+    remove("/srv/own", "user.b").await;
+    let left = kinds(remove("/srv/own", "system.posix_acl_access").await);
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(remove("/srv/own", "user.b").await, refused(libc::ENODATA));
 }

@@ -8,6 +8,9 @@ pub struct Errno(pub i32);
 
 impl Errno {
     pub const PERM: Self = Self(libc::EPERM);
+    pub const TOOBIG: Self = Self(libc::E2BIG);
+    pub const NODATA: Self = Self(libc::ENODATA);
+    pub const RANGE: Self = Self(libc::ERANGE);
     pub const NOENT: Self = Self(libc::ENOENT);
     pub const INTR: Self = Self(libc::EINTR);
     pub const IO: Self = Self(libc::EIO);

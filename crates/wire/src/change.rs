@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::message::{Attributes, Bytes, Time};
+use crate::xattr::{MAX_XATTR_NAME, MAX_XATTR_VALUE, at_most};
 
 /// Paths are absolute in the target's root and resolved inside it; the last component is never followed. Each is one call
 /// under the target's credentials, with its umask left to the asker.
@@ -71,6 +72,20 @@ pub enum Change {
         mode: u32,
         offset: u64,
         length: u64,
+    },
+    /// An extended attribute, if it is one that [`crate::message::XattrKind`] names; `flags` as in setxattr(2).
+    SetXattr {
+        path: Bytes,
+        #[serde(deserialize_with = "at_most::<MAX_XATTR_NAME, _>")]
+        name: Bytes,
+        #[serde(deserialize_with = "at_most::<MAX_XATTR_VALUE, _>")]
+        value: Bytes,
+        flags: u32,
+    },
+    RemoveXattr {
+        path: Bytes,
+        #[serde(deserialize_with = "at_most::<MAX_XATTR_NAME, _>")]
+        name: Bytes,
     },
 }
 

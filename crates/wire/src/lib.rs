@@ -25,6 +25,7 @@ mod outbox;
 mod preface;
 pub mod resume;
 mod stream;
+mod xattr;
 
 pub use calls::{Calls, FilesClient};
 pub use control::ControlClient;

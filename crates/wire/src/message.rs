@@ -5,7 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::xattr::at_most;
+
 pub use crate::change::{Change, Changed, Create, Object, SetAttributes, SetTime};
+pub use crate::xattr::{MAX_XATTR_LIST, MAX_XATTR_NAME, MAX_XATTR_VALUE, Xattr, XattrKind, XattrKinds};
 
 /// The longest encoded message in bytes, checked before decoding. File data is chunked below it.
 pub const MAX_MESSAGE: usize = 1 << 20;
@@ -265,8 +268,10 @@ pub enum FileOperation {
     Close(u64),
     /// File system figures of `/`.
     StatFs,
+    /// The value of an extended attribute. What [`XattrKind`] does not name is not there.
     Xattr {
         path: Bytes,
+        #[serde(deserialize_with = "at_most::<MAX_XATTR_NAME, _>")]
         name: Bytes,
     },
     /// What a cold open asks, in one answer: attributes along a path, links followed, and what the file at its end holds if
@@ -286,6 +291,8 @@ pub enum FileOperation {
     /// Regular files of at most [`MAX_SMALL`] bytes, each whole. Nothing else is opened, a link least of all.
     Contents(Vec<Bytes>),
     Change(Change),
+    /// The extended attributes that [`XattrKind`] names of each, links not followed.
+    Xattrs(Vec<Bytes>),
 }
 
 /// The largest file that is brought along unasked, in bytes.
@@ -324,7 +331,7 @@ pub enum FileAnswer {
         block_size: u32,
         name_max: u32,
     },
-    Xattr(Bytes),
+    Xattr(#[serde(deserialize_with = "at_most::<MAX_XATTR_VALUE, _>")] Bytes),
     Failed(i32),
     /// Each component in its order, up to the first that failed.
     Walk {
@@ -336,6 +343,8 @@ pub enum FileAnswer {
     /// One for each path asked; `E2BIG` for what did not fit into the answer.
     Contents(Vec<Result<Whole, i32>>),
     Changed(Changed),
+    /// One for each path asked; `E2BIG` for what did not fit into the answer.
+    Xattrs(Vec<Result<Vec<Xattr>, i32>>),
 }
 
 /// One component of a path.
@@ -386,6 +395,8 @@ pub struct Attributes {
     pub accessed: Time,
     pub modified: Time,
     pub changed: Time,
+    /// Those that are there.
+    pub xattrs: XattrKinds,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

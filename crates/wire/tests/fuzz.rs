@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use wire::message::{
-    Bytes, Dialed, FileOperation, FileRequest, Open, Reply, ReplyBody, Request, RequestBody, ToSession,
+    Bytes, Dialed, FileAnswer, FileOperation, FileReply, FileRequest, Open, Reply, ReplyBody, Request, RequestBody,
+    ToSession, Xattr,
 };
 use wire::{Hello, frame};
 
@@ -38,6 +39,16 @@ fn seeds() -> Vec<Vec<u8>> {
         frame::encode(&FileRequest {
             id: 300,
             body: FileOperation::Stat(vec![Bytes(b"/etc/hosts".to_vec()); 3]),
+        }),
+        frame::encode(&FileReply {
+            id: 300,
+            body: FileAnswer::Xattrs(vec![
+                Ok(vec![Xattr {
+                    name: Bytes(b"user.a".to_vec()),
+                    value: Some(Bytes(b"value".to_vec())),
+                }]),
+                Err(2),
+            ]),
         }),
         frame::encode(&ToSession::Reply(Reply {
             id: 1,

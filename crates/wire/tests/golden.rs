@@ -219,6 +219,7 @@ fn files() {
     };
     check(&request(tree), "010901012f0103");
     check(&request(FileOperation::Contents(vec![bytes("/")])), "010a01012f");
+    check(&request(FileOperation::Xattrs(vec![bytes("/")])), "010c01012f");
     let time = Time {
         seconds: -1,
         nanoseconds: 1,
@@ -236,8 +237,9 @@ fn files() {
         accessed: time,
         modified: time,
         changed: time,
+        xattrs: XattrKinds::of_list(b"user.a\0system.posix_acl_default\0"),
     };
-    let encoded = "010203040506070809010101010101";
+    let encoded = "01020304050607080901010101010109";
     let reply = |body| FileReply { id: 1, body };
     check(
         &reply(FileAnswer::Stat(vec![Ok(attributes), Err(2)])),
@@ -315,6 +317,12 @@ fn files() {
     );
     check(&changed(Changed::Now(attributes)), &format!("010c02{encoded}"));
     check(&changed(Changed::Done), "010c03");
+    let xattr = |value| Xattr {
+        name: bytes("n"),
+        value,
+    };
+    let xattrs = FileAnswer::Xattrs(vec![Ok(vec![xattr(Some(bytes("v"))), xattr(None)]), Err(2)]);
+    check(&reply(xattrs), "010d020002016e010176016e000104");
 }
 
 #[test]
@@ -410,4 +418,41 @@ fn changes_of_files() {
         }),
         "010b0a01020304",
     );
+    check(
+        &request(Change::SetXattr {
+            path: path(),
+            name: bytes("n"),
+            value: bytes("v"),
+            flags: 1,
+        }),
+        "010b0b012f016e017601",
+    );
+    check(
+        &request(Change::RemoveXattr {
+            path: path(),
+            name: bytes("n"),
+        }),
+        "010b0c012f016e",
+    );
+}
+
+#[test]
+fn names_and_values_are_bounded_before_they_are_taken() {
+    let change = |name, value| FileRequest {
+        id: 1,
+        body: FileOperation::Change(Change::SetXattr {
+            path: bytes("/"),
+            name: Bytes(vec![b'n'; name]),
+            value: Bytes(vec![b'v'; value]),
+            flags: 0,
+        }),
+    };
+    for (name, value, taken) in [(255, 65_536, true), (256, 1, false), (1, 65_537, false)] {
+        let encoded = frame::encode(&change(name, value)).unwrap();
+        assert_eq!(
+            frame::decode::<FileRequest>(&encoded[4..]).is_ok(),
+            taken,
+            "{name} {value}"
+        );
+    }
 }

@@ -5,21 +5,20 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, OFlags, RawDir, SeekFrom, Statx, StatxFlags};
 use rustix::io::Errno;
-use wire::message::{Attributes, Bytes, Entry, FileAnswer, FileOperation, MAX_PATH, MAX_READ, Time};
+use wire::message::{Attributes, Bytes, Entry, FileAnswer, FileOperation, MAX_PATH, MAX_READ, Time, XattrKinds};
 
 use super::handles::Handles;
-use super::{bring, change, resolve};
+use super::{bring, change, resolve, xattr};
 use crate::Target;
 
 /// Paths in one batch.
 pub(super) const MAX_BATCH: usize = 1024;
-/// How much of a directory goes in one answer, in encoded bytes and entries.
-const LIST_BYTES: usize = 768 << 10;
+/// How much of a directory goes in one answer, in encoded bytes and entries: within the 256 KiB that a stream takes without
+/// being asked, and so that what comes first is not old before the last is used.
+const LIST_BYTES: usize = 240 << 10;
 const LIST_ENTRIES: usize = 8192;
 /// More than an entry without its names takes.
 pub(super) const ENTRY_BYTES: usize = 128;
-/// The longest extended attribute (XATTR_SIZE_MAX).
-const MAX_XATTR: usize = 64 << 10;
 
 pub(crate) fn answer(target: &Target, handles: &Handles, operation: FileOperation) -> FileAnswer {
     let result = match operation {
@@ -33,7 +32,8 @@ pub(crate) fn answer(target: &Target, handles: &Handles, operation: FileOperatio
             false => Err(Errno::BADF.into()),
         },
         FileOperation::StatFs => statfs(target),
-        FileOperation::Xattr { path, name } => xattr(target, &path, &name),
+        FileOperation::Xattr { path, name } => xattr::get(target, &path, &name),
+        FileOperation::Xattrs(paths) => xattr::list(target, &paths),
         FileOperation::Change(change) => change::change(target, handles, change).map(FileAnswer::Changed),
         FileOperation::Walk { path, known, first } => bring::walk(target, &path, known, first),
         FileOperation::Tree { paths, below, bytes } => bring::tree(target, &paths, below, bytes),
@@ -66,15 +66,12 @@ fn stat(target: &Target, paths: &[Bytes]) -> io::Result<FileAnswer> {
 /// Of the descriptor itself where `name` is empty.
 pub(super) fn attributes(directory: impl AsFd, name: &std::ffi::CStr) -> io::Result<Attributes> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    Ok(convert(&rustix::fs::statx(
-        directory,
-        name,
-        flags,
-        StatxFlags::BASIC_STATS,
-    )?))
+    let stat = rustix::fs::statx(&directory, name, flags, StatxFlags::BASIC_STATS)?;
+    let xattrs = xattr::kinds(directory, name, stat.stx_mode.into());
+    Ok(convert(&stat, xattrs))
 }
 
-fn convert(stat: &Statx) -> Attributes {
+fn convert(stat: &Statx, xattrs: XattrKinds) -> Attributes {
     let time = |time: rustix::fs::StatxTimestamp| Time {
         seconds: time.tv_sec,
         nanoseconds: time.tv_nsec,
@@ -92,6 +89,7 @@ fn convert(stat: &Statx) -> Attributes {
         accessed: time(stat.stx_atime),
         modified: time(stat.stx_mtime),
         changed: time(stat.stx_ctime),
+        xattrs,
     }
 }
 
@@ -109,8 +107,8 @@ fn list(target: &Target, path: &Bytes, cookie: u64) -> io::Result<FileAnswer> {
     while let Some(entry) = names.next() {
         let entry = entry?;
         let name = entry.file_name();
-        let cost = name.to_bytes().len() + ENTRY_BYTES;
-        if size + cost + MAX_PATH > LIST_BYTES || entries.len() >= LIST_ENTRIES {
+        let most = name.to_bytes().len() + ENTRY_BYTES;
+        if size + most + MAX_PATH > LIST_BYTES || entries.len() >= LIST_ENTRIES {
             return Ok(FileAnswer::List { entries, next: last });
         }
         last = entry.next_entry_cookie();
@@ -121,10 +119,36 @@ fn list(target: &Target, path: &Bytes, cookie: u64) -> io::Result<FileAnswer> {
         let Ok(entry) = entry_of(&directory, name) else {
             continue;
         };
-        size += cost + entry.link.as_ref().map_or(0, |link| link.0.len());
+        size += encoded(&entry);
         entries.push(entry);
     }
     Ok(FileAnswer::List { entries, next: 0 })
+}
+
+/// What an entry takes in an answer, in bytes: names are short, and times most of it.
+fn encoded(entry: &Entry) -> usize {
+    let Entry { name, attributes, link } = entry;
+    let number = |value: u64| (u64::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize;
+    let bytes = |bytes: &Bytes| number(bytes.0.len() as u64) + bytes.0.len();
+    let time = |time: Time| number(time.seconds.unsigned_abs() << 1 | 1) + number(time.nanoseconds.into());
+    let numbers = [
+        attributes.inode,
+        attributes.device,
+        attributes.special_device,
+        attributes.size,
+        attributes.blocks,
+        attributes.mode.into(),
+        attributes.links.into(),
+        attributes.uid.into(),
+        attributes.gid.into(),
+    ];
+    let times = [attributes.accessed, attributes.modified, attributes.changed];
+    let flags = 2;
+    numbers.into_iter().map(number).sum::<usize>()
+        + times.into_iter().map(time).sum::<usize>()
+        + bytes(name)
+        + link.as_ref().map_or(0, bytes)
+        + flags
 }
 
 /// A name in a directory.
@@ -215,16 +239,48 @@ fn statfs(target: &Target) -> io::Result<FileAnswer> {
     })
 }
 
-/// An O_PATH descriptor has no fgetxattr(2); its magic link leads to the object without another lookup.
-fn xattr(target: &Target, path: &Bytes, name: &Bytes) -> io::Result<FileAnswer> {
-    use std::os::fd::AsRawFd;
-    let object = at(target, path, resolve::ITSELF)?;
-    if FileType::from_raw_mode(attributes(&object, c"")?.mode) == FileType::Symlink {
-        return Err(Errno::NODATA.into());
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_takes_what_is_counted() {
+        let time = |seconds| Time {
+            seconds,
+            nanoseconds: 999_999_999,
+        };
+        for (number, seconds, link) in [(0, 0, None), (300, -1, None), (u64::MAX, 1 << 40, Some("elsewhere"))] {
+            let small = u32::try_from(number).unwrap_or(u32::MAX);
+            let attributes = Attributes {
+                inode: number,
+                device: number,
+                mode: small,
+                links: small,
+                uid: small,
+                gid: small,
+                special_device: number,
+                size: number,
+                blocks: number,
+                accessed: time(seconds),
+                modified: time(seconds),
+                changed: time(seconds),
+                xattrs: XattrKinds::NONE,
+            };
+            let entry = Entry {
+                name: Bytes(b"name".to_vec()),
+                attributes,
+                link: link.map(|link: &str| Bytes(link.into())),
+            };
+            let empty = FileAnswer::List {
+                entries: Vec::new(),
+                next: 0,
+            };
+            let one = FileAnswer::List {
+                entries: vec![entry.clone()],
+                next: 0,
+            };
+            let length = |answer: &FileAnswer| wire::frame::encode(answer).unwrap().len();
+            assert_eq!(encoded(&entry), length(&one) - length(&empty), "{entry:?}");
+        }
     }
-    let mut value = vec![0; MAX_XATTR];
-    let link = format!("/proc/self/fd/{}", object.as_raw_fd());
-    let length = rustix::fs::getxattr(link, &*name.0, &mut value[..])?;
-    value.truncate(length);
-    Ok(FileAnswer::Xattr(Bytes(value)))
 }

@@ -15,7 +15,7 @@ use wire::message::{Bytes, Change, Changed, Create, MAX_PATH, MAX_WRITE, Object,
 
 use super::answer::{at, attributes};
 use super::handles::Handles;
-use super::resolve;
+use super::{resolve, xattr};
 use crate::Target;
 
 /// For writing, without any effect that a device or a FIFO would have on being opened.
@@ -93,6 +93,13 @@ pub(super) fn change(target: &Target, handles: &Handles, change: Change) -> io::
             rustix::fs::fallocate(&*file, FallocateFlags::from_bits_retain(mode), offset, length)?;
             Ok(Changed::Now(attributes(&*file, c"")?))
         }
+        Change::SetXattr {
+            path,
+            name,
+            value,
+            flags,
+        } => xattr::set(target, &path, &name, &value, flags),
+        Change::RemoveXattr { path, name } => xattr::remove(target, &path, &name),
     }
 }
 

@@ -6,6 +6,7 @@ mod change;
 mod handles;
 pub(crate) mod resolve;
 mod workers;
+mod xattr;
 
 pub(crate) use workers::Workers;
 

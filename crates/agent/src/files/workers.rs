@@ -152,4 +152,5 @@ const FILES: CapabilitySet = CapabilitySet::DAC_OVERRIDE
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::FSETID)
     .union(CapabilitySet::CHOWN)
+    .union(CapabilitySet::SETFCAP)
     .union(CapabilitySet::MKNOD);

@@ -241,6 +241,27 @@ structures! {
         mode: u32,
         padding: u32,
     }
+    /// `fuse_setxattr_in` before `FUSE_SETXATTR_EXT`; the name and the value follow
+    SetXattrIn {
+        size: u32,
+        flags: u32,
+    }
+    /// `fuse_getxattr_in`, for GETXATTR with a name behind it, and LISTXATTR
+    GetXattrIn {
+        size: u32,
+        padding: u32,
+    }
+    /// `fuse_getxattr_out`
+    GetXattrOut {
+        size: u32,
+        padding: u32,
+    }
+    /// `fuse_notify_inval_inode_out`
+    InvalidInodeOut {
+        node: u64,
+        offset: u64,
+        length: u64,
+    }
     /// `fuse_release_in`
     ReleaseIn {
         handle: u64,
@@ -343,6 +364,11 @@ pub(crate) const WRITE_CACHE: u32 = 1 << 0;
 /// Bit of `FsyncIn::flags`.
 pub(crate) const FSYNC_DATA: u32 = 1 << 0;
 
+/// Said unasked, in the place of an error (`enum fuse_notify_code`): what is known of a node is not believed any more.
+pub(crate) const NOTIFY_INVALID_INODE: i32 = 2;
+/// An offset of [`InvalidInodeOut`]: its attributes only, and not the pages.
+pub(crate) const ATTRIBUTES_ONLY: u64 = u64::MAX;
+
 /// Request numbers (`enum fuse_opcode`).
 pub(crate) mod opcode {
     pub(crate) const LOOKUP: u32 = 1;
@@ -364,6 +390,8 @@ pub(crate) mod opcode {
     pub(crate) const RELEASE: u32 = 18;
     pub(crate) const FSYNC: u32 = 20;
     pub(crate) const SETXATTR: u32 = 21;
+    pub(crate) const GETXATTR: u32 = 22;
+    pub(crate) const LISTXATTR: u32 = 23;
     pub(crate) const REMOVEXATTR: u32 = 24;
     pub(crate) const INIT: u32 = 26;
     pub(crate) const OPENDIR: u32 = 27;

@@ -10,6 +10,7 @@ use super::change::{self, Change};
 use super::decode::Operation;
 use super::reply::{self, DirectoryReply, Reply};
 use super::serve::Connection;
+use super::xattr;
 use crate::Errno;
 use crate::tree::{Directory, FRESH, Figures, File, Found, Node};
 
@@ -148,6 +149,7 @@ enum Work {
     ReadDirectory(abi::ReadIn, bool),
     StatFs,
     Access(u32),
+    Xattr(xattr::Question),
     Change(Change),
     Unknown,
 }
@@ -164,6 +166,7 @@ impl Work {
             Operation::ReadDirectory { read, plus } => Self::ReadDirectory(read, plus),
             Operation::StatFs => Self::StatFs,
             Operation::Access { mask } => Self::Access(mask),
+            Operation::Xattr(question) => Self::Xattr(question),
             Operation::Change(change) => Self::Change(change),
             _ => Self::Unknown,
         }
@@ -208,6 +211,7 @@ async fn run(connection: &Connection, node: u64, work: Work) -> Result<Answer, E
             tree.may(&node, &attributes, mask)?;
             Answer::Plain(Reply::EMPTY)
         }
+        Work::Xattr(question) => Answer::Plain(xattr::answer(tree, &tree.node(node)?, &question).await?),
         Work::Change(change) => change::run(connection, node, change).await?,
         Work::Unknown => return Err(Errno::NOSYS),
     })

@@ -60,8 +60,14 @@ pub(crate) enum Change {
         data: bool,
     },
     Allocate(abi::FallocateIn),
-    /// Extended attributes.
-    Xattr,
+    SetXattr {
+        name: Box<[u8]>,
+        value: Box<[u8]>,
+        flags: u32,
+    },
+    RemoveXattr {
+        name: Box<[u8]>,
+    },
 }
 
 /// [`Operation::Unknown`] for what is no change; `None`: cut short.
@@ -131,7 +137,15 @@ pub(crate) fn decode(code: u32, reader: &mut Reader<'_>) -> Option<Operation<'st
             }
         }
         opcode::FALLOCATE => Change::Allocate(Field::read(reader)?),
-        opcode::SETXATTR | opcode::REMOVEXATTR => Change::Xattr,
+        opcode::SETXATTR => {
+            let abi::SetXattrIn { size, flags } = Field::read(reader)?;
+            Change::SetXattr {
+                name: name(reader)?,
+                value: reader.take(size as usize)?.into(),
+                flags,
+            }
+        }
+        opcode::REMOVEXATTR => Change::RemoveXattr { name: name(reader)? },
         _ => return Some(Operation::Unknown),
     }))
 }
@@ -229,9 +243,15 @@ pub(crate) async fn run(connection: &Connection, node: u64, change: Change) -> R
             tree.allocate(&file, asked.mode, asked.offset, asked.length).await?;
             Answer::Plain(Reply::EMPTY)
         }
-        Change::Xattr => {
-            tree.writable(&node)?;
-            return Err(Errno::OPNOTSUPP);
+        Change::SetXattr { name, value, flags } => {
+            tree.set_xattr(&node, &name, &value, flags).await?;
+            connection.outdated(node.id);
+            Answer::Plain(Reply::EMPTY)
+        }
+        Change::RemoveXattr { name } => {
+            tree.remove_xattr(&node, &name).await?;
+            connection.outdated(node.id);
+            Answer::Plain(Reply::EMPTY)
         }
     })
 }

@@ -2,6 +2,7 @@
 
 use super::abi::{self, Field, InHeader, Reader, opcode};
 use super::change::{self, Change};
+use super::xattr;
 
 /// One request.
 #[derive(Debug)]
@@ -48,6 +49,7 @@ pub(crate) enum Operation<'a> {
     Access {
         mask: u32,
     },
+    Xattr(xattr::Question),
     /// Would change the file system.
     Change(Change),
     /// Not served: the kernel falls back or does without once it is told so.
@@ -135,6 +137,7 @@ fn operation<'a>(opcode: u32, reader: &mut Reader<'a>) -> Option<Operation<'a>> 
         opcode::ACCESS => Operation::Access {
             mask: abi::AccessIn::read(reader)?.mask,
         },
+        opcode::GETXATTR | opcode::LISTXATTR => Operation::Xattr(xattr::decode(reader, opcode == opcode::GETXATTR)?),
         other => change::decode(other, reader)?,
     })
 }
@@ -182,6 +185,25 @@ mod tests {
         assert_eq!(size(&|out| abi::WriteIn::default().write(out)), 40);
         assert_eq!(size(&|out| abi::CreateIn::default().write(out)), 16);
         assert_eq!(size(&|out| abi::FallocateIn::default().write(out)), 32);
+        assert_eq!(size(&|out| abi::InvalidInodeOut::default().write(out)), 24);
+    }
+
+    #[test]
+    fn the_value_of_an_attribute_is_behind_its_name() {
+        let set = |size: u32, rest: &[u8]| {
+            let mut body = [size.to_ne_bytes(), 1_u32.to_ne_bytes()].concat();
+            body.extend_from_slice(rest);
+            request(opcode::SETXATTR, &body)
+        };
+        let Operation::Change(Change::SetXattr { name, value, flags: 1 }) =
+            decode(&set(3, b"user.a\0\x01\0\x02")).unwrap().operation
+        else {
+            panic!("not an attribute");
+        };
+        assert_eq!((&*name, &*value), (b"user.a".as_slice(), b"\x01\0\x02".as_slice()));
+        assert!(decode(&set(4, b"user.a\0\x01\0\x02")).is_err());
+        assert!(decode(&request(opcode::GETXATTR, &[0; 8])).is_err());
+        assert!(decode(&request(opcode::LISTXATTR, &[0; 8])).is_ok());
     }
 
     #[test]
@@ -250,7 +272,7 @@ mod tests {
         };
         assert_eq!((&*name, &*target), (b"here".as_slice(), b"there".as_slice()));
         assert!(matches!(
-            decode(&request(22, b"")).unwrap().operation,
+            decode(&request(9999, b"")).unwrap().operation,
             Operation::Unknown
         ));
     }

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::abi::{Field, OUT_HEADER, OutHeader};
+use super::abi::{self, Field, OUT_HEADER, OutHeader};
 use super::reply::Reply;
 use crate::sys;
 
@@ -49,6 +49,25 @@ impl Device {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Has the kernel ask for a node's attributes again before it uses them.
+    pub(crate) fn outdated(&self, node: u64) {
+        let mut notice = Vec::new();
+        OutHeader {
+            length: 40,
+            error: abi::NOTIFY_INVALID_INODE,
+            unique: 0,
+        }
+        .write(&mut notice);
+        abi::InvalidInodeOut {
+            node,
+            offset: abi::ATTRIBUTES_ONLY,
+            length: 0,
+        }
+        .write(&mut notice);
+        // It may not know the node any more, and the mount may be gone.
+        let _ = rustix::io::write(self.fd.get_ref(), &notice);
     }
 
     /// Answers a request.

@@ -11,6 +11,7 @@ mod device;
 mod handles;
 mod reply;
 mod serve;
+mod xattr;
 
 pub use decode::fuzz;
 pub use serve::{ServeError, serve};

@@ -109,6 +109,11 @@ impl Connection {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The mode of a node has changed by what the kernel takes for no change of it.
+    pub(crate) fn outdated(&self, node: u64) {
+        self.device.outdated(node);
+    }
+
     async fn take(self: &Arc<Self>, request: Request<'_>) -> Result<Next, ServeError> {
         let Request {
             unique,

@@ -48,7 +48,7 @@ impl PodTree {
         Ok(to_bytes(&parent.child_in_pod(&path, name, &self.places)))
     }
 
-    fn path(&self, node: &Node) -> Result<Bytes, Errno> {
+    pub(super) fn path(&self, node: &Node) -> Result<Bytes, Errno> {
         self.writable(node)?;
         if node.is_gone() {
             return Err(Errno::STALE);
@@ -275,7 +275,12 @@ impl PodTree {
     }
 
     /// What a node is after a change, or may be after one that failed; `content`: with what it holds.
-    fn learn(&self, node: &Node, content: bool, outcome: Result<Attributes, Errno>) -> Result<Attributes, Errno> {
+    pub(super) fn learn(
+        &self,
+        node: &Node,
+        content: bool,
+        outcome: Result<Attributes, Errno>,
+    ) -> Result<Attributes, Errno> {
         self.touch_node(node);
         let mut state = node.state();
         if content {
@@ -338,7 +343,7 @@ impl PodTree {
         self.ask(Change::Sync { object, data }).await.map(drop)
     }
 
-    async fn now(&self, change: Change) -> Result<Attributes, Errno> {
+    pub(super) async fn now(&self, change: Change) -> Result<Attributes, Errno> {
         match self.ask(change).await? {
             Changed::Now(attributes) => checked(attributes),
             _ => Err(Errno::IO),

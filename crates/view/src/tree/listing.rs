@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::task::JoinHandle;
 use wire::message::{Attributes, Entry, FileAnswer, FileOperation};
 
-use super::PodTree;
 use super::node::Node;
 use super::place::{Place, Places};
+use super::{FRESH, PodTree};
 use crate::remote::{ask, checked, is_link, is_name, to_bytes};
 use crate::{Errno, Pod};
 
@@ -81,6 +82,21 @@ pub(crate) struct Directory {
     /// All entries so far, while they may become a [`Listing`].
     all: Option<HashMap<Box<[u8]>, Listed>>,
     begun: Instant,
+    /// The page behind the last one, on its way.
+    ahead: Option<Ahead>,
+}
+
+/// A page that was asked for before the app wanted it.
+struct Ahead {
+    cookie: u64,
+    asked: Instant,
+    answer: JoinHandle<Result<(Vec<Entry>, u64), Errno>>,
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.answer.abort();
+    }
 }
 
 impl Directory {
@@ -91,6 +107,7 @@ impl Directory {
             current: None,
             all: Some(HashMap::new()),
             begun: Instant::now(),
+            ahead: None,
         }
     }
 
@@ -142,7 +159,7 @@ impl Directory {
         Ok((entries.get(skip..).unwrap_or(&[]), *fetched))
     }
 
-    async fn ask(&self, tree: &PodTree, number: usize, cookie: u64) -> Result<(Vec<Listed>, u64, Instant), Errno> {
+    async fn ask(&mut self, tree: &PodTree, number: usize, cookie: u64) -> Result<(Vec<Listed>, u64, Instant), Errno> {
         let at = At::node(&self.node, &tree.places);
         if number == 0
             && at.place == Place::Pod
@@ -151,8 +168,25 @@ impl Directory {
         {
             return Ok((shown(&tree.places, &at, number, entries), 0, asked));
         }
-        let asked = Instant::now();
-        let (entries, next) = list_page(&tree.pod, &tree.places, &at, number, cookie).await?;
+        let ahead = self.ahead.take().filter(|ahead| {
+            let believed = ahead.asked.elapsed() < FRESH / 2 && !self.node.state().is_older(ahead.asked);
+            ahead.cookie == cookie && believed
+        });
+        let (asked, from_pod) = match ahead {
+            Some(mut ahead) => (ahead.asked, (&mut ahead.answer).await.unwrap_or(Err(Errno::IO))),
+            None => (Instant::now(), page(&tree.pod, &at, cookie).await),
+        };
+        let (entries, next) = passed(&tree.places, &at, number, cookie, from_pod)?;
+        if next != 0 {
+            let pod = Arc::clone(&tree.pod);
+            let asked = Instant::now();
+            let answer = tokio::spawn(async move { page(&pod, &at, next).await });
+            self.ahead = Some(Ahead {
+                cookie: next,
+                asked,
+                answer,
+            });
+        }
         Ok((entries, next, asked))
     }
 
@@ -185,16 +219,28 @@ pub(crate) async fn list_page(
     number: usize,
     cookie: u64,
 ) -> Result<(Vec<Listed>, u64), Errno> {
-    let from_pod = if at.place == Place::Placeholder {
-        Ok((Vec::new(), 0))
-    } else {
-        let path = to_bytes(&at.pod);
-        match ask(pod, FileOperation::List { path, cookie }).await {
-            Ok(FileAnswer::List { entries, next }) => Ok((entries, next)),
-            Ok(_) => Err(Errno::IO),
-            Err(errno) => Err(errno),
-        }
-    };
+    passed(places, at, number, cookie, page(pod, at, cookie).await)
+}
+
+/// As the agent has it.
+async fn page(pod: &Pod, at: &At, cookie: u64) -> Result<(Vec<Entry>, u64), Errno> {
+    if at.place == Place::Placeholder {
+        return Ok((Vec::new(), 0));
+    }
+    let path = to_bytes(&at.pod);
+    match ask(pod, FileOperation::List { path, cookie }).await? {
+        FileAnswer::List { entries, next } => Ok((entries, next)),
+        _ => Err(Errno::IO),
+    }
+}
+
+fn passed(
+    places: &Places,
+    at: &At,
+    number: usize,
+    cookie: u64,
+    from_pod: Result<(Vec<Entry>, u64), Errno>,
+) -> Result<(Vec<Listed>, u64), Errno> {
     let (entries, next) = match from_pod {
         // A directory that only this view has.
         Err(Errno::NOENT) if places.made_up(&at.path).is_some() => (Vec::new(), 0),

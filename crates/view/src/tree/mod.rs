@@ -17,6 +17,7 @@ mod node;
 mod place;
 mod supply;
 mod table;
+mod xattr;
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;

@@ -13,6 +13,7 @@ use super::FRESH;
 use super::content::Content;
 use super::listing::Listing;
 use super::place::{Place, Places};
+use super::xattr::Known;
 
 /// The node id of the mount's root (`FUSE_ROOT_ID`).
 pub(crate) const ROOT: u64 = 1;
@@ -67,6 +68,8 @@ pub(crate) struct State {
     /// A directory's entries, while fresh.
     pub(crate) listing: Option<Arc<Listing>>,
     pub(crate) content: Held,
+    /// A file's extended attributes, while they are as fresh.
+    pub(crate) xattrs: Option<Arc<Known>>,
     /// What the pages in the kernel's cache are from.
     pub(crate) cached: Option<Stamp>,
 }
@@ -205,6 +208,11 @@ impl Node {
         (Stamp::of(&state.attributes), state.changes)
     }
 
+    /// A directory that it is in.
+    pub(crate) fn parent(&self) -> Option<Arc<Self>> {
+        self.name().map(|name| name.parent)
+    }
+
     pub(crate) fn is_root(&self) -> bool {
         self.id == ROOT
     }
@@ -237,6 +245,7 @@ impl State {
             link: None,
             listing: None,
             content: Held::None,
+            xattrs: None,
             cached: None,
         }
     }
@@ -271,6 +280,7 @@ impl State {
     pub(crate) fn changed(&mut self, attributes: Attributes) {
         self.refresh(attributes, Duration::ZERO);
         self.touched = Some(Instant::now());
+        self.xattrs = None;
     }
 
     /// The app has changed its content, or may have.
@@ -285,6 +295,7 @@ impl State {
         self.fetched = past(Duration::MAX);
         self.touched = Some(Instant::now());
         self.listing = None;
+        self.xattrs = None;
     }
 }
 

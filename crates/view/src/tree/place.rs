@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rules::{FileRules, PathPattern, Place as Decision};
-use wire::message::{Attributes, Time};
+use wire::message::{Attributes, Time, XattrKinds};
 
 /// What a node shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +175,7 @@ fn made_up(path: &Path, kept: &Kept) -> Attributes {
         accessed: Time::default(),
         modified: Time::default(),
         changed: Time::default(),
+        xattrs: XattrKinds::NONE,
     }
 }
 

@@ -52,6 +52,13 @@ impl Table {
         self.lock().names.get(&(parent.id, name.into())).map(Arc::clone)
     }
 
+    /// All that is known in a directory.
+    pub(crate) fn below(&self, parent: &Node) -> Vec<Arc<Node>> {
+        let inner = self.lock();
+        let below = inner.names.iter().filter(|((above, _), _)| *above == parent.id);
+        below.map(|(_, node)| Arc::clone(node)).collect()
+    }
+
     /// The node for what was found at a name `age` ago. The caller hands it to the kernel ([`Table::hand_out`]).
     pub(crate) fn found(
         &self,

@@ -7,6 +7,7 @@ mod faults;
 #[path = "../support/mod.rs"]
 mod support;
 mod trips;
+mod xattr;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -125,3 +125,27 @@ fn what_is_no_plain_file_is_not_brought_along() {
         assert!(!asked.contains(name), "{asked}");
     }
 }
+
+#[test]
+fn the_next_page_of_a_directory_is_on_its_way_while_the_app_has_this_one() {
+    let mut stand = Stand::new(|root| {
+        for number in 0..12_000 {
+            write(root, &format!("/many/entry-{number:05}"), "");
+        }
+    });
+    // From the third page on: after two, none is asked for that the app has not come near.
+    let script = "import os\nnames = os.scandir('/many')\nnext(names)\ninput()\nprint(1 + len(list(names)))";
+    let mut guest = stand.spawn(As::Root, &["/usr/bin/python3", "-c", script]).unwrap();
+    wait_for("the second page", || {
+        let calls = stand.pod.calls.lock().unwrap();
+        calls.iter().any(|call| call.contains("cookie: 5000")).then_some(())
+    });
+    assert!(
+        !questions(&stand, "List")
+            .iter()
+            .any(|call| call.contains("cookie: 10000"))
+    );
+    go_on(&mut guest.child);
+    assert_eq!(line(&mut guest.child), "12000\n");
+    guest.child.wait().unwrap();
+}

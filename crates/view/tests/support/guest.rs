@@ -88,7 +88,7 @@ impl Stand {
             self.rules.clone(),
             Identity {
                 uid: self.target_uid,
-                owner: None,
+                owner: (who == As::Nobody).then_some((65534, 65534)),
             },
             self.pod_root(),
             self.root.path().join("copies"),

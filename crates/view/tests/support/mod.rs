@@ -4,6 +4,7 @@
 mod bring;
 pub mod guest;
 pub mod pod;
+mod xattr;
 
 use std::time::{Duration, Instant};
 

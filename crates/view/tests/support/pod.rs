@@ -169,7 +169,7 @@ impl LocalPod {
             FileOperation::Contents(paths) => {
                 FileAnswer::Contents(paths.iter().map(|path| self.whole(&path.0, MAX_SMALL)).collect())
             }
-            _ => return Err(libc::EOPNOTSUPP),
+            other => return self.xattr(other),
         })
     }
 
@@ -199,6 +199,7 @@ fn shown(operation: &FileOperation) -> String {
     match operation {
         FileOperation::Tree { paths, .. } => format!("Tree {:?}", text(paths)),
         FileOperation::Contents(paths) => format!("Contents {:?}", text(paths)),
+        FileOperation::Xattrs(paths) => format!("Xattrs {:?}", text(paths)),
         FileOperation::Walk { path, first, .. } => format!("Walk {:?} {first}", text(std::slice::from_ref(path))),
         other => format!("{other:?}"),
     }
@@ -223,7 +224,7 @@ pub(super) fn read(file: &std::fs::File, offset: u64, length: usize) -> Result<V
     Ok(data)
 }
 
-fn attributes(fd: &OwnedFd) -> Result<Attributes, i32> {
+pub(super) fn attributes(fd: &OwnedFd) -> Result<Attributes, i32> {
     let stat = rustix::fs::statat(fd, "", AtFlags::EMPTY_PATH).map_err(|error| error.raw_os_error())?;
     let time = |seconds: i64, nanoseconds: u64| Time {
         seconds,
@@ -242,6 +243,7 @@ fn attributes(fd: &OwnedFd) -> Result<Attributes, i32> {
         accessed: time(stat.st_atime, stat.st_atime_nsec as u64),
         modified: time(stat.st_mtime, stat.st_mtime_nsec as u64),
         changed: time(stat.st_ctime, stat.st_ctime_nsec as u64),
+        xattrs: super::xattr::kinds(fd, stat.st_mode),
     })
 }
 
