@@ -166,6 +166,7 @@ impl Directory {
             && self.node.state().attributes.size < LARGE
             && let Some((entries, asked)) = tree.supply.entries(&at.pod).await
         {
+            tree.note_lists(entries.iter().map(|entry| &entry.attributes));
             return Ok((shown(&tree.places, &at, number, entries), 0, asked));
         }
         let ahead = self.ahead.take().filter(|ahead| {
@@ -177,6 +178,7 @@ impl Directory {
             None => (Instant::now(), page(&tree.pod, &at, cookie).await),
         };
         let (entries, next) = passed(&tree.places, &at, number, cookie, from_pod)?;
+        tree.note_lists(entries.iter().map(|entry| &entry.attributes));
         if next != 0 {
             let pod = Arc::clone(&tree.pod);
             let asked = Instant::now();

@@ -45,18 +45,19 @@ impl PodTree {
             let attributes = self.places.made_up(&path).ok_or(Errno::NOENT)?;
             return Ok(self.found(parent, name, place, attributes, Duration::ZERO));
         }
-        if let Some(known) = self.table.at(parent, name)
-            && let Some((attributes, valid)) = known.state().fresh()
-        {
-            return Ok(Found {
-                node: Arc::clone(&known),
-                attributes,
-                valid,
-            });
+        let known = self.table.at(parent, name);
+        if let Some(found) = known.as_ref().and_then(still) {
+            return Ok(found);
         }
         if let Some((listed, age)) = Self::listed(parent, name) {
             let listed = listed.ok_or(Errno::NOENT)?;
             return Ok(self.found_listed(parent, &listed, age));
+        }
+        if let Some(known) = known
+            && self.renewed_near(&known).await
+            && let Some(found) = still(&known)
+        {
+            return Ok(found);
         }
         let asked = Instant::now();
         let seen = match self.primed(&path).await {
@@ -214,6 +215,11 @@ impl PodTree {
             node.state().refresh(attributes, Duration::ZERO);
             return Ok((attributes, FRESH));
         }
+        if self.renewed_near(node).await
+            && let Some(fresh) = node.state().fresh()
+        {
+            return Ok(fresh);
+        }
         let asked = Instant::now();
         let (answer, age) = match self.primed(&path).await {
             Some(answer) => (answer, asked.elapsed()),
@@ -261,11 +267,21 @@ impl PodTree {
     }
 }
 
+/// What is known of a node, while it is believed.
+fn still(node: &Arc<Node>) -> Option<Found> {
+    let (attributes, valid) = node.state().fresh()?;
+    Some(Found {
+        node: Arc::clone(node),
+        attributes,
+        valid,
+    })
+}
+
 pub(super) fn gone(known: Attributes) -> (Attributes, Duration) {
     (Attributes { links: 0, ..known }, FRESH)
 }
 
-fn same_file(known: &Attributes, now: &Attributes) -> bool {
+pub(super) fn same_file(known: &Attributes, now: &Attributes) -> bool {
     Stamp::of(known).same_file(Stamp::of(now))
 }
 

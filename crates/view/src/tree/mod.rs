@@ -13,6 +13,7 @@ mod file;
 mod guess;
 mod listing;
 mod lookup;
+mod near;
 mod node;
 mod place;
 mod supply;
@@ -23,6 +24,7 @@ use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -75,6 +77,8 @@ pub struct PodTree {
     ahead: Arc<ahead::Budget>,
     primed: Mutex<Option<Primed>>,
     statfs: Mutex<Option<(Instant, Figures)>>,
+    /// A file with an access list has been seen.
+    lists: AtomicBool,
 }
 
 /// Small files that are kept open-able, oldest first.
@@ -131,6 +135,7 @@ impl PodTree {
             ahead: Arc::default(),
             primed: Mutex::default(),
             statfs: Mutex::default(),
+            lists: AtomicBool::new(false),
         }
     }
 

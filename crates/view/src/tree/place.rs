@@ -56,6 +56,11 @@ impl Places {
         Self { rules, kept, ways }
     }
 
+    /// Whether the app may change anything, in the pod or for itself.
+    pub(crate) fn may_change(&self) -> bool {
+        self.rules.may_write() || self.rules.mode == rules::FileMode::WriteLocal
+    }
+
     pub(crate) fn is_writable(&self, path: &Path) -> bool {
         self.rules.is_writable(path)
     }

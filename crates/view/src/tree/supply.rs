@@ -32,6 +32,8 @@ const FILES: (u64, u64) = (1 << 20, 16 << 20);
 const BATCH: (u64, usize) = (256 << 10, 256);
 /// Bytes of small files that may be on their way at a time.
 const COMING: usize = 32 << 20;
+/// How long a directory that was too large for an answer is not asked for whole again.
+const LARGE: Duration = Duration::from_secs(60);
 /// How long a common renewal is waited for before the one thing is asked alone.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -42,6 +44,8 @@ pub(crate) struct Supply {
     files: Mutex<Misses>,
     /// Directories that are being renewed; the sender ends when that is over.
     renewing: Mutex<HashMap<PathBuf, watch::Receiver<bool>>>,
+    /// Directories that were too large for an answer, and when.
+    large: Mutex<HashMap<PathBuf, Instant>>,
     coming: AtomicUsize,
 }
 
@@ -61,6 +65,7 @@ impl Supply {
             names: Mutex::default(),
             files: Mutex::default(),
             renewing: Mutex::default(),
+            large: Mutex::default(),
             coming: AtomicUsize::new(0),
         })
     }
@@ -182,7 +187,8 @@ impl Supply {
     /// A name was asked for in a directory of which not all is known.
     fn name_missed(self: &Arc<Self>, directory: &Path) {
         let guess = lock(&self.names).add(directory, b"");
-        let paths = self.brought.frontier(&guess.region, 64);
+        let mut paths = self.brought.frontier(&guess.region, 64);
+        paths.retain(|path| !self.is_large(path));
         if !paths.is_empty() {
             let supply = Arc::clone(self);
             tokio::spawn(async move { supply.tree(paths, guess.before).await });
@@ -200,7 +206,28 @@ impl Supply {
         );
         if let Ok(FileAnswer::Tree(branches)) = ask(&self.pod, operation).await {
             self.put(branches, asked);
+            self.note_large(&paths);
         }
+    }
+
+    /// What was asked for first had all the room of an answer that has come.
+    fn note_large(&self, paths: &[PathBuf]) {
+        if let Some(path) = paths.first()
+            && self.brought.age(path).is_none()
+        {
+            let mut large = lock(&self.large);
+            large.retain(|_, noted| noted.elapsed() < LARGE);
+            large.insert(path.clone(), Instant::now());
+        }
+    }
+
+    fn is_large(&self, path: &Path) -> bool {
+        lock(&self.large).get(path).is_some_and(|noted| noted.elapsed() < LARGE)
+    }
+
+    /// Whether a directory's names are renewed together.
+    pub(crate) fn renews(&self, path: &Path) -> bool {
+        self.brought.age(path).is_some()
     }
 
     fn put(&self, branches: Vec<Branch>, asked: Instant) {
@@ -248,6 +275,7 @@ impl Supply {
             };
             let asked = Instant::now();
             let answer = ask(&supply.pod, operation).await;
+            let answered = answer.is_ok();
             if let Ok(FileAnswer::Tree(branches)) = answer {
                 supply.put(branches, asked);
             }
@@ -256,6 +284,9 @@ impl Supply {
                 && supply.brought.age(path).is_none_or(|age| age >= FRESH)
             {
                 supply.brought.drop_directory(path);
+                if answered {
+                    supply.note_large(&paths);
+                }
             }
             let mut renewing = lock(&supply.renewing);
             paths.iter().for_each(|path| drop(renewing.remove(path)));

@@ -2,6 +2,7 @@
 //! the answer brings the names, short values, and those of files around.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use wire::message::{
@@ -50,12 +51,10 @@ impl PodTree {
             Errno::NODATA
         };
         let kind = self.kind(name).ok_or(none)?;
-        let Some(attributes) = self.with_xattrs(node).await? else {
-            return Err(Errno::NODATA);
+        let with = self.with_xattrs(node).await?;
+        let Some(attributes) = with.filter(|attributes| attributes.xattrs.has(kind)) else {
+            return Err(self.absent(kind));
         };
-        if !attributes.xattrs.has(kind) {
-            return Err(Errno::NODATA);
-        }
         let known = self.xattrs_of(node, &attributes).await?;
         let found = known
             .all
@@ -72,6 +71,22 @@ impl PodTree {
         match ask(&self.pod, operation).await? {
             FileAnswer::Xattr(value) if value.0.len() <= MAX_XATTR_VALUE => Ok(value.0.into()),
             _ => Err(Errno::IO),
+        }
+    }
+
+    /// What is said of a kind that a file has none of. As long as no file with an access list was seen, and none can be
+    /// made, `EOPNOTSUPP`: ls(1) then asks for no further file's.
+    fn absent(&self, kind: XattrKind) -> Errno {
+        let none = kind.is_acl() && !self.places.may_change() && !self.lists.load(Ordering::Relaxed);
+        if none { Errno::OPNOTSUPP } else { Errno::NODATA }
+    }
+
+    /// Notes access lists.
+    pub(super) fn note_lists<'a>(&self, mut all: impl Iterator<Item = &'a Attributes>) {
+        let has =
+            |attributes: &Attributes| [XattrKind::Access, XattrKind::Default].map(|kind| attributes.xattrs.has(kind));
+        if !self.lists.load(Ordering::Relaxed) && all.any(|attributes| has(attributes).contains(&true)) {
+            self.lists.store(true, Ordering::Relaxed);
         }
     }
 
@@ -95,6 +110,7 @@ impl PodTree {
             return Ok(None);
         }
         let (attributes, _) = self.attributes(node).await?;
+        self.note_lists(std::iter::once(&attributes));
         Ok(Some(attributes).filter(|attributes| !attributes.xattrs.is_empty()))
     }
 

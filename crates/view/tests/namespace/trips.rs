@@ -149,3 +149,35 @@ fn the_next_page_of_a_directory_is_on_its_way_while_the_app_has_this_one() {
     assert_eq!(line(&mut guest.child), "12000\n");
     guest.child.wait().unwrap();
 }
+
+/// A directory that is too large for one answer, whose names lapse while they are looked at: not a question a file.
+#[test]
+fn what_lapsed_in_a_large_directory_is_renewed_together() {
+    let mut stand = Stand::new(|root| {
+        for number in 0..12_000 {
+            write(root, &format!("/many/entry-{number:05}"), "");
+        }
+    });
+    let script = "
+import os, time
+names = [entry.path for entry in os.scandir('/many')]
+for name in names: os.stat(name)
+print('seen', flush=True)
+input()
+for name in names: os.stat(name)
+print(len(names))";
+    let mut guest = stand.spawn(As::Root, &["/usr/bin/python3", "-c", script]).unwrap();
+    assert_eq!(line(&mut guest.child), "seen\n");
+    std::thread::sleep(Duration::from_millis(1500));
+    let before = stand.pod.take_calls().len();
+    go_on(&mut guest.child);
+    assert_eq!(line(&mut guest.child), "12000\n");
+    guest.child.wait().unwrap();
+    let calls = stand.pod.take_calls();
+    assert!(
+        calls.len() < 200,
+        "{before} questions and then {}: {:#?}",
+        calls.len(),
+        &calls[..20]
+    );
+}
