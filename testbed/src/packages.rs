@@ -14,6 +14,7 @@ const NEEDED: &[&str] = &[
     "curl",
     "delve",
     "etcd-server",
+    "fuse3",
     "gcc",
     "gdb",
     "git",
