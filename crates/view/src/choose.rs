@@ -1,6 +1,5 @@
 //! Which backend works for this user on this machine, and why not the better one.
 
-use std::error::Error;
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 
@@ -76,10 +75,7 @@ pub fn try_namespace(filtered: bool, users: Result<(), String>) -> Result<bool, 
 /// Why it does not work, for people.
 pub fn try_fusermount(filtered: bool) -> Result<(), String> {
     open_fuse(filtered)?;
-    fusermount::probe().map_err(|error| match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    })
+    fusermount::probe().map_err(|error| error.to_string())
 }
 
 fn open_fuse(filtered: bool) -> Result<(), String> {

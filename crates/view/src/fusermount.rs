@@ -227,7 +227,7 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
 pub(crate) fn probe() -> Result<(), MountError> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let base = runtime
-        .filter(|runtime| runtime.is_absolute() && runtime.is_dir())
+        .filter(|runtime| runtime.is_absolute() && rustix::fs::access(runtime, rustix::fs::Access::WRITE_OK).is_ok())
         .unwrap_or_else(std::env::temp_dir);
     let name: OsString = format!(
         "inpod-{}-{}-try",
