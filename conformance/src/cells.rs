@@ -47,7 +47,7 @@ pub fn all(engines: &[Engine], views: &[View]) -> Vec<Cell> {
 }
 
 impl Cell {
-    /// `behaviour::language::engine`, with `::copy` where the files are copied.
+    /// `behaviour::language::engine`, with `::path` or `::copy` where the files are not at their places.
     #[must_use]
     pub fn name(&self) -> String {
         format!(

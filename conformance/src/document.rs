@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::cells;
 use crate::language::{ALL, ENGINES, Engine, Language, VIEWS, View};
 use crate::programs::{FAILS, PROGRAMS, fails};
-use crate::table::{BEHAVIOURS, Behaviour, COPYING, EXCEPTIONS, Expectation, GROUPS, expectation, is_tried_with};
+use crate::table::{BEHAVIOURS, Behaviour, EXCEPTIONS, Expectation, GROUPS, TRAPPING, expectation, is_tried_with};
 
 const HEAD: &str = "\
 <!-- Made from conformance/src/table by `cargo xtask conformance --write`. -->
@@ -23,7 +23,7 @@ const TROUBLE: &str = "
 ## Trouble
 
 - Supervisor and server stand still most of the time (SIGSTOP and SIGCONT, from outside): the rows above hold all the same, in C, static
-  C, static Go, Python, Node and Java, under each engine, and with copied files under the layer alone.
+  C, static Go, Python, Node and Java, under each engine, and with files copied or mounted aside under the layer alone.
 - 200 processes are killed (SIGKILL) in the middle of a call: connect to a listener that accepts nobody, accept on a stolen port, a look-up
   while the name server is silent, open and connect while inpod stands still, and all of these at once by threads of which one ends the
   process. The rest of the tree is served on, and inpod has as many descriptors open as before, with two exceptions: a connect that nobody
@@ -46,16 +46,15 @@ pub fn markdown() -> String {
         let rows = BEHAVIOURS.iter().filter(|behaviour| behaviour.group == *group);
         table(&mut text, title, rows, ALL, View::Namespace);
     }
-    let copied = BEHAVIOURS
-        .iter()
-        .filter(|behaviour| COPYING.iter().any(|one| is_tried_with(behaviour, *one, View::Copy)));
-    table(
-        &mut text,
-        "The same where files are copied on first use",
-        copied,
-        COPYING,
-        View::Copy,
-    );
+    for (title, view) in [
+        ("The same where files are mounted aside by fusermount3", View::Path),
+        ("The same where files are copied on first use", View::Copy),
+    ] {
+        let tried = BEHAVIOURS
+            .iter()
+            .filter(|behaviour| TRAPPING.iter().any(|one| is_tried_with(behaviour, *one, view)));
+        table(&mut text, title, tried, TRAPPING, view);
+    }
     text.push_str("\n## Real programs\n\n| program | what it does | |\n|---|---|---|\n");
     for program in PROGRAMS {
         let mark = |engine: &Engine| match (fails(program, *engine), program.refused, engine) {
@@ -85,7 +84,7 @@ pub fn markdown() -> String {
             exception.behaviours.join(", "),
             names(languages, "every language"),
             names(engines, "every engine"),
-            names(views, "both views"),
+            names(views, "every view"),
             exception.reason
         );
         if !exception.says.is_empty() {

@@ -89,11 +89,13 @@ impl Language {
 pub enum View {
     /// They lie at their real places, in a mount namespace.
     Namespace,
+    /// They are mounted aside by fusermount3: path calls are trapped and led there.
+    Path,
     /// They are copied on first use: path calls are trapped.
     Copy,
 }
 
-pub const VIEWS: &[View] = &[View::Namespace, View::Copy];
+pub const VIEWS: &[View] = &[View::Namespace, View::Path, View::Copy];
 
 impl View {
     /// For people who read the document.
@@ -101,6 +103,7 @@ impl View {
     pub fn title(self) -> &'static str {
         match self {
             Self::Namespace => "files mounted",
+            Self::Path => "files mounted aside",
             Self::Copy => "files copied",
         }
     }
@@ -110,15 +113,17 @@ impl View {
     pub fn suffix(self) -> &'static str {
         match self {
             Self::Namespace => "",
+            Self::Path => "::path",
             Self::Copy => "::copy",
         }
     }
 
-    /// The value of `INPOD_WITHOUT` that makes a machine which allows both choose this one.
+    /// The value of `INPOD_WITHOUT` that makes a machine which allows all choose this one.
     #[must_use]
     pub fn without(self) -> Option<&'static str> {
         match self {
             Self::Namespace => None,
+            Self::Path => Some("mount_namespaces"),
             Self::Copy => Some("fuse"),
         }
     }

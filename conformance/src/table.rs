@@ -3,7 +3,7 @@
 mod behaviours;
 mod exceptions;
 
-pub use behaviours::{BEHAVIOURS, COPYING};
+pub use behaviours::{BEHAVIOURS, TRAPPING};
 pub use exceptions::EXCEPTIONS;
 
 use crate::language::{Engine, Language, View};
@@ -74,7 +74,7 @@ pub struct Exception {
     pub languages: &'static [Language],
     /// Empty: all.
     pub engines: &'static [Engine],
-    /// Empty: both.
+    /// Empty: all.
     pub views: &'static [View],
     /// What is printed instead; `None`: something that is not always the same.
     pub expect: Option<&'static [&'static str]>,
@@ -88,7 +88,7 @@ pub struct Exception {
 pub fn is_tried_with(behaviour: &Behaviour, language: Language, view: View) -> bool {
     let trapped = matches!(behaviour.group, Group::Files | Group::Children)
         || ["closed-descriptors", "interrupted-restart", "interrupted-eintr"].contains(&behaviour.name);
-    behaviour.languages.contains(&language) && (view == View::Namespace || trapped && COPYING.contains(&language))
+    behaviour.languages.contains(&language) && (view == View::Namespace || trapped && TRAPPING.contains(&language))
 }
 
 /// What a cell must show.

@@ -59,9 +59,9 @@ impl Call {
     #[must_use]
     pub fn is_tried_with(self, view: View, engine: Engine) -> bool {
         match (view, self) {
-            (View::Namespace, _) | (View::Copy, Self::Threads) => true,
-            (View::Copy, Self::StoppedOpen) => engine == Engine::Layer,
-            (View::Copy, _) => false,
+            (View::Namespace, _) | (View::Path | View::Copy, Self::Threads) => true,
+            (View::Path | View::Copy, Self::StoppedOpen) => engine == Engine::Layer,
+            (View::Path | View::Copy, _) => false,
         }
     }
 

@@ -16,6 +16,7 @@ const NEEDED: &[&str] = &[
     "curl",
     "delve",
     "etcd-server",
+    "fuse3",
     "gcc",
     "gdb",
     "git",

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use testbed::FreshPod;
-use tests::{Public, Run, executable, guests, shop, testbed};
+use tests::{Public, Run, executable, guests, processes, shop, testbed};
 
 const NOBODY: &str = "65534";
 
@@ -104,6 +104,8 @@ struct Nobody {
     public: Public,
     inpod: std::path::PathBuf,
     guests: Vec<std::path::PathBuf>,
+    /// Without user namespaces, but with the rights that set-user-ID programs have.
+    mounts: bool,
 }
 
 impl Nobody {
@@ -120,14 +122,24 @@ impl Nobody {
         let own = public.path().join("own");
         std::fs::create_dir(&own).unwrap();
         std::os::unix::fs::chown(&own, Some(65_534), Some(65_534)).unwrap();
-        Self { public, inpod, guests }
+        Self {
+            public,
+            inpod,
+            guests,
+            mounts: false,
+        }
     }
 
     /// The same program in a mount namespace of its own, after `setup`, and as the user.
     fn command(&self, setup: &str) -> Command {
+        let (rights, without) = if self.mounts {
+            ("", "INPOD_WITHOUT=user_namespaces")
+        } else {
+            ("--no-new-privs", "")
+        };
         let script = format!(
-            "set -e; {setup}\nexec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups --no-new-privs \
-             env -i PATH=\"$PATH\" HOME=\"$0\" TMPDIR=\"$0\" ${{INPOD_FILES_MODE+INPOD_FILES_MODE=$INPOD_FILES_MODE}} \"$@\"",
+            "set -e; {setup}\nexec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups {rights} \
+             env -i PATH=\"$PATH\" HOME=\"$0\" TMPDIR=\"$0\" {without} ${{INPOD_FILES_MODE+INPOD_FILES_MODE=$INPOD_FILES_MODE}} \"$@\"",
         );
         let mut command = Command::new("unshare");
         command
@@ -237,16 +249,24 @@ fn a_user_without_fuse_gets_copies() {
     );
 }
 
+/// The shell's lines after which everybody may use /dev/fuse.
+fn with_fuse(nobody: &Nobody) -> String {
+    let node = nobody.public.path().join("fuse");
+    format!(
+        "test -e {0} || mknod -m 0666 {0} c 10 229; mount --bind {0} /dev/fuse",
+        node.display()
+    )
+}
+
 #[test]
 fn a_user_with_fuse_gets_a_namespace() {
     let nobody = Nobody::new();
-    let node = nobody.public.path().join("fuse");
-    let setup = format!(
-        "test -e {0} || mknod -m 0666 {0} c 10 229; mount --bind {0} /dev/fuse",
-        node.display()
+    check(
+        &nobody,
+        &with_fuse(&nobody),
+        "files: mount namespace in a user namespace",
     );
-    check(&nobody, &setup, "files: mount namespace in a user namespace");
-    changes_are_kept(&nobody, &setup);
+    changes_are_kept(&nobody, &with_fuse(&nobody));
 }
 
 /// Mode `write-local` without rights: the kernel's overlay inside of a user namespace.
@@ -267,4 +287,47 @@ fn changes_are_kept(nobody: &Nobody, setup: &str) {
     let copied = std::fs::read(session.join("files/data/catalog/kept")).unwrap();
     assert_eq!(copied, std::fs::read(pod.join("catalog/items.json")).unwrap());
     assert!(!session.join("work").exists());
+}
+
+#[test]
+fn a_user_without_namespaces_gets_a_mount_aside() {
+    let nobody = Nobody {
+        mounts: true,
+        ..Nobody::new()
+    };
+    let setup = with_fuse(&nobody);
+    check(
+        &nobody,
+        &setup,
+        "files: mounted aside by fusermount3, because user namespaces are switched off",
+    );
+    let playground = Playground::start(&nobody);
+    let own = nobody.public.path().join("own");
+    let left = || {
+        let entries = std::fs::read_dir(&own).unwrap().flatten();
+        entries
+            .map(|entry| entry.path())
+            .filter(|path| path.display().to_string().contains("/inpod-"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(left(), Vec::<std::path::PathBuf>::new());
+    // Everything of inpod at once, while the app is in the mount.
+    let mut session = Run::by(nobody.command(&setup), &format!("process/{}", playground.pid))
+        .flags(&["--no-incoming"])
+        .start(&["sh", "-c", "cd /etc/shop && cat shop.toml && exec sleep 600"]);
+    session.wait_for_stdout("hello from inside");
+    assert!(!left().is_empty());
+    let app = processes::app(session.pid()).unwrap();
+    for pid in [processes::server(session.pid()).unwrap(), session.pid()] {
+        kill(pid);
+    }
+    tests::wait_until("the end of the mount and of its directories", || left().is_empty());
+    // Nobody was left to end it.
+    kill(app);
+    let _ = session.wait();
+}
+
+fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }

@@ -11,7 +11,11 @@ use tempfile::TempDir;
 use tests::{Ended, Run, inpod, playground};
 
 /// How the files are there, and the value of `INPOD_WITHOUT` that makes a machine which allows all choose it.
-const VIEWS: &[(&str, &str)] = &[("files: mount namespace", ""), ("files: copied on first use", "fuse")];
+const VIEWS: &[(&str, &str)] = &[
+    ("files: mount namespace", ""),
+    ("files: mounted aside", "mount_namespaces"),
+    ("files: copied on first use", "fuse"),
+];
 
 /// Run in a directory of the pod; `$OUT` is a directory of this machine. Nothing may depend on where the directory is.
 const PROGRAMS: &[(&str, &str)] = &[
@@ -76,6 +80,11 @@ const PROGRAMS: &[(&str, &str)] = &[
 
 /// What differs in which view, and why.
 const DIFFERS: &[(&str, &str, &str)] = &[
+    (
+        "script",
+        "mount_namespaces",
+        "executing is the kernel's, which does not find the mount at its place in the pod",
+    ),
     (
         "script",
         "fuse",

@@ -37,8 +37,8 @@ languages! {
     ONLY_C = [C, CStatic, CRaw, CMusl];
 }
 
-/// Who is tried with the copy view.
-pub const COPYING: &[Language] = DIFFERENT_PATH_CALLS;
+/// Who is tried with the views in which path calls are trapped.
+pub const TRAPPING: &[Language] = DIFFERENT_PATH_CALLS;
 
 const CONVERSATION: &[&str] = &["peer 10.77.0.40:7000", "ping", "end"];
 const CHILD: &[&str] = &["child: hello from the pod", "child: ping"];

@@ -5,14 +5,14 @@ use crate::language::Engine::{Layer, Trap, TrapAndLayer};
 use crate::language::Language::{
     Busybox, C, CRaw, CStatic, GoCgo, GoPie, GoRace, GoStatic, GoStripped, Java, Node, Rust, RustStatic,
 };
-use crate::language::View::Copy;
+use crate::language::View::{Copy, Path};
 
 pub const EXCEPTIONS: &[Exception] = &[
     Exception {
         behaviours: &["chdir"],
         languages: &[],
         engines: &[Trap],
-        views: &[Copy],
+        views: &[Path, Copy],
         expect: None,
         says: "it cannot be moved into /data/conformance/directory, a directory of the pod, from outside",
         reason: "nobody but a process itself can change its working directory, and that one is not here: it is refused (EACCES).",
@@ -23,7 +23,7 @@ pub const EXCEPTIONS: &[Exception] = &[
             CStatic, CRaw, GoStatic, GoStripped, GoCgo, GoRace, GoPie, RustStatic, Busybox,
         ],
         engines: &[TrapAndLayer],
-        views: &[Copy],
+        views: &[Path, Copy],
         expect: None,
         says: "it cannot be moved into /data/conformance/directory, a directory of the pod, from outside",
         reason: "the same without the layer.",
@@ -32,10 +32,10 @@ pub const EXCEPTIONS: &[Exception] = &[
         behaviours: &["script"],
         languages: &[],
         engines: &[],
-        views: &[Copy],
+        views: &[Path, Copy],
         expect: None,
         says: "it is a file of the pod, and the pod's programs cannot be run on this machine",
-        reason: "the kernel would look for a copy's interpreter and libraries on this machine: it is refused (EACCES).",
+        reason: "the kernel would look for its interpreter and libraries on this machine: it is refused (EACCES).",
     },
     Exception {
         behaviours: &["symlinks"],

@@ -25,7 +25,7 @@ pub fn open(
     }
     if !matches!(backend, Backend::Namespace { .. }) {
         return Err(refused(
-            format!("files.mode is write-local, which needs the files to be mounted, but here: {backend}"),
+            format!("files.mode is write-local, which needs a mount namespace, but here: {backend}"),
             "`inpod doctor` says what is missing; mode read works as it is",
         ));
     }

@@ -8,7 +8,7 @@ use view::{Allowed, Backend};
 
 use crate::cli::DoctorArgs;
 use crate::error::{CliError, Kind};
-use crate::machine::{FUSE, Machine, USER_NAMESPACES, Without};
+use crate::machine::{FUSE, FUSERMOUNT, Machine, USER_NAMESPACES, Without};
 
 /// Tells it on stdout.
 ///
@@ -59,7 +59,9 @@ impl Findings {
             about: capability.about(),
             missing: self.machine.trap.explain(capability),
         });
-        capabilities.chain([self.fuse(), self.user_namespaces()]).collect()
+        capabilities
+            .chain([self.fuse(), self.user_namespaces(), self.fusermount()])
+            .collect()
     }
 
     fn fuse(&self) -> Row {
@@ -89,6 +91,18 @@ impl Findings {
                 } else {
                     sysctls
                 },
+            ),
+        }
+    }
+
+    fn fusermount(&self) -> Row {
+        Row {
+            key: FUSERMOUNT,
+            name: "fusermount3",
+            about: "where namespaces are refused the files are still mounted, aside and for reading only",
+            missing: missing(
+                &self.allowed.fusermount,
+                "install the package fuse3, whose fusermount3 is set-user-ID root, and let the user open /dev/fuse",
             ),
         }
     }
@@ -135,6 +149,7 @@ impl Findings {
         let (files, why) = match &self.machine.backend {
             Backend::Namespace { user: false } => ("namespace", None),
             Backend::Namespace { user: true } => ("user-namespace", None),
+            Backend::Path { why } => ("path", Some(why)),
             Backend::Copy { why } => ("copy", Some(why)),
         };
         json!({

@@ -16,6 +16,7 @@ fn good() -> Findings {
         allowed: Allowed {
             fuse: Ok(()),
             user_namespaces: Ok(()),
+            fusermount: Ok(()),
         },
     }
 }
@@ -41,6 +42,7 @@ fn bad() -> Findings {
         allowed: Allowed {
             fuse: Err(fuse.to_owned()),
             user_namespaces: Err("refused".to_owned()),
+            fusermount: Err("there is no fusermount3 on this machine".to_owned()),
         },
     }
 }
@@ -58,6 +60,7 @@ synchronous wake-up    yes  a trapped call costs about 4 us, without it about 45
 thread pidfds          yes  a thread is still served when the first thread of its process has ended
 /dev/fuse              yes  the pod's files lie at their real places, without it they are copied on first use
 user namespaces        yes  the same for a user without rights; root needs none
+fusermount3            yes  where namespaces are refused the files are still mounted, aside and for reading only
 
 engine: trap+layer
 files: mount namespace
@@ -85,6 +88,10 @@ pidfd_getfd            no   the sockets of the program can be connected and look
         "\
                             why: refused
                             do:  start the container without a seccomp profile (docker run --security-opt seccomp=unconfined",
+        "\
+fusermount3            no   where namespaces are refused the files are still mounted, aside and for reading only
+                            why: there is no fusermount3 on this machine
+                            do:  install the package fuse3",
         "
 engine: layer, because trap needs pidfd_getfd: programs that the layer cannot enter (static ones, Go) are refused
 files: copied on first use, because /dev/fuse is not usable by this user (mode 0600)
@@ -112,7 +119,8 @@ fn json_has_the_same() {
             "sync_wake_up",
             "pidfd_thread",
             "fuse",
-            "user_namespaces"
+            "user_namespaces",
+            "fusermount"
         ]
     );
     assert_eq!(rows[0]["there"], true);
@@ -121,6 +129,15 @@ fn json_has_the_same() {
     assert_eq!(
         rows[3]["why"],
         "the container's seccomp profile, or a policy, refuses pidfd_getfd"
+    );
+    let why = "user namespaces are not allowed for this user";
+    let mut aside = good();
+    aside.machine.backend = Backend::Path { why: why.to_owned() };
+    assert_eq!(aside.json()["files"], json!({"name": "path", "because": why}));
+    assert!(
+        aside
+            .table()
+            .ends_with(&format!("\nfiles: mounted aside by fusermount3, because {why}\n"))
     );
     assert_eq!(good().json()["engine"], json!({"name": "trap+layer", "because": null}));
 }

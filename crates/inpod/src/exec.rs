@@ -44,7 +44,7 @@ pub fn run(arguments: &ExecArgs) -> Result<u8, CliError> {
     let variables: Vec<(OsString, OsString)> = input.variables.clone();
     let allowed = Machine::probe(&Without::read(&variables)?)?;
     let engine = engine::choose(resolved.engine, &allowed)?;
-    let directory = Directory::create(runtime_directory(&variables).as_deref()).map_err(machine)?;
+    let mut directory = Directory::create(runtime_directory(&variables).as_deref()).map_err(machine)?;
     let own = directory.paths().map(Path::to_owned);
     let changes = changes::open(&resolved, &allowed.backend, &variables)?;
     let own = own
@@ -52,6 +52,7 @@ pub fn run(arguments: &ExecArgs) -> Result<u8, CliError> {
         .chain(changes.iter().map(|changes| changes.directory().to_owned()));
     let plan = with_kept_paths(&resolved.plan, &input, Some(Path::new(program)), own);
     can_write(&plan, &allowed.backend)?;
+    let paths = paths(&allowed.backend, &mut directory).map_err(machine)?;
     let bond = session::bond::fork_server(server_settings(
         arguments,
         &resolved,
@@ -72,6 +73,7 @@ pub fn run(arguments: &ExecArgs) -> Result<u8, CliError> {
     let outcome = attached(Attached {
         bond,
         plan,
+        paths,
         engine,
         wanted: resolved.engine,
         machine: &allowed,
@@ -96,6 +98,7 @@ pub fn run(arguments: &ExecArgs) -> Result<u8, CliError> {
 struct Attached<'a> {
     bond: Bond,
     plan: Plan,
+    paths: PathView,
     engine: Engine,
     wanted: EngineChoice,
     machine: &'a Machine,
@@ -112,6 +115,7 @@ fn attached(session: Attached<'_>) -> Result<u8, CliError> {
     let Attached {
         bond,
         mut plan,
+        paths,
         engine,
         wanted,
         machine,
@@ -132,7 +136,14 @@ fn attached(session: Attached<'_>) -> Result<u8, CliError> {
 
     let (skipped, skipping) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|errno| CliError::new(Kind::Machine, &std::io::Error::from(errno)))?;
-    let (paths, prepare) = files(&machine.backend, &plan, &ready, &bond, changes, skipping)?;
+    let prepare = match &machine.backend {
+        Backend::Namespace { user } => namespace(*user, &plan, &ready, &bond, changes, skipping)?,
+        // What is waited for at the pipe's other end.
+        Backend::Path { .. } | Backend::Copy { .. } => {
+            drop(skipping);
+            None
+        }
+    };
     let interception = engine::prepare(engine, machine, &plan, &ready, &bond.directory, &paths)?;
     if let Some(message) = interception.warning {
         report.event(&Event::Warning { message });
@@ -205,32 +216,41 @@ fn wait_until_ready(channel: &Channel, report: &Report) -> Result<Ready, CliErro
     }
 }
 
-/// Where path calls go, and what the app's process does before its first instruction.
-fn files(
-    backend: &Backend,
+/// Where path calls go. What is to be mounted there is so when the server is ready.
+fn paths(backend: &Backend, directory: &mut Directory) -> std::io::Result<PathView> {
+    Ok(match backend {
+        Backend::Namespace { .. } => PathView::Native,
+        Backend::Path { .. } => PathView::Translated {
+            root: directory.for_mount()?,
+        },
+        Backend::Copy { .. } => PathView::Copy {
+            root: view::copy::root(&directory.files()),
+        },
+    })
+}
+
+/// What the app's process does before its first instruction: it enters its mount namespace.
+fn namespace(
+    user: bool,
     plan: &Plan,
     ready: &Ready,
     bond: &Bond,
     changes: Option<&Path>,
     skipping: OwnedFd,
-) -> Result<(PathView, Option<Prepare>), CliError> {
-    let Backend::Namespace { user } = backend else {
-        let root = view::copy::root(&bond.directory.files());
-        return Ok((PathView::Copy { root }, None));
-    };
+) -> Result<Option<Prepare>, CliError> {
     let mut layout = Layout::plan(
         &plan.files,
         &PodRoot {
             names: ready.root.clone(),
         },
         &ready.nsswitch,
-        *user,
+        user,
     );
     if let Some(changes) = changes {
         layout = layout.keep_changes(changes.to_owned());
     }
     if layout.is_empty() {
-        return Ok((PathView::Native, None));
+        return Ok(None);
     }
     let channel = bond
         .channel
@@ -251,7 +271,7 @@ fn files(
         let _ = rustix::io::write(&skipping, lines.as_bytes());
         Ok(())
     };
-    Ok((PathView::Native, Some(Box::new(prepare))))
+    Ok(Some(Box::new(prepare)))
 }
 
 /// What the file view could not place.
@@ -305,16 +325,19 @@ fn random() -> Result<[u8; 16], CliError> {
 
 /// Refuses what would fail at the first write.
 fn can_write(plan: &Plan, backend: &Backend) -> Result<(), CliError> {
-    match backend {
-        Backend::Copy { why } if plan.files.may_write() => {
-            let error = std::io::Error::other(format!(
-                "the configuration asks for files of the pod to be written (files.mode, files.write), but here they can only \
-                 be read: they are copied on first use, because {why}"
-            ));
-            Err(CliError::new(Kind::Machine, &error))
-        }
-        Backend::Copy { .. } | Backend::Namespace { .. } => Ok(()),
+    let how = match backend {
+        Backend::Namespace { .. } => return Ok(()),
+        Backend::Path { why } => format!("they are mounted aside by fusermount3, because {why}"),
+        Backend::Copy { why } => format!("they are copied on first use, because {why}"),
+    };
+    if !plan.files.may_write() {
+        return Ok(());
     }
+    let error = std::io::Error::other(format!(
+        "the configuration asks for files of the pod to be written (files.mode, files.write), but here they can only be read: \
+         {how}"
+    ));
+    Err(CliError::new(Kind::Machine, &error))
 }
 
 /// Whom the pod's files are shown to belong to, where they could not be written otherwise.
@@ -377,6 +400,8 @@ fn runtime_directory(variables: &[(OsString, OsString)]) -> Option<PathBuf> {
         .iter()
         .find(|(name, _)| name == "XDG_RUNTIME_DIR")
         .map(|(_, value)| PathBuf::from(value))
+        // Anything else is to be ignored (XDG Base Directory Specification).
+        .filter(|path| path.is_absolute())
 }
 
 fn not_launched(error: &LaunchError, machine: &Machine) -> CliError {

@@ -15,6 +15,11 @@ const SWITCHED_OFF: &str = "switched off by INPOD_WITHOUT";
 /// What the file view depends on, beside the capabilities of the trap.
 pub const FUSE: &str = "fuse";
 pub const USER_NAMESPACES: &str = "user_namespaces";
+pub const FUSERMOUNT: &str = "fusermount";
+/// No mount namespace of any kind, so that a machine which allows both takes `fusermount3`.
+const MOUNT_NAMESPACES: &str = "mount_namespaces";
+/// Their names, for the switch.
+const OF_FILES: [&str; 4] = [FUSE, USER_NAMESPACES, MOUNT_NAMESPACES, FUSERMOUNT];
 
 /// What a session finds.
 #[derive(Debug, Clone)]
@@ -36,7 +41,9 @@ impl Machine {
                 .capabilities
                 .iter()
                 .fold(trap, |machine, capability| machine.without(*capability)),
-            backend: without.backend(view::choose(filtered)),
+            backend: Backend::of(without.namespace(|users| view::try_namespace(filtered, users)), || {
+                without.fusermount(|| view::try_fusermount(filtered))
+            }),
         })
     }
 
@@ -54,8 +61,8 @@ impl Machine {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Without {
     capabilities: Vec<Capability>,
-    fuse: bool,
-    user_namespaces: bool,
+    /// Of what the file view depends on.
+    files: Vec<&'static str>,
 }
 
 impl Without {
@@ -67,36 +74,50 @@ impl Without {
         let mut without = Self::default();
         for name in value.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             let capability = Capability::ALL.into_iter().find(|capability| capability.key() == name);
-            match (capability, name) {
+            let files = OF_FILES.into_iter().find(|known| *known == name);
+            match (capability, files) {
                 (Some(capability), _) => without.capabilities.push(capability),
-                (None, FUSE) => without.fuse = true,
-                (None, USER_NAMESPACES) => without.user_namespaces = true,
-                (None, _) => return Err(unknown(name)),
+                (None, Some(known)) => without.files.push(known),
+                (None, None) => return Err(unknown(name)),
             }
         }
         Ok(without)
     }
 
-    /// The choice as it would be without them.
-    fn backend(&self, found: Backend) -> Backend {
-        let missing = match found {
-            Backend::Namespace { .. } if self.fuse => "/dev/fuse is",
-            Backend::Namespace { user: true } if self.user_namespaces => "user namespaces are",
-            other => return other,
-        };
-        Backend::Copy {
-            why: format!("{missing} {SWITCHED_OFF}"),
+    fn has(&self, what: &str) -> bool {
+        self.files.contains(&what)
+    }
+
+    /// Of these the first that is switched off, with what it is called.
+    fn off(&self, parts: &[(&str, &str)]) -> Result<(), String> {
+        match parts.iter().find(|(part, _)| self.has(part)) {
+            Some((_, name)) => Err(format!("{name} {SWITCHED_OFF}")),
+            None => Ok(()),
         }
+    }
+
+    /// `tried` is given whether a user namespace is to be had.
+    fn namespace(&self, tried: impl FnOnce(Result<(), String>) -> Result<bool, String>) -> Result<bool, String> {
+        self.off(&[(FUSE, "/dev/fuse is"), (MOUNT_NAMESPACES, "mount namespaces are")])?;
+        tried(self.off(&[(USER_NAMESPACES, "user namespaces are")]))
+    }
+
+    fn fusermount(&self, tried: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+        self.off(&[(FUSE, "/dev/fuse is"), (FUSERMOUNT, "fusermount3 is")])?;
+        tried()
     }
 
     /// The same for what the choice depends on.
     #[must_use]
     pub fn allowed(&self, mut found: Allowed) -> Allowed {
-        if self.fuse {
-            found.fuse = Err(SWITCHED_OFF.to_owned());
-        }
-        if self.user_namespaces {
-            found.user_namespaces = Err(SWITCHED_OFF.to_owned());
+        for (name, part) in [
+            (FUSE, &mut found.fuse),
+            (USER_NAMESPACES, &mut found.user_namespaces),
+            (FUSERMOUNT, &mut found.fusermount),
+        ] {
+            if self.has(name) {
+                *part = Err(SWITCHED_OFF.to_owned());
+            }
         }
         found
     }
@@ -106,7 +127,7 @@ fn unknown(name: &str) -> CliError {
     let known: Vec<&str> = Capability::ALL
         .into_iter()
         .map(Capability::key)
-        .chain([FUSE, USER_NAMESPACES])
+        .chain(OF_FILES)
         .collect();
     CliError {
         kind: Kind::Usage,
@@ -131,8 +152,7 @@ mod tests {
             without,
             Without {
                 capabilities: vec![Capability::Notification, Capability::PidfdGetfd],
-                fuse: true,
-                user_namespaces: false,
+                files: vec![FUSE],
             }
         );
         assert_eq!(Without::read(&[]).unwrap(), Without::default());
@@ -144,24 +164,52 @@ mod tests {
     #[test]
     fn the_file_view_is_chosen_without_them() {
         let namespace = |user| Backend::Namespace { user };
+        let path = |why: &str| Backend::Path { why: why.to_owned() };
         let copy = |why: &str| Backend::Copy { why: why.to_owned() };
-        for (value, found, expected) in [
-            ("", namespace(true), namespace(true)),
-            ("notification", namespace(true), namespace(true)),
-            ("user_namespaces", namespace(false), namespace(false)),
+        // Whether the user is root, whether fusermount3 works.
+        for (value, root, fusermount, expected) in [
+            ("", false, true, namespace(true)),
+            ("notification,fusermount", false, true, namespace(true)),
+            ("user_namespaces", true, true, namespace(false)),
             (
                 "user_namespaces",
-                namespace(true),
-                copy("user namespaces are switched off by INPOD_WITHOUT"),
+                false,
+                true,
+                path("user namespaces are switched off by INPOD_WITHOUT"),
             ),
             (
-                "fuse",
-                namespace(false),
-                copy("/dev/fuse is switched off by INPOD_WITHOUT"),
+                "mount_namespaces",
+                true,
+                true,
+                path("mount namespaces are switched off by INPOD_WITHOUT"),
             ),
-            ("fuse", copy("there is none"), copy("there is none")),
+            (
+                "mount_namespaces,fusermount",
+                true,
+                true,
+                copy(
+                    "mount namespaces are switched off by INPOD_WITHOUT, and fusermount3 is switched off by INPOD_WITHOUT",
+                ),
+            ),
+            (
+                "user_namespaces",
+                false,
+                false,
+                copy("user namespaces are switched off by INPOD_WITHOUT, and there is none"),
+            ),
+            ("fuse", true, true, copy("/dev/fuse is switched off by INPOD_WITHOUT")),
         ] {
-            assert_eq!(read(value).unwrap().backend(found), expected, "{value}");
+            let without = read(value).unwrap();
+            let tried = |users: Result<(), String>| if root { Ok(false) } else { users.map(|()| true) };
+            let mounts = || {
+                if fusermount {
+                    Ok(())
+                } else {
+                    Err("there is none".to_owned())
+                }
+            };
+            let backend = Backend::of(without.namespace(tried), || without.fusermount(mounts));
+            assert_eq!(backend, expected, "{value}");
         }
     }
 

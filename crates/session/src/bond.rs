@@ -8,6 +8,7 @@ use guest::channel::Channel;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
+use view::Members;
 
 use crate::directory::Directory;
 use crate::server::{self, Settings};
@@ -31,10 +32,12 @@ pub struct Bond {
 pub fn fork_server(settings: Settings) -> io::Result<Bond> {
     let (ours, theirs) = Channel::pair()?;
     let sight = Sight::open()?;
+    let supervisor = getpid();
     match sys::fork()? {
         None => {
             drop(ours);
-            let status = server::run(settings, theirs, sight.of_supervisor()?);
+            let members = Members::of(supervisor.as_raw_pid().unsigned_abs());
+            let status = server::run(settings, members, theirs, sight.of_supervisor()?);
             std::process::exit(status)
         }
         Some(server) => {

@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{getpid, getuid};
+use view::Keeper;
 
 /// Removed when dropped, by the process that made it and by one that adopted it, but not by the app before its exec.
 #[derive(Debug)]
@@ -14,6 +15,7 @@ pub struct Directory {
     path: PathBuf,
     shared: PathBuf,
     owner: rustix::process::Pid,
+    keeper: Option<Keeper>,
 }
 
 impl Directory {
@@ -33,6 +35,7 @@ impl Directory {
                         path,
                         shared: fallback.join(name + "-lib"),
                         owner: getpid(),
+                        keeper: None,
                     });
                 }
                 Err(error) => last = error,
@@ -50,6 +53,24 @@ impl Directory {
     #[must_use]
     pub fn files(&self) -> PathBuf {
         files(&self.path)
+    }
+
+    /// Makes a directory in it for a mount of the pod's files, and sees to it that both go when the session's processes are
+    /// gone, in whatever way. Before the fork, so that both hold the [`Keeper`].
+    ///
+    /// # Errors
+    /// When there is nobody who could unmount.
+    pub fn for_mount(&mut self) -> io::Result<PathBuf> {
+        let at = std::path::absolute(self.path.join("pod"))?;
+        let keeper = Keeper::start(&at, &self.paths())?;
+        DirBuilder::new().mode(0o700).create(&at)?;
+        self.keeper = Some(keeper);
+        Ok(at)
+    }
+
+    /// Where the pod's files are to be mounted, if they are.
+    pub(crate) fn mount(&self) -> Option<&Path> {
+        self.keeper.as_ref().map(Keeper::mount)
     }
 
     /// Makes the directory that everybody may read, and only this user may write.
@@ -93,9 +114,16 @@ fn make(path: &Path, mode: u32) -> io::Result<()> {
 impl Drop for Directory {
     fn drop(&mut self) {
         if self.owner == getpid() {
+            // Else it would be the pod's files that are removed, by way of whoever serves them. The keeper tries again.
+            if self.mount().is_some_and(|at| view::unmount(at).is_err()) {
+                return;
+            }
             // The app may still be removing its own files there; what cannot be removed is a temporary directory.
             let _ = std::fs::remove_dir_all(&self.path);
             let _ = std::fs::remove_dir_all(&self.shared);
+            if let Some(keeper) = &self.keeper {
+                keeper.over();
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The server process from its first line to its last.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use guest::protocol::{Answer, Call, Errno, Fetch, FromServer, Notice, Ready, ToS
 use rules::Plan;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
+use view::Members;
 
 use crate::claims::Claims;
 use crate::directory::Directory;
@@ -47,7 +49,7 @@ pub struct Settings {
 }
 
 /// Runs to the end of the session; the exit status of the server process.
-pub(crate) fn run(mut settings: Settings, channel: Channel, supervisor: OwnedFd) -> i32 {
+pub(crate) fn run(mut settings: Settings, members: Members, channel: Channel, supervisor: OwnedFd) -> i32 {
     settings.directory.adopt();
     // Ctrl-C is for the app and its supervisor; the server goes when they are gone.
     let _ = rustix::process::setpgid(None, None);
@@ -73,7 +75,7 @@ pub(crate) fn run(mut settings: Settings, channel: Channel, supervisor: OwnedFd)
             Ok(split) => split,
             Err(_) => return 1,
         };
-        match serve(&mut settings, &guests, received, supervisor).await {
+        match serve(&mut settings, members, &guests, received, supervisor).await {
             Ok(()) => 0,
             Err(error) => {
                 guests.send(&FromServer::Fatal(error.failure()));
@@ -101,6 +103,7 @@ fn watch(pidfd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
 
 async fn serve(
     settings: &mut Settings,
+    members: Members,
     guests: &Guests,
     received: mpsc::UnboundedReceiver<Received>,
     supervisor: OwnedFd,
@@ -119,6 +122,19 @@ async fn serve(
     })?);
     let link = started.router.primary().link.clone();
     let mut server = Server::new(settings, started, Arc::clone(&relay), guests.clone());
+    if let Some(at) = settings.directory.mount() {
+        let at = at.to_owned();
+        let mounted = tokio::task::spawn_blocking(move || view::mount(&at).map_err(io::Error::from)).await;
+        let fuse = mounted
+            .map_err(io::Error::other)
+            .and_then(|mounted| mounted)
+            .map_err(|source| SessionError::Machine {
+                what: "mount the pod's files",
+                source,
+            })?;
+        // It is served before anybody hears of it.
+        server.serve_files(fuse, Some(members));
+    }
     guests.send(&FromServer::Ready(Box::new(server.ready.clone())));
     let ended = tokio::select! {
         () = server.guests_loop(received) => Ok(()),
@@ -300,18 +316,22 @@ impl Server {
             Notice::Launched { pid } => self.tree.launched(pid, descriptors.pop()),
             Notice::Fuse => {
                 if let Some(fuse) = descriptors.pop() {
-                    let (files, guests) = (Arc::clone(&self.files), self.guests.clone());
-                    tokio::spawn(async move {
-                        if let Err(error) = files.serve(fuse).await {
-                            guests.event(Event::Warning {
-                                message: format!("the pod's files are gone: {error}"),
-                            });
-                        }
-                    });
+                    self.serve_files(fuse, None);
                 }
             }
             Notice::End => {}
         }
+    }
+
+    fn serve_files(&self, fuse: OwnedFd, members: Option<Members>) {
+        let (files, guests) = (Arc::clone(&self.files), self.guests.clone());
+        tokio::spawn(async move {
+            if let Err(error) = files.serve(fuse, members).await {
+                guests.event(Event::Warning {
+                    message: format!("the pod's files are gone: {error}"),
+                });
+            }
+        });
     }
 
     /// Says goodbye to the agent, so that claims end at once, and ends what is left of the app.

@@ -3,7 +3,7 @@
 //! always; what is this machine's is done here, by its absolute path, or refused by name: never looked up in the view.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, mpsc};
@@ -38,8 +38,8 @@ pub(crate) fn meant(
         Ok(Begun::Back { base, path, astray }) => {
             let context = context.clone();
             context.clone().workers.run(move || match back(&context, &base, &path) {
-                Ok(whole) => {
-                    let astray = astray || whole != rules::normal(&base.join(&path));
+                Ok((whole, crossed)) => {
+                    let astray = astray || crossed || whole != rules::normal(&base.join(&path));
                     then(&context, pending, Ok(Meant { path: whole, astray }));
                 }
                 Err(errno) => pending.fail(errno),
@@ -48,20 +48,23 @@ pub(crate) fn meant(
     }
 }
 
-/// Takes `..` out of a path as the kernel would: it leads from where a directory really lies.
-fn back(context: &Arc<Context>, base: &Path, path: &Path) -> Result<PathBuf, Errno> {
+/// Takes `..` out of a path as the kernel would: it leads from where a directory really lies. With it whether that was one of
+/// the pod, which the kernel would not find.
+fn back(context: &Arc<Context>, base: &Path, path: &Path) -> Result<(PathBuf, bool), Errno> {
     let mut done = base.to_owned();
+    let mut crossed = false;
     for part in path.components() {
         match part {
             Component::Normal(name) => done.push(name),
             Component::ParentDir => {
                 done = real(context, done)?;
+                crossed |= context.files.plan.files.decide(&done).place == Place::Remote;
                 done.pop();
             }
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
         }
     }
-    Ok(done)
+    Ok((done, crossed))
 }
 
 /// A directory's path without symlinks. Waits for the server: for a worker.
@@ -71,10 +74,9 @@ fn real(context: &Arc<Context>, path: PathBuf) -> Result<PathBuf, Errno> {
         (Place::Hidden, _) => return Err(Errno::NOENT),
         (Place::Local, _) | (Place::Remote, PathView::Native) => path,
         (Place::Remote, PathView::Translated { .. }) => {
-            let found = context.files.open_in_root(&path, OFlags::PATH)?;
-            let link = format!("/proc/self/fd/{}", found.as_raw_fd());
-            let place = rustix::fs::readlink(link, Vec::new())?;
-            PathBuf::from(OsStr::from_bytes(place.as_bytes()))
+            let led = context.files.lead(&path, true)?;
+            led.open(&context.files, OFlags::PATH | OFlags::DIRECTORY)?;
+            return Ok(led.path().to_owned());
         }
         (Place::Remote, PathView::Copy { .. }) => {
             let request = Request {
@@ -98,9 +100,8 @@ fn real(context: &Arc<Context>, path: PathBuf) -> Result<PathBuf, Errno> {
 /// A path of this machine that the kernel would not find from where the caller is.
 pub(crate) fn local(context: &Arc<Context>, pending: Pending, request: Request, path: PathBuf) {
     let does_here = !matches!(request.action, PathAction::Write { .. } | PathAction::ChangeDirectory);
-    // Of these it matters who asks.
-    let is_anybodys = !["/proc", "/dev"].iter().any(|own| path.starts_with(own));
-    if !does_here || !is_anybodys || !Task::of(pending.tid()).is_like_us() {
+    // It matters who asks.
+    if !does_here || is_the_callers(&path) || !Task::of(pending.tid()).is_like_us() {
         return refused(context, pending, &path);
     }
     let context = context.clone();
@@ -153,6 +154,11 @@ fn open(context: &Context, pending: Pending, request: Request, path: &Path) {
         }
         Err(errno) => pending.fail(errno),
     }
+}
+
+/// Whether a path of this machine means something else for each process.
+pub(crate) fn is_the_callers(path: &Path) -> bool {
+    ["/proc", "/dev"].iter().any(|own| path.starts_with(own))
 }
 
 pub(crate) fn refused(context: &Context, pending: Pending, path: &Path) {

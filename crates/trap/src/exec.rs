@@ -81,10 +81,14 @@ fn remote(context: &Arc<Context>, pending: Pending, path: PathBuf) {
         pending.fail(Errno::ACCESS);
     };
     if !matches!(context.files.view, PathView::Copy { .. }) {
-        return match context.files.open_in_root(&path, OFlags::PATH) {
-            Ok(_) => refuse(context, pending, &path),
-            Err(errno) => pending.fail(errno),
-        };
+        let context = context.clone();
+        return context
+            .clone()
+            .workers
+            .run(move || match context.files.lead(&path, true) {
+                Ok(_) => refuse(&context, pending, &path),
+                Err(errno) => pending.fail(errno),
+            });
     }
     let request = Request {
         action: PathAction::Access { mode: 0, flags: None },

@@ -49,7 +49,7 @@ impl PathView {
 #[derive(Debug)]
 pub(crate) struct Files {
     pub(crate) view: PathView,
-    plan: Arc<Plan>,
+    pub(crate) plan: Arc<Plan>,
     /// The view's root, opened once: remote paths are resolved inside of it.
     pub(crate) root: Option<OwnedFd>,
     /// Where it lies, see [`PathView::place`].
@@ -159,19 +159,6 @@ impl Files {
     /// A place on this machine as the app calls it: inside of the view it is the pod's path.
     pub(crate) fn as_app_says(&self, path: PathBuf) -> PathBuf {
         self.in_view(&path).unwrap_or(path)
-    }
-
-    /// Opens a path of the pod in the mounted view.
-    pub(crate) fn open_in_root(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let root = self.root.as_ref().ok_or(Errno::NOENT)?;
-        let below = Path::new(".").join(path.strip_prefix("/").unwrap_or(path));
-        openat2(
-            root,
-            below,
-            flags | OFlags::CLOEXEC,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT,
-        )
     }
 
     /// Whether the pod's files are where the kernel finds them by itself.

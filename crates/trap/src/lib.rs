@@ -28,6 +28,7 @@ mod forwarded;
 mod hello;
 mod hostname;
 mod launch;
+mod led;
 mod lifetime;
 mod listen;
 pub mod machine;

@@ -11,12 +11,13 @@ use guest::forward::{AS_POD, CONTENT, MAX_PATH, READ_ONLY, TEMPLATE, WALK};
 use guest::protocol::{Answer, Call, Fetch};
 use rules::Place;
 use rustix::fs::{AtFlags, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::astray::{self, meant};
 use crate::calls::{PathAction, PathCall};
 use crate::context::Context;
 use crate::files::{MOST_LINKS, Meant, PathError, PathView};
+use crate::led::Led;
 use crate::notification::Pending;
 use crate::sys::structs;
 use crate::task::Task;
@@ -126,10 +127,21 @@ fn place(context: &Arc<Context>, pending: Pending, wants: u64, Meant { path, ast
             Err(errno) if is_only_local(context, &path, || Some(errno)) => give(pending, &path),
             Err(errno) => pending.fail(errno),
         }),
-        PathView::Translated { root } if wants & AS_POD == 0 => {
-            give(pending, &root.join(path.strip_prefix("/").unwrap_or(&path)));
+        PathView::Translated { root } => {
+            let (context, root) = (context.clone(), root.clone());
+            context
+                .clone()
+                .workers
+                .run(move || match context.files.lead(&path, true) {
+                    Ok(Led::Pod(path)) if wants & AS_POD == 0 => {
+                        give(pending, &root.join(path.strip_prefix("/").unwrap_or(&path)));
+                    }
+                    Ok(Led::Pod(path) | Led::Machine(path)) => give(pending, &path),
+                    Err(errno) if is_only_local(&context, &path, || Some(errno)) => give(pending, &path),
+                    Err(errno) => pending.fail(errno),
+                });
         }
-        PathView::Translated { .. } | PathView::Native => give(pending, &path),
+        PathView::Native => give(pending, &path),
     }
 }
 
@@ -278,11 +290,19 @@ fn remote(context: &Arc<Context>, pending: Pending, request: Request, Meant { pa
     let then = context.clone();
     match &context.files.view {
         PathView::Translated { .. } => context.workers.run(move || {
-            let open = |flags| then.files.open_in_root(&path, flags);
-            if is_only_local(&then, &path, || open(OFlags::PATH).err()) {
-                return here(&then, pending, request, Meant { path, astray });
+            let led = match then.files.lead(&path, request.follow) {
+                Ok(led) => led,
+                Err(errno) if is_only_local(&then, &path, || Some(errno)) => {
+                    return here(&then, pending, request, Meant { path, astray });
+                }
+                // A name that is not there is still to be made, which says something else.
+                Err(errno) => return act(&then, pending, request, &path, &|_| Err(errno)),
+            };
+            // Of these it matters who asks.
+            if request.opens() && matches!(&led, Led::Machine(path) if astray::is_the_callers(path)) {
+                return astray::refused(&then, pending, led.path());
             }
-            act(&then, pending, request, &path, &open);
+            act(&then, pending, request, &path, &|flags| led.open(&then.files, flags));
         }),
         PathView::Copy { .. } => fetch(context, path, request, 0, move |context, path, local| {
             let context = context.clone();
@@ -421,11 +441,13 @@ pub(crate) fn act(
             })
         }
         PathAction::ReadLink { buffer, size } => handle()
-            .and_then(|file| match rustix::fs::readlinkat(&file, "", Vec::new()) {
-                // An empty path on what is no symlink says ENOENT; the app's call would say EINVAL.
-                Err(Errno::NOENT) => Err(Errno::INVAL),
-                other => other,
-            })
+            .and_then(
+                |file| match retry_on_intr(|| rustix::fs::readlinkat(&file, "", Vec::new())) {
+                    // An empty path on what is no symlink says ENOENT; the app's call would say EINVAL.
+                    Err(Errno::NOENT) => Err(Errno::INVAL),
+                    other => other,
+                },
+            )
             .and_then(|link| {
                 let room = usize::try_from(pending.int(size))
                     .ok()

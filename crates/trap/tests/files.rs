@@ -21,7 +21,7 @@ d = os.open("/data", os.O_DIRECTORY); f = os.open("deep/er/file", os.O_RDONLY, d
 print(os.readlink("/proc/self/fd/%d" % f), os.get_inheritable(f), os.statvfs("/data").f_bsize > 0)
 for action in (lambda: open("/data/config", "w"), lambda: open("/data/new", "x"), lambda: os.mkdir("/data/d"), lambda: os.unlink("/data/config"),
                lambda: os.rename("/data/config", "/data/c"), lambda: os.rename(sys.argv[1] + "/link", "/data/c"),
-               lambda: os.execv("/data/config", ["x"]), lambda: open("/data/escape"), lambda: os.open("/data/config", os.O_DIRECTORY)):
+               lambda: os.execv("/data/config", ["x"]), lambda: os.open("/data/config", os.O_DIRECTORY)):
     try: action(); print("done?")
     except OSError as e: print(errno.errorcode[e.errno], end=" ")
 print(); print(open("/etc/hostname").read() != "", os.listdir("/proc/self/task") != [])
@@ -36,11 +36,53 @@ print(); print(open("/etc/hostname").read() != "", os.listdir("/proc/self/task")
             "from the pod False",
             "b'deep\\n' 13",
             "/data/deep/er/file False True",
-            "EROFS EROFS EROFS EROFS EROFS EXDEV EACCES ENOENT ENOTDIR ",
+            "EROFS EROFS EROFS EROFS EROFS EXDEV EACCES ENOTDIR ",
             "True True",
         ];
         assert_eq!(ran.lines(), expected, "{view} {}", ran.all());
     }
+}
+
+/// What a link of the pod leads to is decided by the rules at each step.
+#[test]
+fn links_of_the_pod_lead_where_the_rules_say() {
+    let (_, stand) = views().remove(0);
+    let at = |path: &str| stand.directory.path().join(path);
+    std::fs::create_dir(at("pod/links")).unwrap();
+    std::fs::create_dir(at("local/inner")).unwrap();
+    std::fs::write(at("local/inner/file"), "of this machine").unwrap();
+    for (link, target) in [
+        ("here", at("local").to_str().unwrap()),
+        ("through", "here/inner"),
+        ("data", "../data/linked"),
+        ("around", "around"),
+        ("null", "/dev/null"),
+        ("secret", "/hidden/secret"),
+    ] {
+        std::os::unix::fs::symlink(target, at("pod/links").join(link)).unwrap();
+    }
+    let stand = stand.option("--remote-path", "/links");
+    let ran = stand.python(
+        r#"
+import os, errno, stat
+def failed(action):
+    try: return "done: %r" % (action(),)
+    except OSError as e: return errno.errorcode[e.errno]
+print(open("/links/here/inner/file").read(), open("/links/through/file").read(), os.listdir("/links/through"), os.stat("/links/through/file").st_size)
+print(open("/links/data/file").read().strip(), open("/data/escape").read() == open("/etc/passwd").read(), os.path.realpath("/links/data/file"), os.path.islink("/links/here"), stat.S_ISDIR(os.stat("/links/here").st_mode))
+print([failed(f) for f in (lambda: open("/links/around"), lambda: open("/links/null"), lambda: open("/links/secret"), lambda: open("/links/here/none"),
+       lambda: open("/links/through/file", "w"), lambda: os.open("/links/here", os.O_NOFOLLOW))], stat.S_ISCHR(os.stat("/links/null").st_mode))
+print(os.path.exists("/data/deep/.."), failed(lambda: os.stat("/data/../etc/passwd").st_size > 0), failed(lambda: len(os.listdir("/data/..")) > 3))
+"#,
+        &[],
+    );
+    let expected = [
+        "of this machine of this machine ['file'] 15",
+        "deep True /data/deep/er/file True True",
+        "['ELOOP', 'EACCES', 'ENOENT', 'ENOENT', 'EROFS', 'ELOOP'] True",
+        "True done: True done: True",
+    ];
+    assert_eq!(ran.lines(), expected, "{}", ran.all());
 }
 
 /// A project in a directory that the pod does not have: programs look at each directory on the way to it.

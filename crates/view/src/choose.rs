@@ -3,6 +3,7 @@
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 
+use crate::fusermount;
 use crate::ns::{Step, probe};
 
 /// How the pod's files are served.
@@ -10,6 +11,8 @@ use crate::ns::{Step, probe};
 pub enum Backend {
     /// A private mount namespace; `user`: inside a user namespace of its own.
     Namespace { user: bool },
+    /// `fusermount3` mounts them in a directory of the session, and paths are led there, because of this.
+    Path { why: String },
     /// Files are fetched whole on first use, because of this.
     Copy { why: String },
 }
@@ -19,26 +22,67 @@ impl fmt::Display for Backend {
         match self {
             Self::Namespace { user: false } => out.write_str("files: mount namespace"),
             Self::Namespace { user: true } => out.write_str("files: mount namespace in a user namespace"),
+            Self::Path { why } => write!(out, "files: mounted aside by fusermount3, because {why}"),
             Self::Copy { why } => write!(out, "files: copied on first use, because {why}"),
         }
     }
 }
 
-/// Tries, in a child process, what the namespace backend needs. Takes about a millisecond; nothing stays. `filtered`: a
-/// seccomp filter is in force here, which explains a refusal.
-#[must_use]
-pub fn choose(filtered: bool) -> Backend {
-    // The directory in which a container runs as root without CAP_SYS_ADMIN may still allow a user namespace.
-    let as_root = rustix::process::geteuid().is_root().then_some(false);
-    let mut why = String::new();
-    for user in as_root.into_iter().chain([true]) {
-        match probe(user) {
-            Ok(()) => return Backend::Namespace { user },
-            Err(failed) if why.is_empty() => why = explain(failed.0, &failed.1, filtered),
-            Err(_) => {}
+impl Backend {
+    /// The first that works. `namespace`: whether it is in a user namespace, or why there is none; `path`: why not.
+    #[must_use]
+    pub fn of(namespace: Result<bool, String>, path: impl FnOnce() -> Result<(), String>) -> Self {
+        let why = match namespace {
+            Ok(user) => return Self::Namespace { user },
+            Err(why) => why,
+        };
+        match path() {
+            Ok(()) => Self::Path { why },
+            // Both may lack the same.
+            Err(also) if also == why => Self::Copy { why },
+            Err(also) => Self::Copy {
+                why: format!("{why}, and {also}"),
+            },
         }
     }
-    Backend::Copy { why }
+}
+
+/// Tries, in a child process, what the namespace backend needs; whether that is inside of a user namespace, which is left
+/// out unless `users`. Takes about a millisecond; nothing stays. `filtered`: a seccomp filter is in force here, which
+/// explains a refusal.
+///
+/// # Errors
+/// Why it does not work, for people.
+pub fn try_namespace(filtered: bool, users: Result<(), String>) -> Result<bool, String> {
+    let mut why = None;
+    // The directory in which a container runs as root without CAP_SYS_ADMIN may still allow a user namespace.
+    if rustix::process::geteuid().is_root() {
+        match probe(false) {
+            Ok(()) => return Ok(false),
+            Err((step, error)) => why = Some(explain(step, &error, filtered)),
+        }
+    }
+    let user = users.and_then(|()| probe(true).map_err(|(step, error)| explain(step, &error, filtered)));
+    match user {
+        Ok(()) => Ok(true),
+        Err(also) => Err(why.unwrap_or(also)),
+    }
+}
+
+/// Tries what the path backend needs: mounts once, and unmounts. Takes about ten milliseconds.
+///
+/// # Errors
+/// Why it does not work, for people.
+pub fn try_fusermount(filtered: bool) -> Result<(), String> {
+    open_fuse(filtered)?;
+    fusermount::probe().map_err(|error| error.to_string())
+}
+
+fn open_fuse(filtered: bool) -> Result<(), String> {
+    let opened = std::fs::File::options().read(true).write(true).open("/dev/fuse");
+    opened
+        .map(drop)
+        .map_err(|error| explain(Step::OpenFuse, &error, filtered))
 }
 
 /// What of this machine the choice depends on, for people who want to know why it is as it is.
@@ -48,17 +92,16 @@ pub struct Allowed {
     pub fuse: Result<(), String>,
     /// `Err`: why this user can make no mount namespace inside a user namespace.
     pub user_namespaces: Result<(), String>,
+    /// `Err`: why `fusermount3` cannot mount here.
+    pub fusermount: Result<(), String>,
 }
 
 impl Allowed {
-    /// Tries both, whatever [`choose`] would take.
+    /// Tries all of it, whatever is chosen in the end.
     #[must_use]
     pub fn probe(filtered: bool) -> Self {
-        let opened = std::fs::File::options().read(true).write(true).open("/dev/fuse");
         Self {
-            fuse: opened
-                .map(drop)
-                .map_err(|error| explain(Step::OpenFuse, &error, filtered)),
+            fuse: open_fuse(filtered),
             user_namespaces: match probe(true) {
                 Err((step @ (Step::Unshare | Step::Isolate | Step::CopyMount | Step::Probe), error)) => {
                     Err(explain(step, &error, filtered))
@@ -66,6 +109,7 @@ impl Allowed {
                 // Inside of the namespace already.
                 Err((Step::OpenFuse | Step::MountFuse, _)) | Ok(()) => Ok(()),
             },
+            fusermount: try_fusermount(filtered),
         }
     }
 }

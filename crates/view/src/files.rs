@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rules::FileRules;
 
 use crate::copy::{CopyView, Fetch, Warn};
-use crate::{Errno, Identity, Pod, PodTree, fuse, ns};
+use crate::{Errno, Identity, Members, Pod, PodTree, fuse, ns};
 
 /// The pod's files for one session.
 pub struct Files {
@@ -42,14 +42,17 @@ impl Files {
     }
 
     /// Serves a mounted FUSE connection until it is unmounted, which is when the last process of the app's mount namespace
-    /// has ended. Dropping the future closes the connection: whoever looks into the mount gets `ENOTCONN`.
+    /// has ended. `members`: who may look into it, where other programs see the mount too. Dropping the future closes the connection: whoever looks into the mount gets `ENOTCONN`.
     ///
     /// # Errors
     /// When /dev/fuse cannot be polled or read, or the kernel speaks another protocol.
-    pub async fn serve(&self, fuse: OwnedFd) -> Result<(), fuse::ServeError> {
+    pub async fn serve(&self, fuse: OwnedFd, members: Option<Members>) -> Result<(), fuse::ServeError> {
         let tree = PodTree::new(Arc::clone(&self.pod), Arc::clone(&self.rules), self.identity);
-        tree.prime(&ns::start_paths(&self.rules, &self.root));
-        fuse::serve(fuse, Arc::new(tree)).await
+        // Nobody walks these at the start where they are not bound to their places.
+        if members.is_none() {
+            tree.prime(&ns::start_paths(&self.rules, &self.root));
+        }
+        fuse::serve(fuse, Arc::new(tree), members).await
     }
 
     /// Where a path of the pod lies on this machine, copied first where needed: see [`CopyView::fetch`].

@@ -17,7 +17,7 @@ use support::DEADLINE;
 use support::pod::{LocalPod, write};
 use tempfile::TempDir;
 use view::copy::Limits;
-use view::{CopyView, Errno, Fetch};
+use view::{Backend, CopyView, Errno, Fetch};
 
 struct Stand {
     pod: Arc<LocalPod>,
@@ -296,17 +296,22 @@ async fn a_changed_file_is_fetched_again_and_a_lost_link_is_an_error() {
     assert_eq!(stand.content("/data/other").await, Err(Errno::IO));
 }
 
+fn choose() -> String {
+    Backend::of(view::try_namespace(false, Ok(())), || view::try_fusermount(false)).to_string()
+}
+
 /// What works for an unprivileged user depends on /dev/fuse alone here.
 #[test]
 fn the_backend_is_chosen_and_the_reason_said() {
     support::need_root();
     let before = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let begun = std::time::Instant::now();
-    assert_eq!(view::choose(false).to_string(), "files: mount namespace");
+    assert_eq!(choose(), "files: mount namespace");
     println!("choosing took {:?}", begun.elapsed());
-    let as_user = |prepare: fn() -> std::io::Result<()>| {
-        support::guest::said_by_child(prepare, || view::choose(false).to_string())
-    };
+    let refused = Backend::of(Err("nobody may".to_owned()), || view::try_fusermount(false));
+    let aside = "files: mounted aside by fusermount3, because nobody may";
+    assert_eq!(refused.to_string(), aside, "the package fuse3 has it");
+    let as_user = |prepare: fn() -> std::io::Result<()>| support::guest::said_by_child(prepare, choose);
     assert_eq!(
         as_user(support::guest::become_nobody),
         "files: mount namespace in a user namespace"

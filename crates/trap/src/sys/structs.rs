@@ -6,11 +6,23 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
 
-fn filled<T>(call: impl FnOnce(*mut T) -> libc::c_long) -> Result<Vec<u8>, Errno> {
-    let mut value = MaybeUninit::<T>::zeroed();
-    if call(value.as_mut_ptr()) < 0 {
-        return Err(super::process::last_errno());
+/// Makes a call again that ends with EINTR: a mounted view's do so when this process is stopped and goes on, of which the app
+/// must not learn.
+fn whole(mut call: impl FnMut() -> libc::c_long) -> Result<libc::c_long, Errno> {
+    loop {
+        match call() {
+            ..0 => match super::process::last_errno() {
+                Errno::INTR => {}
+                errno => return Err(errno),
+            },
+            result => return Ok(result),
+        }
     }
+}
+
+fn filled<T>(mut call: impl FnMut(*mut T) -> libc::c_long) -> Result<Vec<u8>, Errno> {
+    let mut value = MaybeUninit::<T>::zeroed();
+    whole(|| call(value.as_mut_ptr()))?;
     // SAFETY: the memory was zeroed and then filled, so each of its bytes is initialised.
     Ok(unsafe { std::slice::from_raw_parts(value.as_ptr().cast::<u8>(), size_of::<T>()) }.to_vec())
 }
@@ -55,19 +67,15 @@ pub(crate) fn statfs(descriptor: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
 pub(crate) fn access(descriptor: BorrowedFd<'_>, mode: u32, flags: u32) -> Result<(), Errno> {
     let flags = flags | libc::AT_EMPTY_PATH as u32;
     // SAFETY: a descriptor, a static string and integers.
-    let done = unsafe { libc::syscall(libc::SYS_faccessat2, descriptor.as_raw_fd(), c"".as_ptr(), mode, flags) };
-    if done < 0 {
-        Err(super::process::last_errno())
-    } else {
-        Ok(())
-    }
+    let call = || unsafe { libc::syscall(libc::SYS_faccessat2, descriptor.as_raw_fd(), c"".as_ptr(), mode, flags) };
+    whole(call).map(drop)
 }
 
 /// One extended attribute, or the list of names without `name`, of a path.
 pub(crate) fn xattr(path: &CStr, name: Option<&CStr>, follow: bool, into: &mut [u8]) -> Result<usize, Errno> {
     let (buffer, size) = (into.as_mut_ptr(), into.len());
     // SAFETY: NUL-terminated strings; the kernel writes at most `size` bytes.
-    let length = unsafe {
+    let call = || unsafe {
         match name {
             Some(name) => {
                 let call = if follow {
@@ -87,7 +95,7 @@ pub(crate) fn xattr(path: &CStr, name: Option<&CStr>, follow: bool, into: &mut [
             }
         }
     };
-    usize::try_from(length).map_err(|_| super::process::last_errno())
+    whole(call).and_then(|length| usize::try_from(length).map_err(|_| Errno::IO))
 }
 
 /// `struct utsname` with another node name (at most 64 bytes of it).

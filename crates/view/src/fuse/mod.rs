@@ -8,6 +8,7 @@ mod answer;
 mod change;
 mod decode;
 mod device;
+mod guard;
 mod handles;
 mod reply;
 mod serve;

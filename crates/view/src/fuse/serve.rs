@@ -16,8 +16,8 @@ use super::decode::{Operation, Request, decode};
 use super::device::{BUFFER, Delivery, Device, MAX_WRITE};
 use super::handles::Handles;
 use super::reply::Reply;
-use crate::Errno;
 use crate::tree::PodTree;
+use crate::{Errno, Members};
 
 /// How long a change that a signal interrupts is waited for: to a program that is told EINTR it did not take place.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,6 +36,8 @@ pub(crate) struct Connection {
     device: Device,
     pub(crate) tree: Arc<PodTree>,
     pub(crate) handles: Handles,
+    /// Who may look; `None`: whom the kernel lets in.
+    pub(super) members: Option<Members>,
     /// Requests under way. Whoever takes one out of here answers it: the task that works on it, or its interrupt.
     waiting: Mutex<HashMap<u64, Waiting>>,
 }
@@ -47,16 +49,17 @@ struct Waiting {
     changes: bool,
 }
 
-/// Serves a mounted connection until it is unmounted. The descriptor must be the only one of its kind, so that dropping
-/// this future ends the connection.
+/// Serves a mounted connection until it is unmounted; `members`: who may look into it. The descriptor must be the only one
+/// of its kind, so that dropping this future ends the connection.
 ///
 /// # Errors
 /// See [`ServeError`].
-pub async fn serve(fuse: OwnedFd, tree: Arc<PodTree>) -> Result<(), ServeError> {
+pub async fn serve(fuse: OwnedFd, tree: Arc<PodTree>, members: Option<Members>) -> Result<(), ServeError> {
     let connection = Arc::new(Connection {
         device: Device::new(fuse).map_err(ServeError::Device)?,
         tree,
         handles: Handles::default(),
+        members,
         waiting: Mutex::default(),
     });
     // Tasks hold the connection, and with it the descriptor: they end with this future.
@@ -150,6 +153,10 @@ impl Connection {
 
     /// What is known already is answered at once, the rest by a task.
     async fn start(self: &Arc<Self>, unique: u64, (node, caller): (u64, u32), operation: Operation<'_>) {
+        if let Some(answer) = self.turned_away(node, caller, &operation) {
+            self.deliver(unique, answer);
+            return;
+        }
         let changes = matches!(operation, Operation::Change(_));
         let connection = Arc::clone(self);
         let mut answering = Box::pin(answer(connection, node, caller, operation));

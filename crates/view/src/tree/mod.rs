@@ -41,7 +41,7 @@ pub(crate) use file::File;
 pub(crate) use listing::{At, Directory, Listed, list_page};
 pub(crate) use lookup::Found;
 pub(crate) use node::{Node, Stamp};
-pub(crate) use place::{Place, Places};
+pub(crate) use place::{Place, Places, root_attributes};
 
 /// How long what the pod said is believed.
 pub(crate) const FRESH: Duration = Duration::from_secs(1);

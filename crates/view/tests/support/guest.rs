@@ -133,7 +133,7 @@ impl Stand {
             let files = Arc::clone(&files);
             move || {
                 let fuse = receiver.join().ok()??;
-                Some(runtime.spawn(async move { files.serve(fuse).await.unwrap() }))
+                Some(runtime.spawn(async move { files.serve(fuse, None).await.unwrap() }))
             }
         });
         let child = command.spawn();
