@@ -113,7 +113,7 @@ fn the_agent_is_killed() {
 #[test]
 fn the_link_is_silent() {
     calls_fail("link", fault_rounds().div_ceil(10), |stage| {
-        kill(stage.agent, Signal::STOP)
+        kill(stage.agent, Signal::STOP);
     });
 }
 

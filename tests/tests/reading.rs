@@ -8,7 +8,7 @@ use std::process::Command;
 
 use ::playground::Playground;
 use tempfile::TempDir;
-use tests::{Ended, Run, inpod, playground};
+use tests::{Run, inpod, playground};
 
 /// How the files are there, and the value of `INPOD_WITHOUT` that makes a machine which allows all choose it.
 const VIEWS: &[(&str, &str)] = &[
