@@ -1,9 +1,10 @@
 //! What a session has on this machine, and what of it is left when it has ended.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use crate::is_alive;
-use crate::processes::{app, server};
+use crate::processes::{app, server, started};
+use crate::{PATIENCE, is_alive};
 
 /// A running session.
 #[derive(Debug, Clone)]
@@ -11,8 +12,8 @@ pub struct Footprint {
     pub supervisor: u32,
     pub server: u32,
     pub app: u32,
-    /// Others that must end with it.
-    others: Vec<u32>,
+    /// Its processes by what they are, and when they started: a number may come again.
+    processes: Vec<(&'static str, u32, Option<u64>)>,
     directory: PathBuf,
     /// Numbers of its FUSE mounts' devices.
     devices: Vec<String>,
@@ -35,11 +36,18 @@ impl Footprint {
         let mut devices: Vec<String> = fuse.filter_map(device).map(str::to_owned).collect();
         devices.sort();
         devices.dedup();
+        let server = server(supervisor).expect("a session has a server");
+        let known = [("supervisor", supervisor), ("server", server), ("app", app)];
+        let others = others.iter().map(|pid| ("other", *pid));
         Self {
             supervisor,
-            server: server(supervisor).expect("a session has a server"),
+            server,
             app,
-            others: others.to_vec(),
+            processes: known
+                .into_iter()
+                .chain(others)
+                .map(|(name, pid)| (name, pid, started(pid)))
+                .collect(),
             directory: directories
                 .find(|path| path.exists())
                 .expect("a session has a directory"),
@@ -51,18 +59,29 @@ impl Footprint {
     #[must_use]
     pub fn left(&self) -> Vec<String> {
         let mut left = self.mounts();
-        let known = [
-            ("supervisor", self.supervisor),
-            ("server", self.server),
-            ("app", self.app),
-        ];
-        let others = self.others.iter().map(|pid| ("other", *pid));
-        let alive = known.into_iter().chain(others).filter(|(_, pid)| is_alive(*pid));
-        left.extend(alive.map(|(name, pid)| format!("{name} {pid}")));
+        let alive = self.processes.iter();
+        let alive = alive.filter(|(_, pid, began)| is_alive(*pid) && started(*pid) == *began);
+        left.extend(alive.map(|(name, pid, _)| format!("{name} {pid}")));
         if self.directory.exists() {
             left.push(self.directory.display().to_string());
         }
         left
+    }
+
+    /// Waits until there is nothing left.
+    ///
+    /// # Panics
+    /// With what there is, when that takes too long.
+    pub fn wait_until_gone(&self) {
+        let begun = Instant::now();
+        loop {
+            let left = self.left();
+            if left.is_empty() {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "left: {left:#?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Where it is mounted.

@@ -75,6 +75,12 @@ pub fn app(supervisor: u32) -> Option<u32> {
         .find(|child| program(*child) != program(supervisor))
 }
 
+/// When a process started, in the kernel's ticks; `None` when it is gone.
+#[must_use]
+pub fn started(pid: u32) -> Option<u64> {
+    field(pid, 19)
+}
+
 /// Field of /proc/PID/stat, counted from the state, which is 0.
 fn field(pid: u32, at: usize) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -180,15 +180,9 @@ fn fault(stage: &Stage, victim: &dyn Fn(&Parts) -> u32) -> (Duration, Duration) 
     assert!(real <= LIMIT, "the pod answered by itself only after {real:?}");
     assert!(known <= LIMIT, "clients in flight knew only after {known:?}");
 
-    let pid = session.pid();
     drop(session.wait());
     let begin = Instant::now();
-    let mut left = parts.here.left();
-    while !left.is_empty() && begin.elapsed() < Duration::from_secs(20) {
-        thread::sleep(Duration::from_millis(20));
-        left = parts.here.left();
-    }
-    assert!(left.is_empty(), "session {pid} left {left:#?}");
+    parts.here.wait_until_gone();
     println!("  nothing left here after {:.0?}", begin.elapsed());
     stage.wait_for_own_rules();
     wait_until("a pod without zombies", || stage.zombies().is_empty());

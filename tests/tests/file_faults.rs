@@ -18,7 +18,6 @@ struct Stage {
     session: Session,
     here: Footprint,
     agent: u32,
-    workers: Vec<u32>,
 }
 
 impl Stage {
@@ -53,15 +52,13 @@ impl Stage {
             session,
             here,
             agent: agent.unwrap(),
-            workers,
         }
     }
 
     /// Everybody has ended, and nothing is left.
     fn ended(self) -> String {
         let said = self.session.wait();
-        wait_until("the workers' end", || !self.workers.iter().any(|pid| is_alive(*pid)));
-        wait_until("nothing left", || self.here.left().is_empty());
+        self.here.wait_until_gone();
         said.stdout
     }
 }
