@@ -14,12 +14,16 @@ use ground::Ground;
 const ROUND_TRIP: f64 = 0.1;
 const SYMPY: &str = "import sys; sys.path.insert(0, sys.argv[1]); import sympy";
 
+/// The other ways in which the files are there, and the value of `INPOD_WITHOUT` that has them chosen.
+const VIEWS: &[(&str, &str)] = &[("mounted aside", "mount_namespaces"), ("copied", "fuse")];
+
 pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
     let ground = Ground::prepare(&bench.guest)?;
     trips(bench, &ground, table)?;
     programs(bench, &ground, table)?;
     sequential(bench, &ground, table)?;
-    near(bench, &ground, table)
+    near(bench, &ground, table)?;
+    VIEWS.iter().try_for_each(|view| other(bench, &ground, table, view))
 }
 
 fn guest<'a>(bench: &'a Bench, words: &[&'a str]) -> Result<Vec<&'a str>, String> {
@@ -172,4 +176,31 @@ fn near(bench: &Bench, ground: &Ground, table: &mut Table) -> Result<(), String>
         many / one,
         format!("{:.0} k/s, one {:.0} k/s", many / 1e3, one / 1e3),
     )
+}
+
+/// The same with another view, without goals: what it costs where nothing better is to be had.
+fn other(bench: &Bench, ground: &Ground, table: &mut Table, (view, without): &(&str, &str)) -> Result<(), String> {
+    let with = |mut command: Command| -> Result<Said, String> { listen(command.env("INPOD_WITHOUT", without)) };
+    let near = with(ground.near(&guest(bench, &["warm", ground::POD])?))?;
+    for (name, key) in [
+        ("stat of a file", "stat_us"),
+        ("open+read+close of a file", "open_read_close_us"),
+        ("1 MB file", "megabyte_us"),
+        ("read of an open file", "pread_us"),
+    ] {
+        table.report(format!("{name} ({view})"), near.number(key)?, "us", "");
+    }
+    let cold = with(ground.far(&guest(bench, &["cold", ground::POD])?))?;
+    let trips = cold.number("deep_us")? / 1e6 / ROUND_TRIP;
+    table.report(
+        format!("cold open+read+close, round trips ({view})"),
+        trips,
+        "",
+        "ten directories deep",
+    );
+    let place = format!("{}/grep", ground::POD);
+    let grep = with(ground.far(&guest(bench, &["spawn", "1", "/bin/grep", "-rc", "little", &place])?))?;
+    let trips = grep.number("spawn_us")? / 1e6 / ROUND_TRIP;
+    table.report(format!("grep -r over 5 000 files, round trips ({view})"), trips, "", "");
+    Ok(())
 }
