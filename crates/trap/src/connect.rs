@@ -22,7 +22,7 @@ use crate::reactor::{Waiting, Wake};
 use crate::sockaddr::{Address, MAX_ADDRESS, plain};
 use crate::socket::{Kind, Socket};
 use crate::sys::message;
-use crate::table::{Outgoing, OutgoingState, Shared, lock};
+use crate::table::{Outgoing, OutgoingState, Shared, Tracked, lock};
 use crate::{datagram, unix};
 
 /// `TCP_FASTOPEN_CONNECT`: connect returns at once and the SYN waits for the first write.
@@ -91,11 +91,13 @@ fn dissolve(context: &Context, socket: &Socket) {
 }
 
 fn tcp(context: &Arc<Context>, pending: Pending, socket: Socket, destination: SocketAddr) {
-    if let Some(shared) = context.tracked(&socket)
-        && let Some(result) = progress(context, &socket, &shared)
-    {
-        return again(context, pending, socket, shared, result);
-    }
+    let (pending, socket) = match context.tracked(&socket) {
+        Some(shared) => match again(context, pending, socket, shared) {
+            Some(first) => first,
+            None => return,
+        },
+        None => (pending, socket),
+    };
     context.route(Protocol::Tcp, destination, move |context, route| match route {
         Route::Untouched => pending.proceed(),
         Route::Moved(to) => moved(context, pending, socket, to),
@@ -153,8 +155,10 @@ fn begin(context: &Arc<Context>, pending: Pending, socket: Socket, destination: 
         if tracked.outgoing.is_some() {
             // Another thread was faster.
             drop(tracked);
-            let result = progress(context, &socket, &shared).unwrap_or(Err(Errno::CONNABORTED));
-            return again(context, pending, socket, shared, result);
+            if let Some((pending, _)) = again(context, pending, socket, shared) {
+                pending.fail(Errno::CONNABORTED);
+            }
+            return;
         }
         let attempt = || socket.without_blocking(|| socket.connect(relay));
         let begun = match attempt() {
@@ -189,12 +193,14 @@ fn begin(context: &Arc<Context>, pending: Pending, socket: Socket, destination: 
         finish(&finished.0, &finished.1, flow, answer.as_ref());
     });
     if !nonblocking {
-        wait(context, pending, socket, shared);
-    } else if pending.deliver(Err(Errno::INPROGRESS)).is_err()
+        return wait(context, pending, socket, shared);
+    }
+    let mut tracked = lock(&shared);
+    if pending.deliver(Err(Errno::INPROGRESS)).is_err()
         && let Some(Outgoing {
             state: OutgoingState::Connecting { told, .. },
             ..
-        }) = &mut lock(&shared).outgoing
+        }) = &mut tracked.outgoing
     {
         *told = false;
     }
@@ -254,18 +260,24 @@ fn fail(context: &Context, socket: &Socket, destination: SocketAddr, errno: Errn
     }
 }
 
-/// A further connect on a socket that has a flow: the kernel knows the answer (EALREADY, 0 once, EISCONN).
-fn again(context: &Arc<Context>, pending: Pending, socket: Socket, shared: Shared, result: Result<(), Errno>) {
-    match result {
-        Err(Errno::ALREADY | Errno::INPROGRESS) if !socket.is_nonblocking() => wait(context, pending, socket, shared),
-        other => tell(pending, &shared, other),
+/// A further connect on a socket that has a flow: the kernel knows the answer (EALREADY, 0 once, EISCONN). The call comes back
+/// where there is no flow, or its end has been told.
+fn again(context: &Arc<Context>, pending: Pending, socket: Socket, shared: Shared) -> Option<(Pending, Socket)> {
+    let mut tracked = lock(&shared);
+    match progress(context, &socket, &mut tracked) {
+        None => return Some((pending, socket)),
+        Some(Err(Errno::ALREADY | Errno::INPROGRESS)) if !socket.is_nonblocking() => {
+            drop(tracked);
+            wait(context, pending, socket, shared);
+        }
+        Some(other) => tell(pending, &mut tracked, other),
     }
+    None
 }
 
-/// Answers a connect. What a signal keeps from being delivered is there for the next one, or for SO_ERROR.
-fn tell(pending: Pending, shared: &Shared, result: Result<(), Errno>) {
-    // Under the lock, or the app's next call could come in between.
-    let mut tracked = lock(shared);
+/// Answers a connect. What a signal keeps from being delivered is there for the next one, or for SO_ERROR. `tracked` is locked
+/// since the kernel was asked, which says 0 once: or the restarted call could come in between and be told EISCONN.
+fn tell(pending: Pending, tracked: &mut Tracked, result: Result<(), Errno>) {
     let delivered = pending.deliver(result.map(|()| 0)).is_ok();
     match (&mut tracked.outgoing, result) {
         (Some(outgoing), Ok(())) => outgoing.untold = !delivered,
@@ -281,8 +293,7 @@ fn tell(pending: Pending, shared: &Shared, result: Result<(), Errno>) {
 }
 
 /// How far the connection is, as connect would say; `None`: there is none, or its end has been told.
-fn progress(context: &Context, socket: &Socket, shared: &Shared) -> Option<Result<(), Errno>> {
-    let mut tracked = lock(shared);
+fn progress(context: &Context, socket: &Socket, tracked: &mut Tracked) -> Option<Result<(), Errno>> {
     let (flow, connecting) = match &mut tracked.outgoing {
         Some(outgoing) if outgoing.untold => {
             outgoing.untold = false;
@@ -328,11 +339,12 @@ fn wait(context: &Arc<Context>, pending: Pending, socket: Socket, shared: Shared
         interest: EventFlags::OUT,
         socket: duplicate,
         attempt: Box::new(move |pending, wake| {
-            match progress(&context_then, &socket, &shared).unwrap_or(Err(Errno::CONNABORTED)) {
+            let mut tracked = lock(&shared);
+            match progress(&context_then, &socket, &mut tracked).unwrap_or(Err(Errno::CONNABORTED)) {
                 Err(Errno::ALREADY | Errno::INPROGRESS) if wake == Wake::Ready => return Some(pending),
                 // connect(2): with SO_SNDTIMEO, a timeout says EINPROGRESS.
                 Err(Errno::ALREADY | Errno::INPROGRESS) => pending.fail(Errno::INPROGRESS),
-                other => tell(pending, &shared, other),
+                other => tell(pending, &mut tracked, other),
             }
             None
         }),
