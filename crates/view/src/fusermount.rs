@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
 /// The subtype is what backup and indexing tools are told to leave out.
@@ -31,6 +33,8 @@ pub enum MountError {
     Missing,
     #[error("{} is not set-user-ID root", .0.display())]
     NoRights(PathBuf),
+    #[error("this kernel has no openat2, by which paths are led to a mount (it came with Linux 5.6; gVisor has none)")]
+    NoOpenat2,
     #[error("no_new_privs is in force, so that fusermount3 gains no rights")]
     NoNewPrivileges,
     /// In its own words.
@@ -223,8 +227,19 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Whether the trap can lead a path to the mount.
+fn resolves() -> Result<(), MountError> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    match openat2(CWD, "/", flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+        Err(Errno::NOSYS) => Err(MountError::NoOpenat2),
+        _ => Ok(()),
+    }
+}
+
 /// Mounts and unmounts once, in a directory of its own below the one where sessions lie.
 pub(crate) fn probe() -> Result<(), MountError> {
+    // First: in gVisor a mount that nobody serves cannot be taken away again.
+    resolves()?;
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let base = runtime
         .filter(|runtime| runtime.is_absolute() && rustix::fs::access(runtime, rustix::fs::Access::WRITE_OK).is_ok())

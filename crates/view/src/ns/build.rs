@@ -28,8 +28,8 @@ pub(crate) struct Builder<'a> {
     pod: OwnedFd,
     /// The devices of the directories made here: names can be created in them.
     ours: Vec<u64>,
-    /// The devices of the pod's directories, those with an overlay too.
-    pods: Vec<u64>,
+    /// The devices of the pod's directories that have an overlay.
+    overlays: Vec<u64>,
     staged: u32,
     /// What is mounted already: a copy of the directory it is in takes it along.
     placed: BTreeSet<PathBuf>,
@@ -49,15 +49,14 @@ struct Spot {
 impl<'a> Builder<'a> {
     pub(crate) fn new(layout: &'a Layout) -> Result<Self, NsError> {
         let new = directory(Path::new(NEW))?;
-        let pod = directory(Path::new(POD))?;
-        let device = |directory: &OwnedFd, path| Ok(rustix::fs::fstat(directory).doing("look at", path)?.st_dev);
+        let ours = vec![rustix::fs::fstat(&new).doing("look at", NEW)?.st_dev];
         Ok(Self {
             layout,
             old: directory(Path::new(OLD))?,
-            ours: vec![device(&new, NEW)?],
-            pods: vec![device(&pod, POD)?],
             new,
-            pod,
+            pod: directory(Path::new(POD))?,
+            ours,
+            overlays: Vec::new(),
             staged: 0,
             placed: BTreeSet::new(),
             skipped: Vec::new(),
@@ -155,7 +154,7 @@ impl<'a> Builder<'a> {
                 let changes = Changes::open(&self.old, changes)?;
                 let at = self.stage_directory(path)?;
                 let over = changes.over(&found, path, self.staged, &at, self.layout.user)?;
-                self.pods
+                self.overlays
                     .push(rustix::fs::fstat(&over).doing("look at the overlay of", path)?.st_dev);
                 over
             }
@@ -363,7 +362,11 @@ impl<'a> Builder<'a> {
     }
 
     fn is_pods(&self, directory: &OwnedFd) -> bool {
-        rustix::fs::fstat(directory).is_ok_and(|stat| self.pods.contains(&stat.st_dev))
+        let Ok(stat) = rustix::fs::fstat(directory) else {
+            return false;
+        };
+        // The pod's root may be closed to its own user.
+        self.overlays.contains(&stat.st_dev) || rustix::fs::fstat(&self.pod).is_ok_and(|pod| pod.st_dev == stat.st_dev)
     }
 
     /// An empty directory of ours, for what is mounted at `path`.
