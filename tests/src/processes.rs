@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
+
 /// The running children of a process.
 #[must_use]
 pub fn children(parent: u32) -> Vec<u32> {
@@ -73,6 +76,22 @@ pub fn app(supervisor: u32) -> Option<u32> {
     children(supervisor)
         .into_iter()
         .find(|child| program(*child) != program(supervisor))
+}
+
+/// The agent of a session with a process of this machine.
+#[must_use]
+pub fn agent(server: u32) -> Option<u32> {
+    children(server)
+        .into_iter()
+        .find(|child| program(*child).contains("memfd"))
+}
+
+/// Sends a signal.
+///
+/// # Errors
+/// When the process is gone.
+pub fn signal(pid: u32, signal: Signal) -> rustix::io::Result<()> {
+    kill_process(Pid::from_raw(pid.cast_signed()).ok_or(Errno::SRCH)?, signal)
 }
 
 /// When a process started, in the kernel's ticks; `None` when it is gone.

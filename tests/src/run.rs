@@ -4,6 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use playground::Playground;
+
 use crate::{Ended, Session, inpod, testbed};
 
 /// What to run, and where.
@@ -27,6 +29,12 @@ impl Run {
         // What the tests' own caller has set is none of the app's.
         command.env_remove("RUST_BACKTRACE");
         Self { command, stdin: None }
+    }
+
+    /// In a playground, without incoming traffic.
+    #[must_use]
+    pub fn inside(playground: &Playground) -> Self {
+        Self::by(inpod(&[]), &format!("process/{}", playground.pid())).flags(&["--no-incoming"])
     }
 
     /// By another executable than the one under test's usual place, or as another user: the command up to `exec`'s flags.

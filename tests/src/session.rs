@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::{PATIENCE, inpod, scratch, wait_until};
 
@@ -126,9 +126,7 @@ impl Session {
 
     /// Sends a signal to inpod itself.
     pub fn signal(&self, signal: Signal) {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, signal);
-        }
+        let _ = crate::processes::signal(self.child.id(), signal);
     }
 
     /// Waits for its own end.

@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::process::{Pid, Signal, kill_process};
-use tests::{Run, Session, inpod, playground, processes, wait_until};
+use ::playground::Playground;
+use rustix::process::Signal;
+use tests::{Run, Session, is_alive, playground, processes, wait_until};
 
 /// In the pod's directory, with a file of it open, and a child that is not of its process group.
 const IN_THE_MOUNT: &str = "cd /etc/shop && exec 5<shop.toml || exit; setsid sleep 600 & echo in $!; wait";
@@ -20,9 +21,9 @@ struct Aside {
 }
 
 impl Aside {
-    fn start(target: &str) -> Self {
+    fn start(playground: &Playground) -> Self {
         let own = tempfile::tempdir().unwrap();
-        let mut session = run(target, own.path()).start(&["bash", "-c", IN_THE_MOUNT]);
+        let mut session = run(playground, own.path()).start(&["bash", "-c", IN_THE_MOUNT]);
         session.wait_for_stdout("in ");
         let child = session.stdout().trim().strip_prefix("in ").unwrap().parse().unwrap();
         Self {
@@ -55,12 +56,8 @@ impl Aside {
             [self.app, self.child].into_iter().for_each(kill);
         }
         let _ = self.session.wait();
-        let runs = |pid: u32| {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            !status.is_empty() && !status.contains("State:\tZ")
-        };
         wait_until(&format!("the end of the processes ({what})"), || {
-            !all.iter().any(|pid| runs(*pid))
+            !all.iter().any(|pid| is_alive(*pid))
         });
         wait_until(&format!("the end of the keeper ({what})"), || {
             let listed = Command::new("ps").args(["-eo", "args"]).output().unwrap().stdout;
@@ -69,9 +66,9 @@ impl Aside {
     }
 }
 
-fn run(target: &str, own: &Path) -> Run {
-    Run::by(inpod(&[]), target)
-        .flags(&["--no-incoming", "-v"])
+fn run(playground: &Playground, own: &Path) -> Run {
+    Run::inside(playground)
+        .flags(&["-v"])
         .env("INPOD_WITHOUT", "mount_namespaces")
         .env("TMPDIR", own.to_str().unwrap())
         .env("XDG_RUNTIME_DIR", "")
@@ -82,14 +79,13 @@ fn kill(pid: u32) {
 }
 
 fn signal(pid: u32, signal: Signal) {
-    let _ = kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal);
+    let _ = processes::signal(pid, signal);
 }
 
 #[test]
 fn nothing_of_it_stays_however_it_ends() {
     let playground = playground("aside-ends");
-    let target = format!("process/{}", playground.pid());
-    let start = || Aside::start(&target);
+    let start = || Aside::start(&playground);
     for (what, end) in [
         ("the app is killed", (|aside| kill(aside.app)) as fn(&Aside)),
         ("SIGTERM", |aside| signal(aside.session.pid(), Signal::TERM)),
@@ -111,7 +107,7 @@ fn nothing_of_it_stays_however_it_ends() {
         aside.goes("both are killed", false);
     }
     let own = tempfile::tempdir().unwrap();
-    let ended = run(&target, own.path()).run(&["cat", "/etc/shop/shop.toml"]);
+    let ended = run(&playground, own.path()).run(&["cat", "/etc/shop/shop.toml"]);
     assert!(
         ended
             .stderr
@@ -126,7 +122,7 @@ fn nothing_of_it_stays_however_it_ends() {
 #[test]
 fn strangers_are_turned_away_and_do_no_harm() {
     let playground = playground("aside-strangers");
-    let aside = Aside::start(&format!("process/{}", playground.pid()));
+    let aside = Aside::start(&playground);
     let mount = aside.mount();
     let refused = |result: std::io::Result<()>| result.err().map(|error| error.kind());
     let denied = Some(std::io::ErrorKind::PermissionDenied);
@@ -166,7 +162,7 @@ fn strangers_are_turned_away_and_do_no_harm() {
 fn writing_is_refused_before_the_start() {
     let playground = playground("aside-writing");
     let own = tempfile::tempdir().unwrap();
-    let ended = run(&format!("process/{}", playground.pid()), own.path())
+    let ended = run(&playground, own.path())
         .env("INPOD_FILES_MODE", "write")
         .run(&["true"]);
     assert_ne!(ended.code(), 0);

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tests::footprint::Footprint;
 use tests::{Session, Stage, fault_rounds, guests, is_alive, scratch, shop, wait_until};
 
@@ -133,9 +133,9 @@ fn fault(stage: &Stage, victim: &dyn Fn(&Parts) -> u32) -> (Duration, Duration) 
         // One round trip over the same link: what was sent before it has arrived.
         assert_eq!(stage.who_answers(&[]), "local");
 
-        let victim = i32::try_from(victim(&parts)).ok().and_then(Pid::from_raw).unwrap();
+        let victim = victim(&parts);
         let begin = Instant::now();
-        kill_process(victim, Signal::KILL).unwrap();
+        tests::processes::signal(victim, Signal::KILL).unwrap();
         let waiting: Vec<_> = in_flight
             .into_iter()
             .map(|mut client| {

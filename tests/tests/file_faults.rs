@@ -5,10 +5,10 @@
 use std::time::{Duration, Instant};
 
 use ::playground::Playground;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tests::footprint::Footprint;
-use tests::processes::{children, program};
-use tests::{Run, Session, fault_rounds, guests, inpod, is_alive, playground, wait_until};
+use tests::processes::{agent, app, children};
+use tests::{Run, Session, fault_rounds, guests, is_alive, playground, wait_until};
 
 /// What is done in the pod by processes of their own, each until its first error.
 const WORK: [&str; 4] = ["reads", "looks", "writes", "makes"];
@@ -30,19 +30,16 @@ impl Stage {
         for number in 0..10 {
             std::fs::write(format!("{data}/work/{number}"), "x").unwrap();
         }
-        let mut session = Run::by(inpod(&[]), &format!("process/{}", playground.pid()))
-            .flags(&["--no-incoming"])
-            .env("INPOD_FILES_MODE", "write")
-            .start(&["python3", &guests::script("files_until.py"), "/data/work"]);
+        let mut session = Run::inside(&playground).env("INPOD_FILES_MODE", "write").start(&[
+            "python3",
+            &guests::script("files_until.py"),
+            "/data/work",
+        ]);
         session.wait_for_stdout("begun\n");
-        let app = tests::processes::app(session.pid()).unwrap();
-        let workers = children(app);
+        let workers = children(app(session.pid()).unwrap());
         assert_eq!(workers.len(), WORK.len(), "{}", session.stderr());
         let here = Footprint::of(session.pid(), &workers);
-        // The agent is the server's child.
-        let agent = children(here.server)
-            .into_iter()
-            .find(|pid| program(*pid).contains("memfd"));
+        let agent = agent(here.server);
         let log = format!("{data}/work/log");
         wait_until("writes in the pod", || {
             std::fs::metadata(&log).is_ok_and(|log| log.len() > 80)
@@ -64,7 +61,7 @@ impl Stage {
 }
 
 fn kill(pid: u32, signal: Signal) {
-    let _ = kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal);
+    let _ = tests::processes::signal(pid, signal);
 }
 
 /// `fault` makes every worker's next call fail, and then the session ends.

@@ -328,6 +328,5 @@ fn a_user_without_namespaces_gets_a_mount_aside() {
 }
 
 fn kill(pid: u32) {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    processes::signal(pid, rustix::process::Signal::KILL).unwrap();
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ::playground::Playground;
 use tempfile::TempDir;
-use tests::{Run, inpod, playground, suites};
+use tests::{Run, playground, suites};
 
 struct Pod {
     playground: Playground,
@@ -35,8 +35,7 @@ impl Pod {
     }
 
     fn run(&self) -> Run {
-        Run::by(inpod(&[]), &format!("process/{}", self.playground.pid()))
-            .flags(&["--no-incoming"])
+        Run::inside(&self.playground)
             .env("INPOD_FILES_MODE", "write-local")
             .env("XDG_STATE_HOME", self.state.path().to_str().unwrap())
     }
@@ -132,12 +131,12 @@ fn a_named_directory_is_gone_on_from_and_one_sessions_alone() {
     assert_eq!(ended.ok(), "");
     let ended = run().run(&["sh", "-c", "cat /data/in/file; ls /data/in; echo two > /data/in/file"]);
     assert_eq!(ended.ok(), "one\nfile\n");
-    let mut first = run().start(&["sh", "-c", "echo ready; cat"]);
+    let mut first = run().start(&["sh", "-c", "echo ready; exec sleep 600"]);
     first.wait_for_stdout("ready");
     let second = run().run(&["true"]);
     assert_eq!(second.code(), 71);
     assert!(second.stderr.contains("a session that still runs"), "{}", second.stderr);
-    drop(first);
+    let _ = first.stop();
     pod.assert_unchanged();
 }
 

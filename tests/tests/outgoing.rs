@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use testbed::{FreshPod, Pod};
-use tests::{Public, Run, guests, inpod, playground, testbed};
+use tests::{Public, Run, guests, playground, testbed};
 
 /// Addresses that nobody has, within the cluster's own range: where interception is broken they lead nowhere.
 const BLACK_HOLE: &str = "10.96.255.1";
@@ -310,10 +310,6 @@ fn unix_sockets_by_pattern_are_the_pods() {
 #[test]
 fn unix_sockets_by_pattern_are_the_playgrounds() {
     let playground = playground("unix");
-    let target = format!("process/{}", playground.pid());
     let root = format!("/proc/{}/root", playground.pid());
-    unix_sockets(
-        || Run::by(inpod(&[]), &target).flags(&["--no-incoming"]),
-        Path::new(&root),
-    );
+    unix_sockets(|| Run::inside(&playground), Path::new(&root));
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use ::playground::Playground;
 use tempfile::TempDir;
-use tests::{Run, inpod, playground};
+use tests::{Run, playground};
 
 /// How the files are there, and the value of `INPOD_WITHOUT` that makes a machine which allows all choose it.
 const VIEWS: &[(&str, &str)] = &[
@@ -163,8 +163,7 @@ impl Pod {
 
     fn run(&self, without: &str, script: &str) -> Did {
         let out = tempfile::tempdir().unwrap();
-        let ended = Run::by(inpod(&[]), &format!("process/{}", self.playground.pid()))
-            .flags(&["--no-incoming"])
+        let ended = Run::inside(&self.playground)
             .env("INPOD_WITHOUT", without)
             .env("OUT", out.path().to_str().unwrap())
             .run(&["bash", "-c", &format!("cd /srv/tree; {script}")]);
@@ -255,8 +254,7 @@ fn a_core_dump_in_a_directory_of_the_pod_ends() {
         assert_eq!(pod.run(without, script).out, "139\n", "{view}");
     }
     for mode in ["write", "write-local"] {
-        let ended = Run::by(inpod(&[]), &format!("process/{}", pod.playground.pid()))
-            .flags(&["--no-incoming"])
+        let ended = Run::inside(&pod.playground)
             .env("INPOD_FILES_MODE", mode)
             .env("INPOD_FILES_CHANGES", pod.changes.path().to_str().unwrap())
             .run(&["bash", "-c", &format!("cd /srv/tree; {script}")]);

@@ -4,10 +4,10 @@
 use std::path::PathBuf;
 
 use ::playground::Playground;
+use rustix::process::Signal;
 use serde_json::json;
 use testbed::FreshPod;
-use tests::processes::{children, program};
-use tests::{Run, guests, inpod, playground, suites, testbed, wait_until};
+use tests::{Run, guests, playground, processes, suites, testbed, wait_until};
 
 /// A target with a directory of the pod's to write in.
 struct Pod {
@@ -28,7 +28,7 @@ impl Pod {
     }
 
     fn run(&self) -> Run {
-        Run::by(inpod(&[]), &format!("process/{}", self.playground.pid())).flags(&["--no-incoming"])
+        Run::inside(&self.playground)
     }
 
     fn writable(&self) -> Run {
@@ -200,14 +200,8 @@ except OSError as error:
 ";
     let mut session = pod.writable().start(&["python3", "-c", script]);
     session.wait_for_stdout("300\n");
-    // The session's server is its starter's child, and the agent the server's.
-    let agents = children(session.pid()).into_iter().flat_map(children);
-    let agent = agents.into_iter().find(|pid| program(*pid).contains("memfd")).unwrap();
-    let killed = rustix::process::kill_process(
-        rustix::process::Pid::from_raw(agent.cast_signed()).unwrap(),
-        rustix::process::Signal::KILL,
-    );
-    killed.unwrap();
+    let server = processes::server(session.pid()).unwrap();
+    processes::signal(processes::agent(server).unwrap(), Signal::KILL).unwrap();
     wait_until("the program is told", || session.stdout().contains("end "));
     let ended = session.wait();
     let end = ended

@@ -97,8 +97,8 @@ impl fmt::Display for Event {
             } => {
                 write!(
                     out,
-                    "the pod's files are unchanged; what the program wrote is in {directory}/files ({changed} changed, \
-                     {removed} removed), and `rm -r {directory}` discards it"
+                    "changes of the pod's files were kept here, in {directory}/files ({changed} changed, {removed} removed); \
+                     `rm -r {directory}` discards them"
                 )
             }
             Self::Lost { reason } => write!(out, "the connection to the target is lost: {reason}"),

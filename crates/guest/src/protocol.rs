@@ -110,6 +110,23 @@ pub struct Failure {
     pub hints: Vec<String>,
 }
 
+impl Failure {
+    /// The sources of an error, outermost first. Many messages repeat their source; it need not be read twice.
+    #[must_use]
+    pub fn causes(error: &dyn std::error::Error) -> Vec<String> {
+        let mut said = vec![error.to_string()];
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let text = cause.to_string();
+            if !said.iter().any(|said| said.contains(&text)) {
+                said.push(text);
+            }
+            source = cause.source();
+        }
+        said.split_off(1)
+    }
+}
+
 /// Decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureKind {

@@ -1,7 +1,7 @@
 //! File mode `write-local`: the directory in which a session's changes of the pod's files are kept.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use guest::event::Event;
 use rules::FileMode;
@@ -10,6 +10,7 @@ use view::changes::{Changes, Kept};
 
 use crate::error::{CliError, Kind};
 use crate::report::Report;
+use crate::variables;
 
 /// Makes it ready, where the mode asks for it.
 ///
@@ -68,15 +69,8 @@ pub fn close(changes: Changes, report: &Report) {
 
 /// A directory that no session had before.
 fn of_this_session(variables: &[(OsString, OsString)]) -> Result<PathBuf, CliError> {
-    let variable = |wanted: &str| {
-        let found = variables
-            .iter()
-            .find(|(name, value)| name == wanted && !value.is_empty());
-        found
-            .map(|(_, value)| PathBuf::from(value))
-            .filter(|path| path.is_absolute())
-    };
-    let state = variable("XDG_STATE_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/state")));
+    let named = |name| variables::directory(variables, name);
+    let state = named("XDG_STATE_HOME").or_else(|| named("HOME").map(|home| home.join(".local/state")));
     let state = state.ok_or_else(|| {
         refused(
             "there is no place for the changes: neither XDG_STATE_HOME nor HOME is set".to_owned(),
@@ -87,11 +81,9 @@ fn of_this_session(variables: &[(OsString, OsString)]) -> Result<PathBuf, CliErr
         .elapsed()
         .unwrap_or_default()
         .as_secs();
-    Ok(place(&state, seconds, std::process::id()))
-}
-
-fn place(state: &Path, seconds: u64, pid: u32) -> PathBuf {
-    state.join("inpod/changes").join(format!("{seconds}-{pid}"))
+    Ok(state
+        .join("inpod/changes")
+        .join(format!("{seconds}-{}", std::process::id())))
 }
 
 fn refused(message: String, hint: &str) -> CliError {

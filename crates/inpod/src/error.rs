@@ -89,21 +89,11 @@ impl CliError {
     #[must_use]
     pub fn new(kind: Kind, error: &dyn std::error::Error) -> Self {
         let mut message = error.to_string();
-        let mut causes = Vec::new();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let text = cause.to_string();
-            // Many messages repeat their source; it need not be read twice.
-            if !message.contains(&text) && !causes.contains(&text) {
-                causes.push(text);
-            }
-            source = cause.source();
-        }
         message.truncate(message.trim_end().len());
         Self {
             kind,
             message,
-            causes,
+            causes: Failure::causes(error),
             hints: Vec::new(),
         }
     }

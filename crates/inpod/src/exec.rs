@@ -28,6 +28,7 @@ use crate::error::{CliError, Kind};
 use crate::machine::{Machine, Without};
 use crate::plan::with_kept_paths;
 use crate::report::{Report, Style};
+use crate::variables;
 
 /// How long the server may take to say goodbye when the app has ended.
 const GOODBYE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -44,12 +45,14 @@ pub fn run(arguments: &ExecArgs) -> Result<u8, CliError> {
     let variables: Vec<(OsString, OsString)> = input.variables.clone();
     let allowed = Machine::probe(&Without::read(&variables)?)?;
     let engine = engine::choose(resolved.engine, &allowed)?;
-    let mut directory = Directory::create(runtime_directory(&variables).as_deref()).map_err(machine)?;
-    let own = directory.paths().map(Path::to_owned);
+    let mut directory =
+        Directory::create(variables::directory(&variables, "XDG_RUNTIME_DIR").as_deref()).map_err(machine)?;
     let changes = changes::open(&resolved, &allowed.backend, &variables)?;
-    let own = own
+    let own = directory
+        .paths()
         .into_iter()
-        .chain(changes.iter().map(|changes| changes.directory().to_owned()));
+        .chain(changes.as_ref().map(Changes::directory));
+    let own = own.map(Path::to_owned);
     let plan = with_kept_paths(&resolved.plan, &input, Some(Path::new(program)), own);
     can_write(&plan, &allowed.backend)?;
     let paths = paths(&allowed.backend, &mut directory).map_err(machine)?;
@@ -349,9 +352,8 @@ fn owner_shown(plan: &Plan, backend: &Backend) -> Option<(u32, u32)> {
 
 /// What others see who meet this session's claims: a claim of the client, not checked by anybody.
 fn owner(variables: &[(OsString, OsString)]) -> String {
-    let variable = |wanted: &str| variables.iter().find(|(name, _)| name == wanted);
-    let user = variable("USER").or_else(|| variable("LOGNAME"));
-    let user = user.map(|(_, value)| value.to_string_lossy().into_owned());
+    let user = variables::value(variables, "USER").or_else(|| variables::value(variables, "LOGNAME"));
+    let user = user.map(|user| user.to_string_lossy().into_owned());
     let user = user.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
     format!("{user}@{}", rustix::system::uname().nodename().to_string_lossy())
 }
@@ -393,15 +395,6 @@ fn wait_for_server(server: &OwnedFd) {
     let mut gone = [rustix::event::PollFd::new(server, rustix::event::PollFlags::IN)];
     let timeout = rustix::event::Timespec::try_from(GOODBYE).ok();
     let _ = rustix::event::poll(&mut gone, timeout.as_ref());
-}
-
-fn runtime_directory(variables: &[(OsString, OsString)]) -> Option<PathBuf> {
-    variables
-        .iter()
-        .find(|(name, _)| name == "XDG_RUNTIME_DIR")
-        .map(|(_, value)| PathBuf::from(value))
-        // Anything else is to be ignored (XDG Base Directory Specification).
-        .filter(|path| path.is_absolute())
 }
 
 fn not_launched(error: &LaunchError, machine: &Machine) -> CliError {

@@ -18,3 +18,4 @@ pub mod plan;
 pub mod report;
 mod sys;
 mod text;
+mod variables;

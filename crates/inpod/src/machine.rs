@@ -7,6 +7,7 @@ use trap::machine::{Capability, Explanation};
 use view::{Allowed, Backend};
 
 use crate::error::{CliError, Kind};
+use crate::variables;
 
 /// For tests: a comma-separated list of what is to be taken as absent, by the names that `inpod doctor --json` uses.
 pub const WITHOUT: &str = "INPOD_WITHOUT";
@@ -69,8 +70,8 @@ impl Without {
     /// # Errors
     /// An unknown name, with those that there are.
     pub fn read(variables: &[(OsString, OsString)]) -> Result<Self, CliError> {
-        let value = variables.iter().find(|(name, _)| name == WITHOUT);
-        let value = value.map(|(_, value)| value.to_string_lossy()).unwrap_or_default();
+        let value = variables::value(variables, WITHOUT);
+        let value = value.map(std::ffi::OsStr::to_string_lossy).unwrap_or_default();
         let mut without = Self::default();
         for name in value.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             let capability = Capability::ALL.into_iter().find(|capability| capability.key() == name);

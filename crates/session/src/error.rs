@@ -26,16 +26,6 @@ pub(crate) enum SessionError {
 impl SessionError {
     /// For the launching process to show.
     pub(crate) fn failure(&self) -> Failure {
-        let mut causes: Vec<String> = Vec::new();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            let text = cause.to_string();
-            // Many messages repeat their source; it need not be read twice.
-            if !causes.iter().any(|said| said.contains(&text)) {
-                causes.push(text);
-            }
-            source = cause.source();
-        }
         let (kind, hints) = match self {
             Self::Target(error @ target::TargetError::NoSteal { .. }) => (FailureKind::Refused, error.hints()),
             Self::Target(error @ (target::TargetError::AgentProgram { .. } | target::TargetError::Start(_))) => {
@@ -63,7 +53,7 @@ impl SessionError {
         Failure {
             kind,
             message: self.to_string(),
-            causes,
+            causes: Failure::causes(self),
             hints,
         }
     }

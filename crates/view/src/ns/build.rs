@@ -14,7 +14,7 @@ use super::boundary::{Boundary, place};
 use super::enter::{NEW, OLD, POD, STAGE, tmpfs};
 use super::error::{Doing, NsError};
 use super::mount::{attach, attach_at, clone, copy_entry, create, directory, dup, for_each_entry, open_in};
-use super::overlay::Changes;
+use super::overlay::Upper;
 use super::{Layout, Skipped};
 use crate::tree::Door;
 
@@ -28,6 +28,8 @@ pub(crate) struct Builder<'a> {
     pod: OwnedFd,
     /// The devices of the directories made here: names can be created in them.
     ours: Vec<u64>,
+    /// Where changes are kept that stay on this machine.
+    upper: Option<Upper>,
     /// The devices of the pod's directories that have an overlay.
     overlays: Vec<u64>,
     staged: u32,
@@ -50,9 +52,12 @@ impl<'a> Builder<'a> {
     pub(crate) fn new(layout: &'a Layout) -> Result<Self, NsError> {
         let new = directory(Path::new(NEW))?;
         let ours = vec![rustix::fs::fstat(&new).doing("look at", NEW)?.st_dev];
+        let old = directory(Path::new(OLD))?;
+        let upper = layout.changes.as_deref();
         Ok(Self {
+            upper: upper.map(|changes| Upper::open(&old, changes)).transpose()?,
             layout,
-            old: directory(Path::new(OLD))?,
+            old,
             new,
             pod: directory(Path::new(POD))?,
             ours,
@@ -149,11 +154,11 @@ impl<'a> Builder<'a> {
     fn put_found(&mut self, boundary: &Boundary, found: OwnedFd, kind: FileType) -> Result<(), NsError> {
         let path = &boundary.path;
         let is_directory = kind == FileType::Directory;
-        let found = match &self.layout.changes {
-            Some(changes) if boundary.kept_here && is_directory => {
-                let changes = Changes::open(&self.old, changes)?;
-                let at = self.stage_directory(path)?;
-                let over = changes.over(&found, path, self.staged, &at, self.layout.user)?;
+        let kept = boundary.kept_here && is_directory;
+        let at = kept.then(|| self.stage_directory(path)).transpose()?;
+        let found = match (&self.upper, at) {
+            (Some(upper), Some(at)) => {
+                let over = upper.over(&found, path, self.staged, &at, self.layout.user)?;
                 self.overlays
                     .push(rustix::fs::fstat(&over).doing("look at the overlay of", path)?.st_dev);
                 over

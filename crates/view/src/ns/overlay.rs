@@ -15,13 +15,13 @@ use super::error::{Doing, NsError};
 use super::mount::{directory, open_in};
 use crate::changes::{FILES, PLACE, WORK};
 
-/// The directory in which changes are kept.
-pub(super) struct Changes {
+/// The directory in which changes are kept ([`crate::changes`]), in this namespace.
+pub(super) struct Upper {
     files: OwnedFd,
     work: OwnedFd,
 }
 
-impl Changes {
+impl Upper {
     /// `path` as it is called outside of the namespace; `old` is the machine's root.
     pub(super) fn open(old: &OwnedFd, path: &Path) -> Result<Self, NsError> {
         let open = |name: &str| {

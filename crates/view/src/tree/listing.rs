@@ -20,7 +20,7 @@ use crate::{Errno, Pod};
 const REMEMBERED: usize = 20_000;
 
 /// Directories that are larger themselves, in bytes, do not come in one answer: 20 to 50 bytes an entry.
-const LARGE: u64 = 192 << 10;
+pub(super) const LARGE: u64 = 192 << 10;
 
 /// A name in a directory of the view.
 #[derive(Debug, Clone)]

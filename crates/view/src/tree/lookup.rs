@@ -46,18 +46,27 @@ impl PodTree {
             return Ok(self.found(parent, name, place, attributes, Duration::ZERO));
         }
         let known = self.table.at(parent, name);
-        if let Some(found) = known.as_ref().and_then(still) {
-            return Ok(found);
+        if let Some(node) = &known
+            && let Some((attributes, valid)) = node.state().fresh()
+        {
+            return Ok(Found {
+                node: Arc::clone(node),
+                attributes,
+                valid,
+            });
         }
         if let Some((listed, age)) = Self::listed(parent, name) {
             let listed = listed.ok_or(Errno::NOENT)?;
             return Ok(self.found_listed(parent, &listed, age));
         }
-        if let Some(known) = known
-            && self.renewed_near(&known).await
-            && let Some(found) = still(&known)
+        if let Some(node) = known
+            && let Some((attributes, valid)) = self.renewed_near(&node).await
         {
-            return Ok(found);
+            return Ok(Found {
+                node,
+                attributes,
+                valid,
+            });
         }
         let asked = Instant::now();
         let seen = match self.primed(&path).await {
@@ -226,9 +235,7 @@ impl PodTree {
             node.state().refresh(attributes, Duration::ZERO);
             return Ok((attributes, FRESH));
         }
-        if self.renewed_near(node).await
-            && let Some(fresh) = node.state().fresh()
-        {
+        if let Some(fresh) = self.renewed_near(node).await {
             return Ok(fresh);
         }
         let asked = Instant::now();
@@ -276,16 +283,6 @@ impl PodTree {
         node.state().link = Some(link.clone());
         Ok(link)
     }
-}
-
-/// What is known of a node, while it is believed.
-fn still(node: &Arc<Node>) -> Option<Found> {
-    let (attributes, valid) = node.state().fresh()?;
-    Some(Found {
-        node: Arc::clone(node),
-        attributes,
-        valid,
-    })
 }
 
 pub(super) fn gone(known: Attributes) -> (Attributes, Duration) {

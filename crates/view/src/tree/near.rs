@@ -2,8 +2,11 @@
 //! with it, in one question, so that a listing that takes its time does not become a question a file.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use wire::message::Attributes;
+
+use super::listing::LARGE;
 use super::lookup::same_file;
 use super::place::Place;
 use super::{Node, PodTree};
@@ -15,20 +18,21 @@ const BATCH: usize = 512;
 const FEW: usize = 8;
 
 impl PodTree {
-    /// Whether the node was renewed; what fails is left to who asks for it alone.
-    pub(super) async fn renewed_near(&self, node: &Arc<Node>) -> bool {
-        let Some(parent) = node.parent().filter(|_| node.place == Place::Pod) else {
-            return false;
-        };
-        if self.supply.renews(&parent.in_pod(&self.places)) {
-            return false;
+    /// The node's attributes and how long they are believed, where they were renewed; what fails is left to who asks for it
+    /// alone.
+    pub(super) async fn renewed_near(&self, node: &Arc<Node>) -> Option<(Attributes, Duration)> {
+        let parent = node.parent().filter(|_| node.place == Place::Pod)?;
+        // All that is known is looked through below: for a directory that others renew that would be for nothing.
+        let large = parent.state().attributes.size >= LARGE || self.supply.is_large(&parent.in_pod(&self.places));
+        if !large {
+            return None;
         }
         let lapsed = |other: &Arc<Node>| {
             other.id != node.id && other.place == Place::Pod && !other.is_gone() && other.state().fresh().is_none()
         };
         let mut others: Vec<_> = self.table.below(&parent).into_iter().filter(lapsed).collect();
         if others.len() < FEW {
-            return false;
+            return None;
         }
         // Nodes are made in the order of the listing, in which most programs go on.
         others.sort_by_key(|other| (other.id < node.id, other.id));
@@ -39,9 +43,7 @@ impl PodTree {
             .iter()
             .map(|other| to_bytes(&other.in_pod(&self.places)))
             .collect();
-        let Ok(answers) = stat_all(&self.pod, paths).await else {
-            return false;
-        };
+        let answers = stat_all(&self.pod, paths).await.ok()?;
         for (other, answer) in others.iter().zip(answers) {
             let mut state = other.state();
             if let Ok(attributes) = answer
@@ -50,6 +52,6 @@ impl PodTree {
                 state.refresh(attributes, asked.elapsed());
             }
         }
-        node.state().fresh().is_some()
+        node.state().fresh()
     }
 }

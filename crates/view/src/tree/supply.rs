@@ -221,13 +221,9 @@ impl Supply {
         }
     }
 
-    fn is_large(&self, path: &Path) -> bool {
+    /// Whether a directory was too large for an answer, a short time ago.
+    pub(super) fn is_large(&self, path: &Path) -> bool {
         lock(&self.large).get(path).is_some_and(|noted| noted.elapsed() < LARGE)
-    }
-
-    /// Whether a directory's names are renewed together.
-    pub(crate) fn renews(&self, path: &Path) -> bool {
-        self.brought.age(path).is_some()
     }
 
     fn put(&self, branches: Vec<Branch>, asked: Instant) {
