@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 
 use tests::{Public, Run, guests, inpod, playground};
 
@@ -38,7 +38,7 @@ fn files_are_created_and_connections_accepted_once_under_a_timer() {
                 bound.stderr
             );
 
-            let port = free_port();
+            let port = fixture::free_port();
             let mut session = run().start(&[guest.to_str().unwrap(), "accept", &port.to_string(), &COUNT.to_string()]);
             session.wait_for_stdout("listening");
             for number in 0..COUNT {
@@ -61,12 +61,4 @@ fn ticks(text: &str) -> u64 {
     text.lines()
         .find_map(|line| line.strip_suffix(" ticks")?.parse().ok())
         .unwrap_or(0)
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,24 +33,37 @@ pub(crate) async fn run(options: &ServeOptions, agent: Arc<Agent>) -> Result<Exi
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| AgentError::io("signals", error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| AgentError::io("signals", error))?;
     let sessions = watch::Sender::new(0_usize);
+    let take = |stream| {
+        sessions.send_modify(|count| *count += 1);
+        let (agent, sessions) = (Arc::clone(&agent), sessions.clone());
+        tokio::spawn(async move {
+            attached(stream, agent).await;
+            sessions.send_modify(|count| *count -= 1);
+        });
+    };
     process::say_ready();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    sessions.send_modify(|count| *count += 1);
-                    let (agent, sessions) = (Arc::clone(&agent), sessions.clone());
-                    tokio::spawn(async move {
-                        attached(stream, agent).await;
-                        sessions.send_modify(|count| *count -= 1);
-                    });
-                }
+                Ok((stream, _)) => take(stream),
                 Err(error) => {
                     tracing::warn!(%error, "taking a session");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
-            () = idle(sessions.subscribe(), options.linger, &agent) => break,
+            () = idle(sessions.subscribe(), options.linger, &agent) => {
+                // A session may be on its way in: first nobody finds the socket any more, then who did is looked for.
+                let aside = beside(&options.socket);
+                let hidden = std::fs::rename(&options.socket, &aside).is_ok();
+                let Some(stream) = waiting(&listener) else {
+                    let _ = std::fs::remove_file(&aside);
+                    break;
+                };
+                if hidden {
+                    std::fs::rename(&aside, &options.socket).map_err(|error| AgentError::io("the socket's name", error))?;
+                }
+                take(stream);
+            }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -111,11 +124,28 @@ fn listen(path: &Path) -> Result<UnixListener, AgentError> {
         }
         std::fs::remove_file(path).map_err(|error| AgentError::io(what(), error))?;
     }
+    // Binding makes the name, and only then does the socket listen: who saw the name between would be refused.
+    let unfinished = beside(path);
+    let _ = std::fs::remove_file(&unfinished);
     // 0600 from its first moment; nothing else is created meanwhile.
     let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let listener = UnixListener::bind(path);
+    let listener = UnixListener::bind(&unfinished);
     rustix::process::umask(before);
-    listener.map_err(|error| AgentError::io(what(), error))
+    let listener = listener.map_err(|error| AgentError::io(what(), error))?;
+    std::fs::rename(&unfinished, path).map_err(|error| AgentError::io(what(), error))?;
+    Ok(listener)
+}
+
+/// One who has connected already; the runtime may not have heard of it yet, so the kernel is asked.
+fn waiting(listener: &UnixListener) -> Option<UnixStream> {
+    let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
+    let stream = rustix::net::accept_with(listener, flags).ok()?;
+    UnixStream::from_std(stream.into()).ok()
+}
+
+/// The name of a socket that nobody is to find: while it does not listen yet, and when it ends.
+fn beside(path: &Path) -> PathBuf {
+    path.with_extension("hidden")
 }
 
 async fn attached(mut stream: UnixStream, agent: Arc<Agent>) {
@@ -168,4 +198,47 @@ fn reap_children() {
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_connected_is_waiting() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("socket");
+        let listener = listen(&path).expect("a listener");
+        assert!(waiting(&listener).is_none());
+        let _client = std::os::unix::net::UnixStream::connect(&path).expect("it listens");
+        assert!(waiting(&listener).is_some());
+    }
+
+    #[tokio::test]
+    async fn who_sees_the_socket_can_attach() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("socket");
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let looking = scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    match std::os::unix::net::UnixStream::connect(&path) {
+                        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return false,
+                        _ => {}
+                    }
+                }
+                true
+            });
+            let mut listeners = Vec::new();
+            for _ in 0..500 {
+                // They stay open: who looks may have found the name of an earlier one.
+                listeners.push(listen(&path).expect("a listener"));
+                std::fs::rename(&path, directory.path().join("before")).expect("moved");
+            }
+            over.store(true, Ordering::Relaxed);
+            assert!(looking.join().expect("looked"), "a socket was seen that did not listen");
+        });
+    }
 }

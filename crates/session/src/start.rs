@@ -7,7 +7,7 @@ use rules::{IncomingMode, IncomingRules};
 use target::{Connector, PodProbe, ProbeKind, Progress};
 use wire::hello::Hello;
 use wire::message::{self, Facts, Open, ReplyBody, RequestBody};
-use wire::{Acceptor, ControlClient, FilesClient};
+use wire::{Acceptor, ControlClient, FilesClient, Link, LinkError};
 
 use crate::error::SessionError;
 use crate::guests::Guests;
@@ -31,9 +31,8 @@ pub(crate) struct Started {
 /// Connects and gathers.
 pub(crate) async fn start(settings: &Settings, guests: &Guests) -> Result<Started, SessionError> {
     let connector = Connector::resolve(&settings.target, &settings.kube, settings.agent.clone()).await?;
-    let transport = connector.connect(|progress| guests.event(phase(progress))).await?;
+    let (link, acceptor, peer) = connect(&connector, settings, guests).await?;
     let begun = Instant::now();
-    let (link, acceptor, peer) = wire::connect(transport, hello(settings)).await?;
     tracing::debug!(build = %peer.build, "linked");
     let (control, events) = ControlClient::new(link.open(&Open::Control, &[]).await?);
     let files = FilesClient::new(link.open(&Open::Files, &[]).await?);
@@ -59,6 +58,23 @@ pub(crate) async fn start(settings: &Settings, guests: &Guests) -> Result<Starte
         incoming,
         target: connector.describe().to_string(),
     })
+}
+
+/// An agent that another session has left may end just when this one attaches: then another follows.
+async fn connect(
+    connector: &Connector,
+    settings: &Settings,
+    guests: &Guests,
+) -> Result<(Link, Acceptor, Hello), SessionError> {
+    let mut again = true;
+    loop {
+        let transport = connector.connect(|progress| guests.event(phase(progress))).await?;
+        let reused = connector.rights().is_some_and(|rights| rights.reused);
+        match wire::connect(transport, hello(settings)).await {
+            Err(LinkError::Ended { .. } | LinkError::Io { .. } | LinkError::Closed) if reused && again => again = false,
+            outcome => return Ok(outcome?),
+        }
+    }
 }
 
 fn hello(settings: &Settings) -> Hello {

@@ -5,7 +5,8 @@ mod common;
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use common::{Stand, c, free_port, go, until};
+use common::{Stand, c, go, until};
+use fixture::free_port;
 
 fn stand(clients: usize) -> Stand {
     Stand::new()

@@ -65,6 +65,39 @@ impl<'a> RequestHead<'a> {
         self.target
     }
 
+    /// The target's path, without query, scheme and host; `*` and CONNECT's target are as they came.
+    #[must_use]
+    pub fn path(&self) -> &'a str {
+        let path = self.path_and_query();
+        path.split_once('?').map_or(path, |(path, _)| path)
+    }
+
+    /// The target's path and query, without scheme and host.
+    #[must_use]
+    pub fn path_and_query(&self) -> &'a str {
+        match self.absolute() {
+            Some((_, "")) => "/",
+            Some((_, path)) => path,
+            None => self.target,
+        }
+    }
+
+    /// The host that the request is for, with its port where it names one: of an absolute target, else of `Host`.
+    #[must_use]
+    pub fn host(&self) -> Option<&'a [u8]> {
+        let absolute = self.absolute().map(|(host, _)| host.as_bytes());
+        absolute.or_else(|| self.values("host").next())
+    }
+
+    /// Host and rest of an absolute target (RFC 9112 section 3.2.2).
+    fn absolute(&self) -> Option<(&'a str, &'a str)> {
+        let rest = self.target.split_once("://")?.1;
+        if self.target.starts_with('/') {
+            return None;
+        }
+        Some(rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())))
+    }
+
     /// 0 for HTTP/1.0, 1 for HTTP/1.1.
     #[must_use]
     pub fn minor_version(&self) -> u8 {
@@ -118,5 +151,26 @@ impl<'a> RequestHead<'a> {
     #[must_use]
     pub fn is_upgrade(&self) -> bool {
         self.values("upgrade").next().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_and_path() {
+        let check = |line: &str, host: Option<&str>, path: &str, whole: &str| {
+            let text = format!("GET {line} HTTP/1.1\r\nHost: a:80\r\n\r\n");
+            let mut storage = FieldStorage::default();
+            let head = RequestHead::parse(text.as_bytes(), &mut storage).unwrap();
+            let found = (head.host(), head.path(), head.path_and_query());
+            assert_eq!(found, (host.map(str::as_bytes), path, whole), "{line}");
+        };
+        check("/", Some("a:80"), "/", "/");
+        check("/b?c=d://e", Some("a:80"), "/b", "/b?c=d://e");
+        check("http://f/b?c", Some("f"), "/b", "/b?c");
+        check("http://f:81", Some("f:81"), "/", "/");
+        check("*", Some("a:80"), "*", "*");
     }
 }
