@@ -7,8 +7,11 @@ use crate::Upstream;
 pub enum RawReason {
     #[error("TLS")]
     Tls,
+    /// For [`crate::route`], only where the real app does not speak it.
     #[error("HTTP/2")]
     Http2,
+    #[error("an HTTP/2 frame that cannot be read")]
+    BadFrame,
     #[error("not HTTP")]
     NotHttp,
     #[error("the server spoke first")]

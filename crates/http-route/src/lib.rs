@@ -14,6 +14,7 @@ mod connection;
 mod counters;
 mod detect;
 pub mod http1;
+mod http2;
 mod options;
 mod probe;
 mod route;
@@ -35,4 +36,5 @@ pub use split::{Piece, RequestSplitter};
 pub fn fuzz(data: &[u8]) {
     split::fuzz(data);
     http1::fuzz(data);
+    http2::fuzz(data);
 }

@@ -5,6 +5,7 @@
 
 mod buffer;
 mod exchange;
+mod http2;
 mod idle;
 mod pool;
 mod relay;
@@ -14,6 +15,7 @@ use crate::counters::{End, RawReason, Summary};
 use crate::http1::FieldStorage;
 use crate::{Connection, Options, RequestHead, Router, Upstream, Upstreams};
 use exchange::{Outcome, Request, exchange};
+use http2::multiplex;
 use idle::{Next, Waiting, unreachable};
 use pool::{Pool, UpstreamSide};
 use relay::{Relayed, finish, relay};
@@ -22,8 +24,9 @@ use side::Side;
 /// Serves `downstream` until it is over. Dropping the future drops all of its connections.
 ///
 /// Each request goes where `router` says at that time; one that a session cannot take goes to the real app, as long as
-/// none of its bytes was sent. What is not HTTP/1, and a request that cannot be framed without doubt, goes to the real app
-/// with everything behind it; doubt in the middle of a message leaves the rest with that message's upstream.
+/// none of its bytes was sent. HTTP/2 with prior knowledge is routed by stream. What is not HTTP, and a request that cannot
+/// be framed without doubt, goes to the real app with everything behind it; doubt in the middle of a message leaves the rest
+/// with that message's upstream.
 pub async fn route<D, U, R>(downstream: D, upstreams: &U, router: &R, options: &Options) -> Summary
 where
     D: Connection,
@@ -47,8 +50,13 @@ where
         options,
         summary,
     };
-    driver.summary.end = driver.run().await;
-    let Driver { client, summary, .. } = driver;
+    let (client, summary) = match driver.run().await {
+        Some(end) => {
+            driver.summary.end = end;
+            (driver.client, driver.summary)
+        }
+        None => driver.multiplex().await,
+    };
     match summary.end {
         // These are reset, or broken anyway: nothing that is said now would arrive.
         End::ClientReset
@@ -69,7 +77,8 @@ struct Driver<'a, D, U: Upstreams, R: ?Sized> {
 }
 
 impl<D: Connection, U: Upstreams, R: Router + ?Sized> Driver<'_, D, U, R> {
-    async fn run(&mut self) -> End {
+    /// Returns how the connection ended, or `None` when it is HTTP/2.
+    async fn run(&mut self) -> Option<End> {
         let mut waiting = Waiting::new();
         loop {
             let judged = match waiting.next(&mut self.client, &mut self.pool, self.options).await {
@@ -77,18 +86,20 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Driver<'_, D, U, R> {
                     if end == End::ClientReset {
                         self.pool.reset();
                     }
-                    return end;
+                    return Some(end);
                 }
+                Next::Raw(RawReason::Http2) => return None,
                 Next::Raw(reason) => Err(reason),
                 Next::Head(length) => self.judge(length),
             };
             match judged {
                 Ok((which, request)) => {
-                    if let Some(end) = self.serve(which, request).await {
+                    let end = self.serve(which, request).await;
+                    if end.is_some() {
                         return end;
                     }
                 }
-                Err(reason) => return self.raw_to_real(reason).await,
+                Err(reason) => return Some(self.raw_to_real(reason).await),
             }
         }
     }
@@ -115,7 +126,7 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Driver<'_, D, U, R> {
             let fresh = reused.is_none();
             let opened = match reused.take() {
                 Some(side) => Ok(side),
-                None => self.pool.open(which).await,
+                None => self.pool.opener().open(which).await,
             };
             let mut side = match (opened, which) {
                 (Ok(side), _) => side,
@@ -187,16 +198,36 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Driver<'_, D, U, R> {
         }
     }
 
-    /// Everything from here on goes to the real app: over its open connection, where it has one.
+    /// Everything from here on goes to the real app.
     async fn raw_to_real(&mut self, reason: RawReason) -> End {
-        let side = match self.pool.take_real().await {
-            Some(side) => side,
-            None => match self.pool.open(Upstream::Real).await {
-                Ok(side) => side,
-                Err(error) => return unreachable(&mut self.client, error.kind()),
+        match self.real().await {
+            Ok(side) => self.raw(reason, Upstream::Real, side).await,
+            Err(end) => end,
+        }
+    }
+
+    /// A connection to the real app: the open one, where it has one.
+    async fn real(&mut self) -> Result<UpstreamSide<U>, End> {
+        match self.pool.take_real().await {
+            Some(side) => Ok(side),
+            None => match self.pool.opener().open(Upstream::Real).await {
+                Ok(side) => Ok(side),
+                Err(error) => Err(unreachable(&mut self.client, error.kind())),
             },
+        }
+    }
+
+    async fn multiplex(mut self) -> (Side<D>, Summary) {
+        let real = match self.real().await {
+            Ok(real) => real,
+            Err(end) => {
+                self.summary.end = end;
+                return (self.client, self.summary);
+            }
         };
-        self.raw(reason, Upstream::Real, side).await
+        let (client, end) = multiplex(self.client, real, self.pool.opener(), self.router, &mut self.summary).await;
+        self.summary.end = end;
+        (client, self.summary)
     }
 
     async fn raw(&mut self, reason: RawReason, which: Upstream, side: UpstreamSide<U>) -> End {

@@ -14,12 +14,14 @@ impl Default for FieldStorage<'_> {
     }
 }
 
-/// A request head, borrowed from the bytes it came in.
+/// A request head, borrowed from what it came in; HTTP/2 requests have the same form.
 #[derive(Debug)]
 pub struct RequestHead<'a> {
     bytes: &'a [u8],
     method: &'a str,
     target: &'a str,
+    /// `:authority` of HTTP/2.
+    authority: Option<&'a str>,
     minor: u8,
     fields: &'a [httparse::Header<'a>],
 }
@@ -40,6 +42,7 @@ impl<'a> RequestHead<'a> {
                     bytes,
                     method,
                     target,
+                    authority: None,
                     minor,
                     fields: request.headers,
                 })
@@ -48,7 +51,25 @@ impl<'a> RequestHead<'a> {
         }
     }
 
-    /// All of the head as it came.
+    /// An HTTP/2 request: its pseudo-fields, and the other fields in order.
+    #[must_use]
+    pub(crate) fn http2(
+        method: &'a str,
+        target: &'a str,
+        authority: Option<&'a str>,
+        fields: &'a [httparse::Header<'a>],
+    ) -> Self {
+        Self {
+            bytes: &[],
+            method,
+            target,
+            authority,
+            minor: 1,
+            fields,
+        }
+    }
+
+    /// All of the head as it came; empty for HTTP/2.
     #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
@@ -82,11 +103,11 @@ impl<'a> RequestHead<'a> {
         }
     }
 
-    /// The host that the request is for, with its port where it names one: of an absolute target, else of `Host`.
+    /// The host that the request is for, with its port where it names one: of an absolute target, `:authority`, or `Host`.
     #[must_use]
     pub fn host(&self) -> Option<&'a [u8]> {
-        let absolute = self.absolute().map(|(host, _)| host.as_bytes());
-        absolute.or_else(|| self.values("host").next())
+        let named = self.absolute().map(|(host, _)| host).or(self.authority);
+        named.map(str::as_bytes).or_else(|| self.values("host").next())
     }
 
     /// Host and rest of an absolute target (RFC 9112 section 3.2.2).
@@ -172,5 +193,7 @@ mod tests {
         check("http://f/b?c", Some("f"), "/b", "/b?c");
         check("http://f:81", Some("f:81"), "/", "/");
         check("*", Some("a:80"), "*", "*");
+        let head = RequestHead::http2("GET", "/b?c", Some("g"), &[]);
+        assert_eq!((head.host(), head.path()), (Some(&b"g"[..]), "/b"));
     }
 }

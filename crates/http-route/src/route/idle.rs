@@ -99,7 +99,7 @@ impl Waiting {
                     return Next::End(End::UpstreamClosed { reset });
                 }
                 None if !client.received.is_empty() => return Next::Raw(RawReason::SlowHead),
-                None if self.silent_since.take().is_some() => match pool.open(Upstream::Real).await {
+                None if self.silent_since.take().is_some() => match pool.opener().open(Upstream::Real).await {
                     Ok(side) => pool.keep(Upstream::Real, side),
                     Err(error) => return Next::End(unreachable(client, error.kind())),
                 },

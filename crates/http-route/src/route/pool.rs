@@ -12,10 +12,36 @@ const MAX_IDLE: usize = 8;
 pub(super) type UpstreamSide<U> = Side<Link<<U as Upstreams>::Real, <U as Upstreams>::Session>>;
 
 pub(super) struct Pool<'a, U: Upstreams> {
-    upstreams: &'a U,
-    options: &'a Options,
+    opener: Opener<'a, U>,
     /// The one used last is at the end.
     idle: Vec<(Upstream, UpstreamSide<U>)>,
+}
+
+/// Opens connections for one client.
+pub(super) struct Opener<'a, U> {
+    upstreams: &'a U,
+    options: &'a Options,
+}
+
+impl<U> Clone for Opener<'_, U> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<U> Copy for Opener<'_, U> {}
+
+impl<U: Upstreams> Opener<'_, U> {
+    pub(super) async fn open(self, which: Upstream) -> io::Result<UpstreamSide<U>> {
+        let link = match which {
+            Upstream::Real => Link::Real(self.upstreams.real().await?),
+            Upstream::Session(id) => {
+                let opened = tokio::time::timeout(self.options.session_open, self.upstreams.session(id)).await;
+                Link::Session(opened.map_err(|_| io::ErrorKind::TimedOut)??)
+            }
+        };
+        Ok(Side::new(link))
+    }
 }
 
 /// What an idle upstream did.
@@ -31,8 +57,7 @@ pub(super) enum Stirred {
 impl<'a, U: Upstreams> Pool<'a, U> {
     pub(super) fn new(upstreams: &'a U, options: &'a Options) -> Self {
         Self {
-            upstreams,
-            options,
+            opener: Opener { upstreams, options },
             idle: Vec::new(),
         }
     }
@@ -48,16 +73,9 @@ impl<'a, U: Upstreams> Pool<'a, U> {
         side.is_quiet().await.then_some(side)
     }
 
-    /// A new connection.
-    pub(super) async fn open(&self, which: Upstream) -> io::Result<UpstreamSide<U>> {
-        let link = match which {
-            Upstream::Real => Link::Real(self.upstreams.real().await?),
-            Upstream::Session(id) => {
-                let opened = tokio::time::timeout(self.options.session_open, self.upstreams.session(id)).await;
-                Link::Session(opened.map_err(|_| io::ErrorKind::TimedOut)??)
-            }
-        };
-        Ok(Side::new(link))
+    /// How new connections come.
+    pub(super) fn opener(&self) -> Opener<'a, U> {
+        self.opener
     }
 
     /// Keeps a connection for later requests, as the one used last.

@@ -6,4 +6,5 @@
 mod bodies;
 mod cases;
 mod harness;
+mod http2;
 mod tcp;

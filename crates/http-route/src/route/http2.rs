@@ -1,0 +1,294 @@
+//! HTTP/2 with prior knowledge: the client's connection is the real app's, frame by frame, and streams that sessions want
+//! are lifted out of it.
+//!
+//! What a stream to the real app says passes as it came, settings, pings, windows and errors included; only header blocks
+//! are written anew, since their compression depends on what was sent before, and some of that went elsewhere. A session
+//! gets a connection of its own for each client. Frames that cannot be read without doubt go on to the real app, which
+//! judges them, with everything behind them.
+//!
+//! Invariant: the client may never send more than the real app could take now, and the real app is never granted more
+//! than the client has granted: what sessions use of the one connection window is granted by us, or withheld.
+
+mod app;
+mod client;
+mod peer;
+mod session;
+mod stolen;
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use super::pool::{Opener, UpstreamSide};
+use super::side::{Link, Side};
+use crate::counters::{End, RawReason, Summary};
+use crate::http2::frame::{self, kind, setting};
+use crate::http2::hpack::{Fields, MAX_TABLE};
+use crate::{Connection, RequestHead, Router, Upstream, Upstreams};
+use peer::Peer;
+use session::{Down, PREFACE, Session, Stream};
+
+/// Streams that have ended and whose last frames may still come.
+const REMEMBERED: usize = 4096;
+
+type UpstreamLink<U> = Link<<U as Upstreams>::Real, <U as Upstreams>::Session>;
+
+struct Multiplex<'a, D, U: Upstreams, R: ?Sized> {
+    client: Peer<D>,
+    real: Peer<UpstreamLink<U>>,
+    opener: Opener<'a, U>,
+    router: &'a R,
+    summary: &'a mut Summary,
+    /// By a number of this connection's own.
+    sessions: BTreeMap<usize, Session<'a, UpstreamLink<U>>>,
+    next_session: usize,
+    streams: HashMap<u32, Stream>,
+    ended: Ended,
+    /// The newest streams: of the client, and of those the real app's and the sessions'.
+    newest: u32,
+    newest_real: u32,
+    newest_stolen: u32,
+    /// The client's settings as sessions are to know them.
+    settings: Vec<(u16, u32)>,
+    configured: bool,
+    /// The client's connection window, in bytes.
+    window: i64,
+    /// What sessions have used of it and the real app does not know.
+    debt: u32,
+    held: VecDeque<Down>,
+    /// The real app has said that it is HTTP/2.
+    greeted: bool,
+    /// It takes no new streams.
+    leaving: bool,
+    /// Nothing is read any more of what is passed on.
+    client_raw: bool,
+    real_raw: bool,
+    frame: Vec<u8>,
+}
+
+/// The sessions' streams that have ended: the real app has never heard of them.
+#[derive(Default)]
+struct Ended {
+    known: HashSet<u32>,
+    order: VecDeque<u32>,
+}
+
+impl Ended {
+    fn add(&mut self, stream: u32) {
+        if self.known.insert(stream) {
+            self.order.push_back(stream);
+        }
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+}
+
+/// Serves a client whose preface is at the beginning of its buffer, until one side ends the connection.
+pub(super) async fn multiplex<'a, D, U, R>(
+    client: Side<D>,
+    real: UpstreamSide<U>,
+    opener: Opener<'a, U>,
+    router: &'a R,
+    summary: &'a mut Summary,
+) -> (Side<D>, End)
+where
+    D: Connection,
+    U: Upstreams,
+    R: Router + ?Sized,
+{
+    let mut multiplex = Multiplex {
+        client: Peer::new(client),
+        real: Peer::new(real),
+        opener,
+        router,
+        summary,
+        sessions: BTreeMap::new(),
+        next_session: 0,
+        streams: HashMap::new(),
+        ended: Ended::default(),
+        newest: 0,
+        newest_real: 0,
+        newest_stolen: 0,
+        settings: Vec::new(),
+        configured: false,
+        window: frame::WINDOW,
+        debt: 0,
+        held: VecDeque::new(),
+        greeted: false,
+        leaving: false,
+        client_raw: false,
+        real_raw: false,
+        frame: Vec::new(),
+    };
+    multiplex.client.side.received.consume(PREFACE.len());
+    multiplex.real.out.extend_from_slice(PREFACE);
+    let end = poll_fn(|cx| multiplex.poll(cx)).await;
+    (multiplex.client.side, end)
+}
+
+impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            let mut moved = match self.poll_client(cx) {
+                Ok(moved) => moved,
+                Err(end) => {
+                    self.real.side.io.reset();
+                    return Poll::Ready(end);
+                }
+            };
+            match self.poll_real(cx) {
+                Ok(real) => moved |= real,
+                Err(end) => return Poll::Ready(end),
+            }
+            moved |= self.poll_sessions(cx);
+            self.release();
+            let client_sent = self.client.poll_send(cx);
+            if let Poll::Ready(Err(_)) = client_sent {
+                self.real.side.io.reset();
+                return Poll::Ready(End::ClientReset);
+            }
+            moved |= self.client.has_sent() | self.real.pass_on(cx);
+            for session in self.sessions.values_mut() {
+                moved |= session.peer().is_some_and(|peer| peer.pass_on(cx));
+            }
+            if self.client.side.ended && self.client.side.received.is_empty() && self.real.is_idle() {
+                let _ = self.real.side.poll_shutdown(cx);
+            }
+            if self.is_over() {
+                return client_sent.map(|_| self.end());
+            }
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// The real app has ended the connection, and nobody else is left on it.
+    fn is_over(&self) -> bool {
+        let held = self.sessions.values().any(|session| !session.held.is_empty());
+        let waits = self.leaving && (held || !self.streams.is_empty()) || !self.held.is_empty();
+        self.real.side.ended && self.real.side.received.is_empty() && (self.client.side.ended || !waits)
+    }
+
+    fn end(&self) -> End {
+        if self.client.side.ended || self.client_raw || self.real_raw {
+            End::RawEnded
+        } else {
+            End::UpstreamClosed { reset: false }
+        }
+    }
+
+    fn is_raw(&mut self, reason: RawReason) {
+        if self.summary.raw.is_none() {
+            self.summary.raw = Some((reason, Upstream::Real));
+            self.router.raw(reason, Upstream::Real);
+        }
+    }
+
+    /// Something for the client, in its turn and within its window; from the real app, or from this session.
+    fn down(&mut self, from: Option<usize>, down: Down) {
+        let held = match from {
+            None => &mut self.held,
+            Some(at) => match self.sessions.get_mut(&at) {
+                Some(session) => &mut session.held,
+                None => return,
+            },
+        };
+        held.push_back(down);
+        self.release_from(from);
+    }
+
+    /// Sends what waited for the client's window.
+    fn release(&mut self) {
+        let waiting = self.sessions.iter().filter(|(_, session)| !session.held.is_empty());
+        let mut from: Vec<_> = waiting.map(|(at, _)| Some(*at)).collect();
+        from.push(None);
+        for from in from {
+            self.release_from(from);
+        }
+    }
+
+    fn release_from(&mut self, from: Option<usize>) {
+        loop {
+            let session = from.and_then(|at| self.sessions.get_mut(&at));
+            let held = match (from, session) {
+                (None, _) => &mut self.held,
+                (Some(_), Some(session)) => &mut session.held,
+                (Some(_), None) => return,
+            };
+            let size = match held.front() {
+                None => return,
+                Some(Down::Frame(frame)) if frame[3] == kind::DATA => frame.len() - frame::HEAD,
+                Some(_) => 0,
+            };
+            if !self.fits(size) {
+                return;
+            }
+            self.window -= signed(size);
+            let session = from.and_then(|at| self.sessions.get_mut(&at));
+            match session.map_or(&mut self.held, |session| &mut session.held).pop_front() {
+                Some(Down::Headers(headers)) => self.client.headers(&headers),
+                Some(Down::Frame(frame)) => self.client.out.extend_from_slice(&frame),
+                None => return,
+            }
+            if let Some(at) = from {
+                self.debt += u32::try_from(size).unwrap_or(0);
+                if let Some(session) = self.sessions.get_mut(&at) {
+                    session.owes(size);
+                }
+            }
+        }
+    }
+
+    /// The client's window lets so many bytes through.
+    fn fits(&self, size: usize) -> bool {
+        size == 0 || signed(size) <= self.window
+    }
+}
+
+/// A frame's size, to be counted with.
+fn signed(size: usize) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+/// Where a request goes; `None` for what is no proper one.
+fn judge<R: Router + ?Sized>(fields: &Fields, router: &R) -> Option<Upstream> {
+    let (mut method, mut path, mut authority) = (None, None, None);
+    let mut plain = Vec::with_capacity(16);
+    for (name, value) in fields.iter() {
+        let name = std::str::from_utf8(name).ok()?;
+        let text = || std::str::from_utf8(value).ok();
+        match name {
+            ":method" => method = Some(text()?),
+            ":path" => path = Some(text()?),
+            ":authority" => authority = Some(text()?),
+            _ if name.starts_with(':') => {}
+            _ => plain.push(httparse::Header { name, value }),
+        }
+    }
+    let target = path.or(authority)?;
+    Some(router.decide(&RequestHead::http2(method?, target, authority, &plain)))
+}
+
+/// A setting as it can be passed on: nothing is allowed that cannot be let through.
+fn lowered((identifier, value): (u16, u32)) -> (u16, u32) {
+    let most = match identifier {
+        setting::HEADER_TABLE_SIZE => MAX_TABLE,
+        // What is no legal size is for its receiver to refuse.
+        setting::MAX_FRAME_SIZE if value < 1 << 24 => frame::MAX_PAYLOAD,
+        _ => return (identifier, value),
+    };
+    (identifier, value.min(u32::try_from(most).unwrap_or(u32::MAX)))
+}
+
+fn write_settings(settings: &[(u16, u32)], out: &mut Vec<u8>) {
+    let mut payload = Vec::with_capacity(settings.len() * 6);
+    for (identifier, value) in settings {
+        payload.extend_from_slice(&identifier.to_be_bytes());
+        payload.extend_from_slice(&value.to_be_bytes());
+    }
+    frame::write(kind::SETTINGS, 0, 0, &payload, out);
+}

@@ -1,0 +1,184 @@
+//! What the client says: requests, each for the one it belongs to, and what concerns its connection.
+
+use std::task::{Context, Poll};
+
+use super::peer::{Doubt, Headers, Received};
+use super::session::{Session, Up};
+use super::{Multiplex, judge, lowered, write_settings};
+use crate::counters::{End, RawReason};
+use crate::http2::frame::{self, Head, flag, kind, setting};
+use crate::{Connection, Router, Upstream, Upstreams};
+
+impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
+    /// Takes what the client says, as long as there is room for it.
+    pub(super) fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut moved = false;
+        loop {
+            if self.real.is_busy() || self.client.is_flooded() {
+                return Ok(moved);
+            }
+            if self.client_raw {
+                self.client.rest(&mut self.real.out);
+            } else if self.frame_of_client() {
+                moved = true;
+                continue;
+            }
+            if self.client.side.ended {
+                // The beginning of a frame that never came.
+                self.client.rest(&mut self.real.out);
+                return Ok(moved);
+            }
+            if self.client.side.received.is_full() {
+                return Ok(moved);
+            }
+            match self.client.side.poll_fill(cx) {
+                Poll::Pending => return Ok(moved),
+                Poll::Ready(Ok(())) => moved = true,
+                Poll::Ready(Err(_)) => return Err(End::ClientReset),
+            }
+        }
+    }
+
+    /// Takes one frame of the client; `false` when there is none.
+    pub(super) fn frame_of_client(&mut self) -> bool {
+        let mut frame = std::mem::take(&mut self.frame);
+        let found = match self.client.next(&mut frame) {
+            Ok(None) => false,
+            Ok(Some(Received::Headers(headers))) => {
+                self.request(headers);
+                true
+            }
+            Ok(Some(Received::Frame(head))) => {
+                self.take_from_client(head, &frame);
+                true
+            }
+            Err(Doubt) => {
+                self.client_raw = true;
+                self.is_raw(RawReason::BadFrame);
+                self.client.rest(&mut self.real.out);
+                true
+            }
+        };
+        self.frame = frame;
+        found
+    }
+
+    /// A header block of the client: a request, or the end of one.
+    pub(super) fn request(&mut self, headers: Headers) {
+        let number = headers.stream;
+        if self.streams.contains_key(&number) {
+            self.up(number, Up::Headers(headers));
+            return;
+        }
+        if self.ended.known.contains(&number) {
+            return;
+        }
+        let new = number > self.newest && number % 2 == 1;
+        self.newest = self.newest.max(number);
+        if new {
+            let judged = judge(&headers.fields, self.router);
+            self.summary.requests += u64::from(judged.is_some());
+            if let Some(Upstream::Session(id)) = judged {
+                self.summary.matched += 1;
+                return self.steal(id, headers);
+            }
+            self.summary.passed += u64::from(judged.is_some());
+            if self.leaving && self.real.side.ended {
+                return self.refuse(number);
+            }
+            self.newest_real = number;
+        }
+        self.real.headers(&headers);
+    }
+
+    pub(super) fn take_from_client(&mut self, head: Head, frame: &[u8]) {
+        let payload = &frame[frame::HEAD..];
+        if head.stream == 0 {
+            return self.connection_of_client(head, payload, frame);
+        }
+        if self.ended.known.contains(&head.stream) {
+            if head.kind == kind::DATA {
+                self.client.grant(0, head.length);
+            }
+            return;
+        }
+        let Some(stream) = self.streams.get(&head.stream) else {
+            self.real.out.extend_from_slice(frame);
+            return;
+        };
+        let at = stream.at;
+        match head.kind {
+            kind::DATA => {
+                let Some(content) = frame::unpadded(head, payload) else {
+                    // The real app refuses it as it would any that is out of place.
+                    self.real.out.extend_from_slice(frame);
+                    return;
+                };
+                // Padding goes no further.
+                let padding = head.length - content.len();
+                self.client.grant(0, padding);
+                self.client.grant(head.stream, padding);
+                let up = Up::Data {
+                    bytes: content.to_vec(),
+                    sent: 0,
+                    end: head.has(flag::END_STREAM),
+                };
+                self.up(head.stream, up);
+            }
+            kind::RST_STREAM | kind::WINDOW_UPDATE => {
+                // What it has not heard of yet it need not hear of again.
+                let begun = !matches!(stream.waiting.front(), Some(Up::Headers(_)));
+                if let Some(peer) = self.sessions.get_mut(&at).and_then(Session::peer)
+                    && begun
+                {
+                    peer.out.extend_from_slice(frame);
+                }
+                if head.kind == kind::RST_STREAM {
+                    self.close(head.stream);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What concerns the client's connection as a whole.
+    pub(super) fn connection_of_client(&mut self, head: Head, payload: &[u8], frame: &[u8]) {
+        match head.kind {
+            kind::SETTINGS if !head.has(flag::ACK) && head.length.is_multiple_of(6) => {
+                let mut settings: Vec<(u16, u32)> = frame::settings(payload).map(lowered).collect();
+                for (identifier, value) in &mut settings {
+                    if *identifier == setting::ENABLE_PUSH && *value == 1 {
+                        *value = 0;
+                    }
+                }
+                if !self.configured
+                    && settings
+                        .iter()
+                        .all(|(identifier, _)| *identifier != setting::ENABLE_PUSH)
+                {
+                    settings.push((setting::ENABLE_PUSH, 0));
+                }
+                self.configured = true;
+                write_settings(&settings, &mut self.real.out);
+                settings.retain(|(identifier, _)| *identifier != setting::HEADER_TABLE_SIZE);
+                for session in self.sessions.values_mut() {
+                    if let Some(peer) = session.peer() {
+                        write_settings(&settings, &mut peer.out);
+                    }
+                }
+                for (identifier, value) in settings {
+                    self.settings.retain(|(known, _)| *known != identifier);
+                    self.settings.push((identifier, value));
+                }
+            }
+            kind::WINDOW_UPDATE if head.length == 4 && frame::number(payload) > 0 => {
+                let granted = frame::number(payload);
+                self.window += i64::from(granted);
+                let withheld = granted.min(self.debt);
+                self.debt -= withheld;
+                self.real.grant(0, (granted - withheld) as usize);
+            }
+            _ => self.real.out.extend_from_slice(frame),
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! HTTP/2 with prior knowledge between a client and servers of another implementation.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Request, Response};
+use http_route::{End, Options, Summary, route};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::harness::decide;
+use crate::tcp::{Addresses, PATIENCE, listener};
+
+/// What came of a request: who answered, its body, and the sum in its trailers.
+type Answer = Result<(String, Vec<u8>, String), h2::Error>;
+
+/// Answers requests by their own bodies, with `name` in the head and the body's length in the trailers.
+async fn serve(listener: TcpListener, name: &'static str, window: u32) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        connections.spawn(async move {
+            let mut builder = h2::server::Builder::new();
+            let builder = builder
+                .initial_window_size(window)
+                .initial_connection_window_size(window * 2);
+            let Ok(mut connection) = builder.handshake(stream).await else {
+                return;
+            };
+            let mut streams = JoinSet::new();
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                let last = request.uri().path().ends_with("/last");
+                streams.spawn(async move {
+                    let head = Response::builder().header("x-from", name).body(()).unwrap();
+                    let Ok(mut send) = respond.send_response(head, false) else {
+                        return;
+                    };
+                    let mut body = request.into_body();
+                    let mut sum = 0;
+                    while let Some(Ok(data)) = body.data().await {
+                        sum += data.len();
+                        let _ = body.flow_control().release_capacity(data.len());
+                        if give(&mut send, data).await.is_err() {
+                            return;
+                        }
+                    }
+                    let mut trailers = HeaderMap::new();
+                    trailers.insert("x-sum", sum.to_string().parse().unwrap());
+                    let _ = send.send_trailers(trailers);
+                });
+                if last {
+                    connection.graceful_shutdown();
+                }
+            }
+        });
+    }
+}
+
+/// Sends data as the windows allow.
+async fn give(send: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), h2::Error> {
+    while !data.is_empty() {
+        send.reserve_capacity(data.len());
+        let room = std::future::poll_fn(|cx| send.poll_capacity(cx)).await;
+        let room = room.unwrap_or(Err(Reason::CANCEL.into()))?;
+        send.send_data(data.split_to(room.min(data.len())), false)?;
+    }
+    Ok(())
+}
+
+async fn take(mut body: RecvStream) -> Result<(Vec<u8>, String), h2::Error> {
+    let mut bytes = Vec::new();
+    while let Some(data) = body.data().await {
+        let data = data?;
+        bytes.extend_from_slice(&data);
+        body.flow_control().release_capacity(data.len())?;
+    }
+    let trailers = body.trailers().await?.unwrap_or_default();
+    let sum = trailers.get("x-sum").map(|sum| sum.to_str().unwrap().to_owned());
+    Ok((bytes, sum.unwrap_or_default()))
+}
+
+async fn ask(send: SendRequest<Bytes>, path: &str, body: Vec<u8>) -> Answer {
+    let mut send = send.ready().await?;
+    let uri = format!("http://shop.test{path}");
+    let request = Request::post(uri).header("x-secret", "s").body(()).unwrap();
+    let (response, mut stream) = send.send_request(request, false)?;
+    drop(send);
+    let sending = async {
+        give(&mut stream, body.into()).await?;
+        stream.send_data(Bytes::new(), true)
+    };
+    let receiving = async {
+        let response = response.await?;
+        let from = response.headers()["x-from"].to_str().unwrap().to_owned();
+        let (body, sum) = take(response.into_body()).await?;
+        Ok((from, body, sum))
+    };
+    let (sent, received) = tokio::join!(sending, receiving);
+    received.and_then(|received| sent.map(|()| received))
+}
+
+async fn connected(address: SocketAddr, window: Option<u32>) -> SendRequest<Bytes> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    if let Some(window) = window {
+        builder
+            .initial_window_size(window)
+            .initial_connection_window_size(window);
+    }
+    let (send, connection) = builder.handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    send
+}
+
+/// One routed connection; `client` is given its address.
+async fn play<T, C: Future<Output = T>>(addresses: Addresses, client: impl FnOnce(SocketAddr) -> C) -> (Summary, T) {
+    let (front, address) = listener().await;
+    let router = async {
+        let (downstream, _) = front.accept().await.unwrap();
+        downstream.set_nodelay(true).unwrap();
+        route(downstream, &addresses, &decide, &Options::default()).await
+    };
+    let all = async { tokio::join!(router, client(address)) };
+    timeout(PATIENCE, all).await.expect("it hangs")
+}
+
+struct Servers {
+    addresses: Addresses,
+    tasks: JoinSet<()>,
+}
+
+async fn servers(window: u32) -> Servers {
+    let (real_listener, real) = listener().await;
+    let (session_listener, session) = listener().await;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serve(real_listener, "real", window));
+    tasks.spawn(serve(session_listener, "session", window));
+    Servers {
+        addresses: Addresses { real, session },
+        tasks,
+    }
+}
+
+#[tokio::test]
+async fn streams_go_to_whom_they_belong() {
+    // The smallest windows there are in use, and large ones; clients and servers.
+    for (client_window, server_window) in [
+        (None, 65_535),
+        (Some(1 << 20), 65_535),
+        (Some(65_535), 1 << 20),
+        (Some(70_000), 3000),
+    ] {
+        let servers = servers(server_window).await;
+        let (summary, ()) = play(servers.addresses, |address| async move {
+            let send = connected(address, client_window).await;
+            let mut asked = JoinSet::new();
+            for number in 0..60_usize {
+                let send = send.clone();
+                asked.spawn(async move {
+                    let stolen = number % 3 == 0;
+                    let path = if stolen {
+                        format!("/1/{number}")
+                    } else {
+                        format!("/{}", number + 900)
+                    };
+                    // Paths that begin with 1 or 2 are the session's.
+                    let path = if stolen { path } else { path.replace("/1", "/9") };
+                    let body: Vec<u8> = (0..number * 3000).map(|at| (at % 251) as u8).collect();
+                    let (from, answer, sum) = ask(send, &path, body.clone()).await.unwrap();
+                    assert_eq!(from, if stolen { "session" } else { "real" });
+                    assert!(answer == body, "the body changed");
+                    assert_eq!(sum, body.len().to_string());
+                });
+            }
+            while let Some(done) = asked.join_next().await {
+                done.unwrap();
+            }
+        })
+        .await;
+        assert_eq!((summary.requests, summary.matched, summary.passed), (60, 20, 40));
+        assert_eq!(summary.raw, None);
+    }
+}
+
+#[tokio::test]
+async fn who_cannot_be_reached_loses_its_requests_to_the_app() {
+    let mut servers = servers(65_535).await;
+    let gone = listener().await.1;
+    servers.addresses.session = gone;
+    let (summary, ()) = play(servers.addresses, |address| async move {
+        let send = connected(address, None).await;
+        for path in ["/1", "/", "/2"] {
+            let (from, body, _) = ask(send.clone(), path, b"abc".to_vec()).await.unwrap();
+            assert_eq!((from.as_str(), body.as_slice()), ("real", &b"abc"[..]));
+        }
+    })
+    .await;
+    assert_eq!((summary.matched, summary.passed, summary.fallbacks), (0, 3, 2));
+}
+
+#[tokio::test]
+async fn a_session_that_dies_takes_only_its_own_streams() {
+    let (real_listener, real) = listener().await;
+    let (session_listener, session) = listener().await;
+    let mut real_server = JoinSet::new();
+    real_server.spawn(serve(real_listener, "real", 65_535));
+    let mut session_server = JoinSet::new();
+    session_server.spawn(serve(session_listener, "session", 65_535));
+    let (summary, ()) = play(Addresses { real, session }, |address| async move {
+        let mut send = connected(address, None).await.ready().await.unwrap();
+        let request = |path: &str| Request::post(format!("http://a{path}")).body(()).unwrap();
+        let (mine, _mine) = send.send_request(request("/1"), false).unwrap();
+        let (theirs, mut their_body) = send.send_request(request("/"), false).unwrap();
+        let mut mine = mine.await.unwrap().into_body();
+        let theirs = theirs.await.unwrap().into_body();
+        session_server.shutdown().await;
+        assert_eq!(
+            mine.data().await.unwrap().unwrap_err().reason(),
+            Some(Reason::INTERNAL_ERROR)
+        );
+        their_body.send_data(Bytes::from_static(b"still there"), true).unwrap();
+        assert_eq!(take(theirs).await.unwrap().0, b"still there");
+        assert_eq!(ask(send, "/1", Vec::new()).await.unwrap().0, "real");
+    })
+    .await;
+    assert_eq!((summary.matched, summary.fallbacks), (1, 1));
+}
+
+#[tokio::test]
+async fn an_app_that_leaves_lets_a_sessions_stream_end() {
+    let servers = servers(65_535).await;
+    let (_, ()) = play(servers.addresses, |address| async move {
+        let mut send = connected(address, None).await.ready().await.unwrap();
+        let request = Request::post("http://a/1").body(()).unwrap();
+        let (mine, mut body) = send.send_request(request, false).unwrap();
+        let mine = mine.await.unwrap().into_body();
+        assert_eq!(ask(send.clone(), "/last", Vec::new()).await.unwrap().0, "real");
+        body.send_data(Bytes::from_static(b"to the end"), true).unwrap();
+        assert_eq!(take(mine).await.unwrap().0, b"to the end");
+    })
+    .await;
+    drop(servers.tasks);
+}
+
+#[tokio::test]
+async fn an_app_without_http2_answers_as_it_does() {
+    const REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
+    let (listener, real) = listener().await;
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_exact(&mut [0; 24]).await.unwrap();
+        stream.write_all(REFUSAL).await.unwrap();
+        stream.shutdown().await.unwrap();
+        while stream.read(&mut [0; 1024]).await.is_ok_and(|count| count > 0) {}
+    });
+    let (summary, ()) = play(Addresses { real, session: real }, |address| async move {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+            .await
+            .unwrap();
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).await.unwrap();
+        assert_eq!(said.escape_ascii().to_string(), REFUSAL.escape_ascii().to_string());
+    })
+    .await;
+    server.await.unwrap();
+    assert_eq!(summary.end, End::RawEnded);
+}
+
+#[tokio::test]
+async fn what_breaks_the_rules_is_the_apps_to_judge() {
+    // A frame on no stream, one that is too long, an index that is none, and a block that is interrupted.
+    let broken: [&[u8]; 4] = [
+        b"\0\0\x01\0\0\0\0\0\0x",
+        b"\xff\xff\xff\x01\x04\0\0\0\x01",
+        b"\0\0\x01\x01\x05\0\0\0\x01\xff",
+        b"\0\0\x01\x01\0\0\0\0\x01\x82\0\0\x08\x06\0\0\0\0\0abcdefgh",
+    ];
+    for bytes in broken {
+        let servers = servers(65_535).await;
+        let real = servers.addresses.real;
+        let hello = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..], bytes].concat();
+        let said = |address| {
+            let hello = hello.clone();
+            async move {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                stream.write_all(&hello).await.unwrap();
+                let mut said = Vec::new();
+                // What is left unread resets the connection: how it ends is the kernel's.
+                let _ = stream.read_to_end(&mut said).await;
+                said
+            }
+        };
+        let directly = said(real).await;
+        let (_, routed) = play(servers.addresses, said).await;
+        assert_eq!(goaway(&routed), goaway(&directly), "{}", bytes.escape_ascii());
+        assert!(goaway(&routed).is_some());
+    }
+}
+
+/// The error of the first GOAWAY among frames.
+fn goaway(mut frames: &[u8]) -> Option<u8> {
+    while let Some((head, rest)) = frames.split_at_checked(9) {
+        let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+        if head[3] == 7 {
+            return rest.get(7).copied();
+        }
+        frames = rest.get(length..)?;
+    }
+    None
+}
