@@ -56,9 +56,20 @@ impl Stage {
     /// A session whose app is a shop that calls itself `name`; in force when this returns.
     #[must_use]
     pub fn with_local_shop(&self, flags: &[&str], name: &str) -> Session {
+        self.with_local(flags, name, "web")
+    }
+
+    /// The same with another of the shop's services.
+    #[must_use]
+    pub fn with_local(&self, flags: &[&str], name: &str, service: &str) -> Session {
         let mut session = self.session(
             flags,
-            &["env", &format!("SERVICE={name}"), &shop().display().to_string(), "web"],
+            &[
+                "env",
+                &format!("SERVICE={name}"),
+                &shop().display().to_string(),
+                service,
+            ],
         );
         session.wait_for_claim(self.port);
         session

@@ -1,5 +1,5 @@
 //! The small services that the testbed's pods and the playground run: something to attach to, something for it to depend
-//! on, and something that calls it all the time. Standard library only, so that it links statically and starts anywhere.
+//! on, and something that calls it all the time. It links statically and starts anywhere.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -8,6 +8,7 @@
 
 mod client;
 mod http;
+mod http2;
 mod listen;
 mod names;
 mod stock;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: shop web [ADDRESS]          an HTTP service; env: SERVICE (its name), STOCK_URL (host:port of its dependency)
        shop stock [ADDRESS]        the dependency: HTTP, answers every path with what is in stock
+       shop http2 [ADDRESS]        HTTP/2 with prior knowledge: sends back each request's body; env: SERVICE
        shop tcp-echo [ADDRESS]     sends back what it receives
        shop tcp-source [ADDRESS]   sends zeros until the client leaves
        shop tcp-sink [ADDRESS]     reads to the end, then sends the number of bytes as a decimal line
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
     let outcome = match command.as_str() {
         "web" => web::serve(&address("0.0.0.0:8080"), web::Settings::from_env()),
         "stock" => stock::serve(&address("0.0.0.0:8080")),
+        "http2" => http2::serve(&address("0.0.0.0:8080"), &std::env::var("SERVICE").unwrap_or_default()),
         "tcp-echo" => tcp_echo::serve(&address("0.0.0.0:7000")),
         "tcp-source" => tcp_source::serve(&address("0.0.0.0:7001")),
         "tcp-sink" => tcp_sink::serve(&address("0.0.0.0:7002")),

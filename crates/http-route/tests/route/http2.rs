@@ -247,6 +247,46 @@ async fn an_app_that_leaves_lets_a_sessions_stream_end() {
 }
 
 #[tokio::test]
+async fn what_the_client_grants_at_once_is_not_lost() {
+    const LENGTH: usize = 100_000;
+    let (real_listener, real) = listener().await;
+    let (session_listener, session) = listener().await;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serve(real_listener, "real", 65_535));
+    tasks.spawn(async move {
+        let (stream, _) = session_listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            tokio::spawn(async move {
+                let mut send = respond.send_response(Response::new(()), false).unwrap();
+                give(&mut send, vec![b'x'; LENGTH].into()).await?;
+                send.send_data(Bytes::new(), true)
+            });
+        }
+    });
+    let (_, ()) = play(Addresses { real, session }, |address| async move {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // GET /1 on stream 1, and a megabyte more for the connection and for the stream.
+        let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\
+            \0\0\x0a\x01\x05\0\0\0\x01\x82\x86\x04\x02/1\x01\x02ab\
+            \0\0\x04\x08\0\0\0\0\0\0\x10\0\0\0\0\x04\x08\0\0\0\0\x01\0\x10\0\0";
+        stream.write_all(hello).await.unwrap();
+        let mut got = 0;
+        while got < LENGTH {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).await.unwrap();
+            let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+            stream.read_exact(&mut payload).await.unwrap();
+            if head[3] == 0 {
+                got += payload.len();
+            }
+        }
+        stream.shutdown().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_app_without_http2_answers_as_it_does() {
     const REFUSAL: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
     let (listener, real) = listener().await;

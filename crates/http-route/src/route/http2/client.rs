@@ -102,7 +102,7 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
             }
             return;
         }
-        let Some(stream) = self.streams.get(&head.stream) else {
+        let Some(stream) = self.streams.get_mut(&head.stream) else {
             self.real.out.extend_from_slice(frame);
             return;
         };
@@ -125,9 +125,9 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
                 };
                 self.up(head.stream, up);
             }
+            kind::WINDOW_UPDATE if !stream.begun => stream.granted += frame::number(payload) as usize,
             kind::RST_STREAM | kind::WINDOW_UPDATE => {
-                // What it has not heard of yet it need not hear of again.
-                let begun = !matches!(stream.waiting.front(), Some(Up::Headers(_)));
+                let begun = stream.begun;
                 if let Some(peer) = self.sessions.get_mut(&at).and_then(Session::peer)
                     && begun
                 {

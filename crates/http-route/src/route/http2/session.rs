@@ -50,6 +50,10 @@ pub(super) struct Stream {
     pub waiting: VecDeque<Up>,
     /// What its session lets be sent, once the request's head is.
     pub window: i64,
+    /// The request's head was sent.
+    pub begun: bool,
+    /// What the client has granted before, in bytes.
+    pub granted: usize,
     pub client_ended: bool,
     pub session_ended: bool,
 }
@@ -73,6 +77,8 @@ impl Stream {
             at,
             waiting: VecDeque::new(),
             window: 0,
+            begun: false,
+            granted: 0,
             client_ended: false,
             session_ended: false,
         }
@@ -148,8 +154,9 @@ impl<'a, S: Connection> Session<'a, S> {
             }
             match up {
                 Up::Headers(headers) => {
-                    // Only the first block of a stream has a window behind it.
                     peer.headers(headers);
+                    stream.begun = true;
+                    peer.grant(number, std::mem::take(&mut stream.granted));
                     stream.client_ended |= headers.end;
                 }
                 Up::Data { bytes, sent, end } => {

@@ -245,7 +245,7 @@ impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R>
             return;
         };
         for number in session.waiting {
-            let Some(stream) = self.streams.remove(&number) else {
+            let Some(mut stream) = self.streams.remove(&number) else {
                 continue;
             };
             self.summary.matched -= 1;
@@ -260,7 +260,10 @@ impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R>
             self.newest_real = number;
             for up in stream.waiting {
                 match up {
-                    Up::Headers(headers) => self.real.headers(&headers),
+                    Up::Headers(headers) => {
+                        self.real.headers(&headers);
+                        self.real.grant(number, std::mem::take(&mut stream.granted));
+                    }
                     Up::Data { bytes, end, .. } => {
                         let flags = if end { flag::END_STREAM } else { 0 };
                         self.real.frame(kind::DATA, flags, number, &bytes);
