@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use fixture::http2::DATA_FRAMES;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http::Request;
@@ -34,7 +35,9 @@ async fn connect(stage: &Stage) -> SendRequest<Bytes> {
     let stream = stage.client.connect(stage.address(), Duration::from_secs(5)).unwrap();
     stream.set_nonblocking(true).unwrap();
     let stream = tokio::net::TcpStream::from_std(stream).unwrap();
-    let (send, connection) = h2::client::handshake(stream).await.unwrap();
+    let mut client = h2::client::Builder::new();
+    client.data_frame_budget(DATA_FRAMES);
+    let (send, connection) = client.handshake(stream).await.unwrap();
     tokio::spawn(connection);
     send
 }

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use fixture::http2::{DATA_FRAMES, give};
 use h2::client::SendRequest;
-use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, Request, Response};
+use h2::{Reason, RecvStream};
+use http::{HeaderValue, Request, Response};
 use http_route::{End, Options, Summary, route};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,57 +19,9 @@ use crate::tcp::{Addresses, PATIENCE, listener};
 /// What came of a request: who answered, its body, and the sum in its trailers.
 type Answer = Result<(String, Vec<u8>, String), h2::Error>;
 
-/// Answers requests by their own bodies, with `name` in the head and the body's length in the trailers.
+/// Echoes, see [`fixture::http2`].
 async fn serve(listener: TcpListener, name: &'static str, window: u32) {
-    let mut connections = JoinSet::new();
-    loop {
-        let (stream, _) = listener.accept().await.unwrap();
-        connections.spawn(async move {
-            let mut builder = h2::server::Builder::new();
-            let builder = builder
-                .initial_window_size(window)
-                .initial_connection_window_size(window * 2);
-            let Ok(mut connection) = builder.handshake(stream).await else {
-                return;
-            };
-            let mut streams = JoinSet::new();
-            while let Some(Ok((request, mut respond))) = connection.accept().await {
-                let last = request.uri().path().ends_with("/last");
-                streams.spawn(async move {
-                    let head = Response::builder().header("x-from", name).body(()).unwrap();
-                    let Ok(mut send) = respond.send_response(head, false) else {
-                        return;
-                    };
-                    let mut body = request.into_body();
-                    let mut sum = 0;
-                    while let Some(Ok(data)) = body.data().await {
-                        sum += data.len();
-                        let _ = body.flow_control().release_capacity(data.len());
-                        if give(&mut send, data).await.is_err() {
-                            return;
-                        }
-                    }
-                    let mut trailers = HeaderMap::new();
-                    trailers.insert("x-sum", sum.to_string().parse().unwrap());
-                    let _ = send.send_trailers(trailers);
-                });
-                if last {
-                    connection.graceful_shutdown();
-                }
-            }
-        });
-    }
-}
-
-/// Sends data as the windows allow.
-async fn give(send: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), h2::Error> {
-    while !data.is_empty() {
-        send.reserve_capacity(data.len());
-        let room = std::future::poll_fn(|cx| send.poll_capacity(cx)).await;
-        let room = room.unwrap_or(Err(Reason::CANCEL.into()))?;
-        send.send_data(data.split_to(room.min(data.len())), false)?;
-    }
-    Ok(())
+    fixture::http2::serve(listener, HeaderValue::from_static(name), window).await;
 }
 
 async fn take(mut body: RecvStream) -> Result<(Vec<u8>, String), h2::Error> {
@@ -106,6 +59,7 @@ async fn ask(send: SendRequest<Bytes>, path: &str, body: Vec<u8>) -> Answer {
 async fn connected(address: SocketAddr, window: Option<u32>) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(address).await.unwrap();
     let mut builder = h2::client::Builder::new();
+    builder.data_frame_budget(DATA_FRAMES);
     if let Some(window) = window {
         builder
             .initial_window_size(window)
@@ -184,6 +138,35 @@ async fn streams_go_to_whom_they_belong() {
         assert_eq!((summary.requests, summary.matched, summary.passed), (60, 20, 40));
         assert_eq!(summary.raw, None);
     }
+}
+
+#[tokio::test]
+async fn short_messages_of_many_streams_all_arrive() {
+    let servers = servers(65_535).await;
+    let (summary, ()) = play(servers.addresses, |address| async move {
+        let send = connected(address, None).await;
+        let mut talks = JoinSet::new();
+        for number in 0..200 {
+            let send = send.clone();
+            talks.spawn(async move {
+                let path = if number % 3 == 0 { "/1" } else { "/" };
+                let mut send = send.ready().await.unwrap();
+                let request = Request::post(format!("http://a{path}")).body(()).unwrap();
+                let (response, mut up) = send.send_request(request, false).unwrap();
+                let mut down = response.await.unwrap().into_body();
+                for _ in 0..10 {
+                    up.send_data(Bytes::from_static(b"hi"), false).unwrap();
+                    assert_eq!(down.data().await.unwrap().unwrap(), "hi");
+                    down.flow_control().release_capacity(2).unwrap();
+                }
+                up.send_data(Bytes::new(), true).unwrap();
+                assert_eq!(take(down).await.unwrap().1, "20");
+            });
+        }
+        talks.join_all().await;
+    })
+    .await;
+    assert_eq!((summary.requests, summary.fallbacks), (200, 0));
 }
 
 #[tokio::test]
