@@ -51,9 +51,22 @@ pub trait Upstreams: Send + Sync {
     fn session(&self, id: SessionId) -> impl Future<Output = io::Result<Self::Session>> + Send;
 }
 
+/// What is known of a request's body when the router is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content<'a> {
+    /// It may still come; who must see it is asked once more.
+    Coming,
+    /// All of it, without its transfer coding.
+    Whole(&'a [u8]),
+    /// It does not come whole before the request must go: it is too long or too slow, its sender waits for an answer, or
+    /// it cannot be read.
+    Unseen,
+}
+
 /// Decides for each request at its time, so that claims may come and go during a connection.
 pub trait Router: Send + Sync {
-    fn decide(&self, head: &RequestHead<'_>) -> Upstream;
+    /// `None` asks for the body, while that is [`Content::Coming`]; later it leaves the request to the real app.
+    fn decide(&self, head: &RequestHead<'_>, content: Content<'_>) -> Option<Upstream>;
 
     /// The rest of this connection goes, unparsed, to `upstream`.
     fn raw(&self, _reason: RawReason, _upstream: Upstream) {}
@@ -63,7 +76,7 @@ pub trait Router: Send + Sync {
 }
 
 impl<F: Fn(&RequestHead<'_>) -> Upstream + Send + Sync> Router for F {
-    fn decide(&self, head: &RequestHead<'_>) -> Upstream {
-        self(head)
+    fn decide(&self, head: &RequestHead<'_>, _: Content<'_>) -> Option<Upstream> {
+        Some(self(head))
     }
 }

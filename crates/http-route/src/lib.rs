@@ -20,7 +20,7 @@ mod probe;
 mod route;
 mod split;
 
-pub use connection::{Connection, Router, SessionId, Upstream, Upstreams};
+pub use connection::{Connection, Content, Router, SessionId, Upstream, Upstreams};
 pub use counters::{End, RawReason, Summary};
 pub use detect::{Detected, detect};
 pub use http1::RequestHead;

@@ -4,6 +4,7 @@
 //! client's later requests wait in one buffer and then in its own kernel.
 
 mod buffer;
+mod content;
 mod exchange;
 mod http2;
 mod idle;
@@ -12,8 +13,8 @@ mod relay;
 mod side;
 
 use crate::counters::{End, RawReason, Summary};
-use crate::http1::FieldStorage;
-use crate::{Connection, Options, RequestHead, Router, Upstream, Upstreams};
+use crate::http1::{Body, FieldStorage};
+use crate::{Connection, Content, Options, RequestHead, Router, Upstream, Upstreams};
 use exchange::{Outcome, Request, exchange};
 use http2::multiplex;
 use idle::{Next, Waiting, unreachable};
@@ -23,7 +24,8 @@ use side::Side;
 
 /// Serves `downstream` until it is over. Dropping the future drops all of its connections.
 ///
-/// Each request goes where `router` says at that time; one that a session cannot take goes to the real app, as long as
+/// Each request goes where `router` says at that time, if need be by its body, as long as head and body fit into the receive
+/// buffer; one that a session cannot take goes to the real app, as long as
 /// none of its bytes was sent. HTTP/2 with prior knowledge is routed by stream. What is not HTTP, and a request that cannot
 /// be framed without doubt, goes to the real app with everything behind it; doubt in the middle of a message leaves the rest
 /// with that message's upstream.
@@ -90,7 +92,7 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Driver<'_, D, U, R> {
                 }
                 Next::Raw(RawReason::Http2) => return None,
                 Next::Raw(reason) => Err(reason),
-                Next::Head(length) => self.judge(length),
+                Next::Head(length) => self.judge(length).await,
             };
             match judged {
                 Ok((which, request)) => {
@@ -105,17 +107,32 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Driver<'_, D, U, R> {
     }
 
     /// Parses the head at the beginning of the client's buffer and asks where it goes.
-    fn judge(&mut self, length: usize) -> Result<(Upstream, Request), RawReason> {
-        let mut storage = FieldStorage::default();
-        let head = RequestHead::parse(&self.client.received.bytes()[..length], &mut storage)?;
-        let body = head.body()?;
-        let which = self.router.decide(&head);
+    async fn judge(&mut self, length: usize) -> Result<(Upstream, Request), RawReason> {
+        let mut content: Option<Option<Vec<u8>>> = None;
+        let (which, request) = loop {
+            let mut storage = FieldStorage::default();
+            let head = RequestHead::parse(&self.client.received.bytes()[..length], &mut storage)?;
+            let body = head.body()?;
+            let known = match &content {
+                Some(Some(whole)) => Content::Whole(whole),
+                Some(None) => Content::Unseen,
+                None if body == Body::Length(0) => Content::Whole(&[]),
+                None if head.expects_continue() => Content::Unseen,
+                None => Content::Coming,
+            };
+            match self.router.decide(&head, known) {
+                None if known == Content::Coming => {
+                    content = Some(content::read(&mut self.client, length, body, self.options).await);
+                }
+                decided => break (decided.unwrap_or(Upstream::Real), Request::new(&head, body)),
+            }
+        };
         self.summary.requests += 1;
         match which {
             Upstream::Real => self.summary.passed += 1,
             Upstream::Session(_) => self.summary.matched += 1,
         }
-        Ok((which, Request::new(&head, body)))
+        Ok((which, request))
     }
 
     /// One exchange, wherever it finally goes. Returns how the connection ended, if it did.

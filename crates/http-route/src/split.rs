@@ -1,5 +1,6 @@
 //! Splits a client's byte stream into requests that are wanted and those that are not, for the mirror.
 
+use crate::connection::Content;
 use crate::counters::RawReason;
 use crate::detect::{Detected, detect};
 use crate::http1::{BodyScan, FieldStorage, HeadScan, MAX_HEAD, RequestHead};
@@ -21,7 +22,7 @@ pub struct Piece<'a> {
 #[derive(Debug, Default)]
 pub struct RequestSplitter {
     state: State,
-    /// The beginning of a head; holds no more than [`MAX_HEAD`] bytes.
+    /// The beginning of a head, or of a request that is undecided; holds no more than [`MAX_HEAD`] bytes.
     partial: Vec<u8>,
     scan: HeadScan,
     begun: bool,
@@ -29,10 +30,20 @@ pub struct RequestSplitter {
     raw: Option<RawReason>,
 }
 
+/// Whether a request is wanted.
+type Decide<'a> = dyn FnMut(&RequestHead<'_>, Content<'_>) -> Option<bool> + 'a;
+
 #[derive(Debug, Default)]
 enum State {
     #[default]
     Head,
+    /// Its body is waited for; all of it that has come is in `partial`.
+    Undecided {
+        /// Of the head.
+        length: usize,
+        scan: BodyScan,
+        content: Vec<u8>,
+    },
     Body {
         scan: BodyScan,
         wanted: bool,
@@ -66,13 +77,9 @@ impl RequestSplitter {
         self.raw
     }
 
-    /// Takes the next bytes; `decide` is asked once for each request, `each` gets every piece that is decided.
-    pub fn feed(
-        &mut self,
-        mut bytes: &[u8],
-        decide: &mut dyn FnMut(&RequestHead<'_>) -> bool,
-        each: &mut dyn FnMut(Piece<'_>),
-    ) {
+    /// Takes the next bytes; `decide` is asked for each request as a [`crate::Router`] is, `each` gets every piece that is
+    /// decided.
+    pub fn feed(&mut self, mut bytes: &[u8], decide: &mut Decide<'_>, each: &mut dyn FnMut(Piece<'_>)) {
         while !bytes.is_empty() {
             match &mut self.state {
                 State::Rest { wanted } => {
@@ -83,6 +90,7 @@ impl RequestSplitter {
                     });
                     return;
                 }
+                State::Undecided { .. } => bytes = self.undecided(bytes, decide, each),
                 State::Body { scan, wanted, switches } => {
                     let (wanted, switches) = (*wanted, *switches);
                     match scan.scan(bytes) {
@@ -136,12 +144,7 @@ impl RequestSplitter {
     }
 
     /// Adds bytes to the partial head and judges it. Returns how many of `bytes` were used up.
-    fn partial_head(
-        &mut self,
-        bytes: &[u8],
-        decide: &mut dyn FnMut(&RequestHead<'_>) -> bool,
-        each: &mut dyn FnMut(Piece<'_>),
-    ) -> usize {
+    fn partial_head(&mut self, bytes: &[u8], decide: &mut Decide<'_>, each: &mut dyn FnMut(Piece<'_>)) -> usize {
         let before = self.partial.len();
         let added = bytes.len().min(MAX_HEAD.saturating_sub(before));
         self.partial.extend_from_slice(&bytes[..added]);
@@ -162,6 +165,8 @@ impl RequestSplitter {
                 });
                 added
             }
+            // What belongs to it is kept.
+            State::Undecided { .. } => taken.saturating_sub(before),
             _ => {
                 partial.clear();
                 self.partial = partial;
@@ -170,13 +175,53 @@ impl RequestSplitter {
         }
     }
 
+    /// Takes more of a body that decides; returns what is left of `bytes`.
+    fn undecided<'a>(&mut self, bytes: &'a [u8], decide: &mut Decide<'_>, each: &mut dyn FnMut(Piece<'_>)) -> &'a [u8] {
+        let State::Undecided {
+            length,
+            mut scan,
+            mut content,
+        } = std::mem::take(&mut self.state)
+        else {
+            return bytes;
+        };
+        let room = MAX_HEAD.saturating_sub(self.partial.len());
+        let (now, _) = bytes.split_at(bytes.len().min(room));
+        let scanned = scan.scan_content(now, |run| content.extend_from_slice(run));
+        let taken = scanned.map_or(0, |scanned| scanned.taken);
+        self.partial.extend_from_slice(&bytes[..taken]);
+        let rest = &bytes[taken..];
+        let known = match scanned {
+            Ok(scanned) if scanned.done => Content::Whole(&content),
+            Ok(_) if taken == now.len() && rest.is_empty() => {
+                self.state = State::Undecided { length, scan, content };
+                return rest;
+            }
+            // It is too long, or malformed.
+            _ => Content::Unseen,
+        };
+        let partial = std::mem::take(&mut self.partial);
+        let (head_bytes, body) = partial.split_at(length);
+        let mut storage = FieldStorage::default();
+        let (wanted, switches) = match RequestHead::parse(head_bytes, &mut storage) {
+            Ok(head) => (decide(&head, known) == Some(true), switches(&head)),
+            Err(_) => (false, false),
+        };
+        for (bytes, head) in [(head_bytes, true), (body, false)] {
+            if !bytes.is_empty() {
+                each(Piece { bytes, wanted, head });
+            }
+        }
+        match scanned {
+            Ok(scanned) if scanned.done => self.state = after(wanted, switches),
+            Ok(_) => self.state = State::Body { scan, wanted, switches },
+            Err(reason) => self.give_up(reason, wanted),
+        }
+        rest
+    }
+
     /// Judges the head at the beginning of `bytes`. Returns its length, 0 when it is incomplete or when there is none.
-    fn head(
-        &mut self,
-        bytes: &[u8],
-        decide: &mut dyn FnMut(&RequestHead<'_>) -> bool,
-        each: &mut dyn FnMut(Piece<'_>),
-    ) -> usize {
+    fn head(&mut self, bytes: &[u8], decide: &mut Decide<'_>, each: &mut dyn FnMut(Piece<'_>)) -> usize {
         let switched = match self.state {
             State::Switched { wanted } => Some(wanted),
             _ => None,
@@ -207,15 +252,21 @@ impl RequestSplitter {
         match parsed.and_then(|head| head.body().map(|body| (head, body))) {
             Ok((head, body)) => {
                 self.requests += 1;
-                let wanted = decide(&head);
-                let switches = head.is_upgrade() || head.is_connect();
+                let mut scan = BodyScan::new(body);
+                let empty = scan.scan(&[]).is_ok_and(|scanned| scanned.done);
+                let known = if empty { Content::Whole(&[]) } else { Content::Coming };
+                let Some(wanted) = decide(&head, known) else {
+                    self.partial = bytes[..length].to_vec();
+                    let content = Vec::new();
+                    self.state = State::Undecided { length, scan, content };
+                    return length;
+                };
+                let switches = switches(&head);
                 each(Piece {
                     bytes: head.bytes(),
                     wanted,
                     head: true,
                 });
-                let mut scan = BodyScan::new(body);
-                let empty = scan.scan(&[]).is_ok_and(|scanned| scanned.done);
                 self.state = if empty {
                     after(wanted, switches)
                 } else {
@@ -236,6 +287,11 @@ impl RequestSplitter {
         self.raw = Some(reason);
         self.state = State::Rest { wanted };
     }
+}
+
+/// Other bytes than a request may follow this one.
+fn switches(head: &RequestHead<'_>) -> bool {
+    head.is_upgrade() || head.is_connect()
 }
 
 /// What comes behind a request.
@@ -264,7 +320,12 @@ fn split(data: &[u8], size: usize) -> (Vec<bool>, u64, Option<RawReason>) {
         out.extend_from_slice(piece.bytes);
         marks.resize(out.len(), piece.wanted);
     };
-    let mut decide = |head: &RequestHead<'_>| head.target().len().is_multiple_of(2);
+    let mut decide = |head: &RequestHead<'_>, content: Content<'_>| match (head.target().len() % 3, content) {
+        (0, _) => Some(false),
+        (1, Content::Coming) => None,
+        (1, Content::Whole(content)) => Some(content.len().is_multiple_of(2)),
+        _ => Some(true),
+    };
     for bytes in data.chunks(size) {
         splitter.feed(bytes, &mut decide, &mut each);
     }

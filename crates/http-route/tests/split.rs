@@ -1,8 +1,9 @@
 //! The splitter and the framing under it, as tables: what is wanted of a client's bytes, at every way to cut them.
 
-use http_route::{Piece, RawReason, RequestHead, RequestSplitter};
+use http_route::http1::MAX_HEAD;
+use http_route::{Content, Piece, RawReason, RequestHead, RequestSplitter};
 
-/// Wanted are requests whose target begins with `/s`. Returns the wanted bytes, the number of requests and the reason to
+/// Wanted are requests whose target begins with `/s`, and those for `/by-body` whose body is `me`. Returns the wanted bytes, the number of requests and the reason to
 /// give up.
 fn split<'a>(pieces: impl Iterator<Item = &'a [u8]>, whole: &[u8]) -> (Vec<u8>, u64, Option<RawReason>) {
     let (mut wanted, mut all) = (Vec::new(), Vec::new());
@@ -16,7 +17,11 @@ fn split<'a>(pieces: impl Iterator<Item = &'a [u8]>, whole: &[u8]) -> (Vec<u8>, 
     for piece in pieces {
         splitter.feed(
             piece,
-            &mut |head: &RequestHead<'_>| head.target().starts_with("/s"),
+            &mut |head: &RequestHead<'_>, content: Content<'_>| match (head.target(), content) {
+                ("/by-body", Content::Coming) => None,
+                ("/by-body", content) => Some(content == Content::Whole(b"me")),
+                (target, _) => Some(target.starts_with("/s")),
+            },
             &mut each,
         );
     }
@@ -256,5 +261,41 @@ fn fuzzed() {
             }
         }
         http_route::fuzz(&data);
+    }
+}
+
+#[test]
+fn bodies_that_decide() {
+    let with = |length: usize, body: &str| format!("POST /by-body HTTP/1.1\r\nContent-Length: {length}\r\n\r\n{body}");
+    let (mine, theirs) = (with(2, "me"), with(2, "no"));
+    check(
+        &format!("{theirs}{mine}{theirs}{mine}"),
+        &format!("{mine}{mine}"),
+        4,
+        None,
+    );
+    let chunked =
+        "POST /by-body HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;x\r\nm\r\n01\r\ne\r\n0\r\nT: v\r\n\r\n";
+    check(&format!("{theirs}{chunked}{theirs}"), chunked, 3, None);
+    check("POST /by-body HTTP/1.1\r\n\r\n", "", 1, None);
+    // It ends early, and it is malformed.
+    check(&format!("{mine}{}", with(3, "me")), &mine, 2, None);
+    let bad = "POST /by-body HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nme\r\n0\r\n\r\n";
+    check(&format!("{mine}{bad}{mine}"), &mine, 2, Some(RawReason::BadChunk));
+}
+
+#[test]
+fn a_body_that_is_too_long_to_decide_is_passed() {
+    let get = b"GET /s HTTP/1.1\r\n\r\n";
+    for length in [MAX_HEAD - 100, MAX_HEAD + 100, 3 * MAX_HEAD] {
+        let head = format!("POST /by-body HTTP/1.1\r\nContent-Length: {length}\r\n\r\n");
+        let input = [head.as_bytes(), &vec![b'x'; length], get].concat();
+        for size in [1000, MAX_HEAD - 1, MAX_HEAD, input.len()] {
+            assert_eq!(
+                split(input.chunks(size), &input),
+                (get.to_vec(), 2, None),
+                "{length} by {size}"
+            );
+        }
     }
 }

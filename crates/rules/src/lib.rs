@@ -17,7 +17,9 @@ pub use env::{EXCLUDED, EnvRules};
 pub use name::{NamePattern, NamePatternError, NameRules};
 pub use path::{DEVELOPER, HIDDEN_NAME_SERVICES, IDENTITY, KERNEL, SCRATCH, SYSTEM};
 pub use path::{FileMode, FileRules, PathPattern, normal};
-pub use request::{Filter, HeaderPattern, MAX_PATTERN_BYTES, PatternError, fuzz};
+pub use request::{
+    Condition, Content, Filter, HeaderPattern, MAX_PATTERN_BYTES, MAX_TERMS, PatternError, Request, Term, fuzz,
+};
 pub use skip::{BUILD_TOOLS, SkipRules};
 
 use std::collections::BTreeMap;

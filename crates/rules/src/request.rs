@@ -1,15 +1,28 @@
 //! Requests: which of the pod's incoming HTTP requests a session wants.
 
-use std::str::FromStr;
+mod condition;
+mod header;
+mod json;
+mod text;
+
+use std::fmt;
 
 use regex::bytes::{Regex, RegexBuilder};
+use serde::{Deserialize, Serialize};
 
-/// The longest pattern that is accepted, in bytes.
+pub use condition::Condition;
+pub use header::HeaderPattern;
+
+/// The longest condition that is accepted, in bytes.
 pub const MAX_PATTERN_BYTES: usize = 4096;
 /// The compiled size that a pattern may reach, in bytes: patterns come over the wire.
 const MAX_COMPILED_BYTES: usize = 1 << 20;
+/// Conditions and operators of one filter: each condition may compile to a megabyte here and in the agent.
+pub const MAX_TERMS: usize = 32;
+/// Operators within operators.
+const MAX_DEPTH: usize = 8;
 
-/// A pattern that cannot be used.
+/// A filter that cannot be used, or one of its conditions.
 #[derive(Debug, thiserror::Error)]
 pub enum PatternError {
     #[error("the pattern is {0} bytes long; at most {MAX_PATTERN_BYTES} are accepted")]
@@ -20,8 +33,26 @@ pub enum PatternError {
     Name(String),
     #[error("the value holds a control character, which no header has")]
     Value,
-    #[error("`{0}` is neither `Name=value` nor `re:PATTERN`")]
+    #[error("`{0}` is neither `Name=value` nor begins with {kinds}", kinds = condition::KINDS_IN_WORDS)]
     Form(String),
+    #[error("`{0}` is empty")]
+    Empty(&'static str),
+    #[error("`{0}` is not a method")]
+    Method(String),
+    #[error("`{0}` is neither a gRPC service nor SERVICE/METHOD")]
+    Grpc(String),
+    #[error("`{0}` is neither KEY=VALUE nor `re:PATTERN`")]
+    Member(String),
+    #[error(
+        "`{query}` is neither a JSONPath query (RFC 9535: `$.a.b`) nor a condition on the body as `@` (`@.a.b == 1`): {why}"
+    )]
+    Json { query: String, why: String },
+    #[error("a filter has at most {MAX_TERMS} conditions and operators")]
+    TooMany,
+    #[error("a filter nests at most {MAX_DEPTH} deep")]
+    TooDeep,
+    #[error("an operator of the filter lacks conditions")]
+    Cut,
 }
 
 /// The library's own message draws the pattern over several lines; its last one says what is wrong.
@@ -29,75 +60,6 @@ fn regex_reason(error: &regex::Error) -> String {
     let text = error.to_string();
     let last = text.lines().last().unwrap_or_default();
     last.strip_prefix("error: ").unwrap_or(last).to_owned()
-}
-
-/// One condition on a request's headers.
-#[derive(Debug, Clone)]
-pub enum HeaderPattern {
-    /// The field exists with exactly this value (names compare without case).
-    Exact { name: String, value: String },
-    /// Searched in `Name: value` of each field, without case.
-    Regex(Regex),
-}
-
-impl FromStr for HeaderPattern {
-    type Err = PatternError;
-
-    /// Reads `Name=value` or `re:PATTERN`. No field name has a `:` (RFC 9110 section 5.1), so neither hides the other.
-    fn from_str(written: &str) -> Result<Self, Self::Err> {
-        if let Some(pattern) = written.strip_prefix("re:") {
-            return Self::regex(pattern);
-        }
-        match written.split_once('=') {
-            Some((name, value)) => Self::exact(name.trim(), value.trim_matches([' ', '\t'])),
-            None => Err(PatternError::Form(written.to_owned())),
-        }
-    }
-}
-
-impl HeaderPattern {
-    /// # Errors
-    /// When `name` is not an HTTP field name, `value` holds a control character, or the whole is too long.
-    pub fn exact(name: &str, value: &str) -> Result<Self, PatternError> {
-        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if name.is_empty() || !name.bytes().all(token) {
-            return Err(PatternError::Name(name.to_owned()));
-        }
-        // RFC 9110 section 5.5: a field value has none but the tab.
-        if value.bytes().any(|byte| byte != b'\t' && byte.is_ascii_control()) {
-            return Err(PatternError::Value);
-        }
-        bounded(name.len() + value.len())?;
-        Ok(Self::Exact {
-            name: name.to_owned(),
-            value: value.to_owned(),
-        })
-    }
-
-    /// # Errors
-    /// When it is not a regular expression, or too large.
-    pub fn regex(pattern: &str) -> Result<Self, PatternError> {
-        let mut builder = RegexBuilder::new(pattern);
-        compiled(builder.case_insensitive(true).unicode(false), pattern).map(Self::Regex)
-    }
-
-    /// Whether one field satisfies it.
-    #[must_use]
-    pub fn matches(&self, name: &[u8], value: &[u8]) -> bool {
-        match self {
-            Self::Exact {
-                name: wanted,
-                value: expected,
-            } => name.eq_ignore_ascii_case(wanted.as_bytes()) && value == expected.as_bytes(),
-            Self::Regex(regex) => {
-                let mut line = Vec::with_capacity(name.len() + 2 + value.len());
-                line.extend_from_slice(name);
-                line.extend_from_slice(b": ");
-                line.extend_from_slice(value);
-                regex.is_match(&line)
-            }
-        }
-    }
 }
 
 /// A regular expression of bounded size, whoever wrote it.
@@ -109,6 +71,12 @@ pub(crate) fn compiled(builder: &mut RegexBuilder, pattern: &str) -> Result<Rege
     Ok(sized.build()?)
 }
 
+/// RFC 9110 section 5.6.2.
+fn is_token(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(allowed)
+}
+
 fn bounded(length: usize) -> Result<(), PatternError> {
     if length > MAX_PATTERN_BYTES {
         Err(PatternError::TooLong(length))
@@ -117,38 +85,265 @@ fn bounded(length: usize) -> Result<(), PatternError> {
     }
 }
 
-/// All patterns must match, each by some field. Without patterns, everything matches and no HTTP is parsed.
+/// One place of a filter in prefix notation, as it is sent and compared: an operator stands before its operands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Term {
+    /// A condition in its written form.
+    Is(String),
+    /// The next one is not fulfilled.
+    Not,
+    /// All of the next so many are.
+    All(u16),
+    /// One of the next so many is.
+    Any(u16),
+}
+
+impl Term {
+    /// A condition in its written form, or its opposite behind `not:`.
+    #[must_use]
+    pub fn read(written: &str) -> Vec<Self> {
+        let mut rest = written.trim_start();
+        let mut terms = Vec::new();
+        while let Some(negated) = rest.strip_prefix("not:") {
+            terms.push(Self::Not);
+            rest = negated.trim_start();
+        }
+        terms.push(Self::Is(rest.to_owned()));
+        terms
+    }
+}
+
+/// What is known of a request's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content<'a> {
+    /// It may still come.
+    Coming,
+    Whole(&'a [u8]),
+    /// It cannot be waited for: it fulfils no condition.
+    Unseen,
+}
+
+/// A request as filters see it.
+#[derive(Debug, Clone)]
+pub struct Request<'a, F> {
+    pub method: &'a str,
+    pub path_and_query: &'a str,
+    /// With its port, where it names one.
+    pub host: Option<&'a [u8]>,
+    /// Names and values.
+    pub fields: F,
+    pub content: Content<'a>,
+}
+
+impl<'a, F: Iterator<Item = (&'a [u8], &'a [u8])> + Clone> Request<'a, F> {
+    fn path(&self) -> &'a str {
+        let path = self.path_and_query;
+        path.split_once('?').map_or(path, |(path, _)| path)
+    }
+
+    fn values(&self, wanted: &'static str) -> impl Iterator<Item = &'a [u8]> {
+        let fields = self.fields.clone();
+        fields.filter_map(move |(name, value)| name.eq_ignore_ascii_case(wanted.as_bytes()).then_some(value))
+    }
+}
+
+/// All conditions must be fulfilled. Without any, everything matches and no HTTP is parsed.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    pub headers: Vec<HeaderPattern>,
+    terms: Vec<Term>,
+    nodes: Vec<Node>,
+}
+
+#[derive(Debug, Clone)]
+enum Node {
+    Is(Condition),
+    Not(Box<Node>),
+    All(Vec<Node>),
+    Any(Vec<Node>),
 }
 
 impl Filter {
+    /// # Errors
+    /// When a condition cannot be used, there are too many, or an operator lacks its operands.
+    pub fn new(terms: Vec<Term>) -> Result<Self, PatternError> {
+        if terms.len() > MAX_TERMS {
+            return Err(PatternError::TooMany);
+        }
+        let mut rest = terms.iter();
+        let mut nodes = Vec::new();
+        while !rest.as_slice().is_empty() {
+            nodes.push(Node::build(&mut rest, 0)?);
+        }
+        Ok(Self { terms, nodes })
+    }
+
+    /// All of these, each in its written form.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn all(written: &[&str]) -> Result<Self, PatternError> {
+        Self::new(written.iter().flat_map(|written| Term::read(written)).collect())
+    }
+
+    #[must_use]
+    pub fn terms(&self) -> &[Term] {
+        &self.terms
+    }
+
     /// Everything matches, so connections need not be looked into.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.headers.is_empty()
+        self.nodes.is_empty()
     }
 
-    /// Whether a request with these fields is wanted.
+    /// Whether a request is wanted; `None` when that depends on content that may still come.
     #[must_use]
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the iterator is walked once for each pattern"
-    )]
-    pub fn matches<'a>(&self, fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone) -> bool {
-        self.headers
-            .iter()
-            .all(|pattern| fields.clone().any(|(name, value)| pattern.matches(name, value)))
+    pub fn matches<'a, F>(&self, request: &Request<'a, F>) -> Option<bool>
+    where
+        F: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+    {
+        all(&self.nodes, request)
+    }
+
+    /// Every request that `other` matches is matched by this one, as far as can be seen from how they are written.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        let parts = |filter: &Self| {
+            let mut rest = filter.terms.iter();
+            let mut parts = Vec::new();
+            while !rest.as_slice().is_empty() {
+                let whole = rest.as_slice();
+                Node::skip(&mut rest);
+                parts.push(whole[..whole.len() - rest.as_slice().len()].to_vec());
+            }
+            parts
+        };
+        let others = parts(other);
+        parts(self).iter().all(|part| others.contains(part))
     }
 }
 
-/// The fuzz entry: a pattern, a line feed, and the value of a field `x-fuzz` to try it on.
+impl Node {
+    fn build(rest: &mut std::slice::Iter<'_, Term>, depth: usize) -> Result<Self, PatternError> {
+        if depth > MAX_DEPTH {
+            return Err(PatternError::TooDeep);
+        }
+        let term = rest.next().ok_or(PatternError::Cut)?;
+        let mut some = |count: u16| {
+            (0..count)
+                .map(|_| Self::build(rest, depth + 1))
+                .collect::<Result<_, _>>()
+        };
+        Ok(match term {
+            Term::Is(written) => Self::Is(written.parse()?),
+            Term::Not => Self::Not(Box::new(Self::build(rest, depth + 1)?)),
+            Term::All(count) => Self::All(some(*count)?),
+            Term::Any(count) => Self::Any(some(*count)?),
+        })
+    }
+
+    /// Passes over one whole operand.
+    fn skip(rest: &mut std::slice::Iter<'_, Term>) {
+        let mut left = 1_usize;
+        while left > 0
+            && let Some(term) = rest.next()
+        {
+            left -= 1;
+            left += match term {
+                Term::Is(_) => 0,
+                Term::Not => 1,
+                Term::All(count) | Term::Any(count) => usize::from(*count),
+            };
+        }
+    }
+
+    fn matches<'a, F>(&self, request: &Request<'a, F>) -> Option<bool>
+    where
+        F: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+    {
+        match self {
+            Self::Is(condition) => condition.matches(request),
+            Self::Not(node) => node.matches(request).map(|matched| !matched),
+            Self::All(nodes) => all(nodes, request),
+            Self::Any(nodes) => {
+                let mut open = false;
+                for node in nodes {
+                    match node.matches(request) {
+                        Some(true) => return Some(true),
+                        Some(false) => {}
+                        None => open = true,
+                    }
+                }
+                (!open).then_some(false)
+            }
+        }
+    }
+}
+
+fn all<'a, F>(nodes: &[Node], request: &Request<'a, F>) -> Option<bool>
+where
+    F: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+{
+    let mut open = false;
+    for node in nodes {
+        match node.matches(request) {
+            Some(false) => return Some(false),
+            Some(true) => {}
+            None => open = true,
+        }
+    }
+    (!open).then_some(true)
+}
+
+/// As a person would write it.
+impl fmt::Display for Filter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn one(rest: &mut std::slice::Iter<'_, Term>, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let (word, count) = match rest.next() {
+                None => return Ok(()),
+                Some(Term::Is(written)) => return formatter.write_str(written),
+                Some(Term::Not) => {
+                    formatter.write_str("not:")?;
+                    return one(rest, formatter);
+                }
+                Some(Term::All(count)) => (" and ", *count),
+                Some(Term::Any(count)) => (" or ", *count),
+            };
+            formatter.write_str("(")?;
+            for at in 0..count {
+                if at > 0 {
+                    formatter.write_str(word)?;
+                }
+                one(rest, formatter)?;
+            }
+            formatter.write_str(")")
+        }
+        let mut rest = self.terms.iter();
+        while !rest.as_slice().is_empty() {
+            one(&mut rest, formatter)?;
+            if !rest.as_slice().is_empty() {
+                formatter.write_str(" and ")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The fuzz entry: a condition, a line feed, and what to try it on: as a field's value, a path, a host and a body.
 pub fn fuzz(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let (pattern, value) = text.split_once('\n').unwrap_or((&text, ""));
-    for pattern in [HeaderPattern::regex(pattern), pattern.parse()].into_iter().flatten() {
-        let filter = Filter { headers: vec![pattern] };
-        let _ = filter.matches([(&b"x-fuzz"[..], value.as_bytes())].into_iter());
+    let (written, value) = text.split_once('\n').unwrap_or((&text, ""));
+    for written in [format!("re:{written}"), written.to_owned()] {
+        let Ok(filter) = Filter::all(&[&written]) else { continue };
+        for name in ["x-fuzz", "baggage", "tracestate"] {
+            let request = Request {
+                method: "POST",
+                path_and_query: value,
+                host: Some(value.as_bytes()),
+                fields: [(name.as_bytes(), value.as_bytes())].into_iter(),
+                content: Content::Whole(value.as_bytes()),
+            };
+            assert!(filter.matches(&request).is_some(), "a whole request is decided");
+        }
     }
 }

@@ -46,20 +46,32 @@ impl BodyScan {
     /// # Errors
     /// When the chunking is malformed: this and what follows belongs, unparsed, to this message's upstream.
     pub fn scan(&mut self, bytes: &[u8]) -> Result<Scanned, RawReason> {
+        self.scan_content(bytes, |_| ())
+    }
+
+    /// As [`Self::scan`]; `each` gets the runs of content, without what delimits it.
+    ///
+    /// # Errors
+    /// As [`Self::scan`].
+    pub(crate) fn scan_content(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) -> Result<Scanned, RawReason> {
         match &mut self.0 {
             State::Left(left) => {
                 let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 *left -= taken as u64;
+                each(&bytes[..taken]);
                 Ok(Scanned {
                     taken,
                     done: *left == 0,
                 })
             }
-            State::Chunked(scan) => scan.scan(bytes),
-            State::UntilClose => Ok(Scanned {
-                taken: bytes.len(),
-                done: false,
-            }),
+            State::Chunked(scan) => scan.scan(bytes, each),
+            State::UntilClose => {
+                each(bytes);
+                Ok(Scanned {
+                    taken: bytes.len(),
+                    done: false,
+                })
+            }
         }
     }
 

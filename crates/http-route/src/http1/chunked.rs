@@ -49,11 +49,13 @@ impl Default for ChunkScan {
 }
 
 impl ChunkScan {
-    pub(super) fn scan(&mut self, bytes: &[u8]) -> Result<Scanned, RawReason> {
+    /// `each` gets the runs of data.
+    pub(super) fn scan(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) -> Result<Scanned, RawReason> {
         let mut taken = 0;
         while taken < bytes.len() && self.0 != State::Done {
             if let State::Data { left } = self.0 {
                 let run = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - taken);
+                each(&bytes[taken..taken + run]);
                 taken += run;
                 let left = left - run as u64;
                 self.0 = if left == 0 { State::DataCr } else { State::Data { left } };
@@ -113,14 +115,14 @@ mod tests {
     fn chunked() {
         let check = |bytes: &[u8], expect: Result<(usize, bool), RawReason>| {
             let whole = ChunkScan::default()
-                .scan(bytes)
+                .scan(bytes, |_| ())
                 .map(|scanned| (scanned.taken, scanned.done));
             assert_eq!(whole, expect, "{}", bytes.escape_ascii());
             let mut scan = ChunkScan::default();
             let mut taken = 0;
             let mut fed = Ok((0, false));
             for byte in bytes.chunks(1) {
-                fed = scan.scan(byte).map(|scanned| {
+                fed = scan.scan(byte, |_| ()).map(|scanned| {
                     taken += scanned.taken;
                     (taken, scanned.done)
                 });

@@ -168,6 +168,13 @@ impl<'a> RequestHead<'a> {
         self.method == "CONNECT"
     }
 
+    /// Its body may wait for an interim answer (RFC 9110 section 10.1.1).
+    #[must_use]
+    pub fn expects_continue(&self) -> bool {
+        self.values("expect")
+            .any(|value| value.eq_ignore_ascii_case(b"100-continue"))
+    }
+
     /// It asks for another protocol on this connection.
     #[must_use]
     pub fn is_upgrade(&self) -> bool {

@@ -24,7 +24,7 @@ use super::side::{Link, Side};
 use crate::counters::{End, RawReason, Summary};
 use crate::http2::frame::{self, kind, setting};
 use crate::http2::hpack::{Fields, MAX_TABLE};
-use crate::{Connection, RequestHead, Router, Upstream, Upstreams};
+use crate::{Connection, Content, RequestHead, Router, Upstream, Upstreams};
 use peer::Peer;
 use session::{Down, PREFACE, Session, Stream};
 
@@ -270,7 +270,7 @@ fn judge<R: Router + ?Sized>(fields: &Fields, router: &R) -> Option<Upstream> {
         }
     }
     let target = path.or(authority)?;
-    Some(router.decide(&RequestHead::http2(method?, target, authority, &plain)))
+    router.decide(&RequestHead::http2(method?, target, authority, &plain), Content::Unseen)
 }
 
 /// A setting as it can be passed on: nothing is allowed that cannot be let through.

@@ -377,3 +377,66 @@ fn a_client_without_upstream_is_not_kept_forever() {
     });
     assert_eq!(summary.end, End::Orphaned);
 }
+
+#[test]
+fn bodies_that_decide() {
+    const MINE: &str = "POST /by-body HTTP/1.1\r\nContent-Length:  2\r\n\r\nme";
+    const THEIRS: &str = "POST /by-body HTTP/1.1\r\nContent-Length: 2\r\n\r\nno";
+    const CHUNKED: &str =
+        "POST /by-body HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n01;x\r\nm\r\n1\r\ne\r\n0\r\nT: v\r\n\r\n";
+    const NONE: &str = "POST /by-body HTTP/1.1\r\n\r\n";
+    let summary = check(&Case {
+        client: &[(cat!(MINE, THEIRS, CHUNKED, NONE), cat!(OK, OK, OK, OK))],
+        half_close: true,
+        upstreams: &[
+            (S1, &[(MINE, OK), (CHUNKED, OK)], Then::Wait),
+            (REAL, &[(THEIRS, OK), (NONE, OK)], Then::Wait),
+        ],
+    });
+    assert_eq!((summary.requests, summary.matched, summary.passed), (4, 2, 2));
+}
+
+#[test]
+fn bodies_that_do_not_come_decide_nothing() {
+    const EXPECT: &str = "POST /by-body HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+    const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+    const LONG: &str = "POST /by-body HTTP/1.1\r\nContent-Length: 100000\r\n\r\n";
+    const SLOW: &str = "POST /by-body HTTP/1.1\r\nContent-Length: 2\r\n\r\nm";
+    let summary = check(&Case {
+        client: &[
+            (EXPECT, CONTINUE),
+            ("me", OK),
+            (
+                LONG,
+                "HTTP/1.1 413 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            ),
+        ],
+        half_close: false,
+        upstreams: &[(
+            REAL,
+            &[
+                (EXPECT, CONTINUE),
+                ("me", OK),
+                (
+                    LONG,
+                    "HTTP/1.1 413 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                ),
+            ],
+            Then::Close,
+        )],
+    });
+    assert_eq!((summary.matched, summary.passed), (0, 2));
+    // Its sender waits for an answer first.
+    let summary = check(&Case {
+        client: &[(SLOW, CONTINUE), ("e", OK)],
+        half_close: true,
+        upstreams: &[(REAL, &[(SLOW, CONTINUE), ("e", OK)], Then::Wait)],
+    });
+    assert_eq!((summary.matched, summary.passed, summary.raw), (0, 1, None));
+    // It ends early.
+    check(&Case {
+        client: &[(SLOW, "")],
+        half_close: true,
+        upstreams: &[(REAL, &[(SLOW, "")], Then::Wait)],
+    });
+}

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_route::{Connection, Options, RequestHead, SessionId, Summary, Upstream, Upstreams, route};
+use http_route::{Connection, Content, Options, RequestHead, Router, SessionId, Summary, Upstream, Upstreams, route};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream, DuplexStream, ReadBuf, duplex};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
@@ -22,6 +22,19 @@ pub fn decide(head: &RequestHead<'_>) -> Upstream {
         [b'/', b'1', ..] => S1,
         [b'/', b'2', ..] => S2,
         _ => REAL,
+    }
+}
+
+/// As [`decide`]; requests for `/by-body` are a session's where their body is `me`.
+pub struct Decide;
+
+impl Router for Decide {
+    fn decide(&self, head: &RequestHead<'_>, content: Content<'_>) -> Option<Upstream> {
+        match (head.path(), content) {
+            ("/by-body", Content::Coming) => None,
+            ("/by-body", Content::Whole(b"me")) => Some(S1),
+            _ => Some(decide(head)),
+        }
     }
 }
 
@@ -115,7 +128,7 @@ async fn play(case: &Case<'_>, client_by: usize, upstream_by: usize) -> Summary 
         );
     };
     let options = Options::default();
-    let (summary, ()) = tokio::join!(route(Lazy(BufStream::new(far)), &fake, &decide, &options), client);
+    let (summary, ()) = tokio::join!(route(Lazy(BufStream::new(far)), &fake, &Decide, &options), client);
     let mut tasks = fake.tasks.into_inner().unwrap();
     while let Some(done) = tasks.join_next().await {
         done.unwrap().unwrap_or_else(|error| panic!("upstream: {error}"));
