@@ -1,7 +1,7 @@
 //! What a client speaks, from its first bytes.
 
-/// The client connection preface of HTTP/2 (RFC 9113 section 3.4).
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+use crate::http2::frame::PREFACE;
+
 /// The longest method that is taken for HTTP, in bytes; the registry's longest is `UPDATEREDIRECTREF` with 17.
 const MAX_METHOD: usize = 32;
 
@@ -39,10 +39,10 @@ pub fn detect(bytes: &[u8]) -> Detected {
             Some(_) => Detected::Other,
         };
     }
-    if bytes.starts_with(HTTP2_PREFACE) {
+    if bytes.starts_with(PREFACE) {
         return Detected::Http2;
     }
-    if HTTP2_PREFACE.starts_with(bytes) {
+    if PREFACE.starts_with(bytes) {
         return Detected::NeedMore;
     }
     let method = bytes

@@ -8,7 +8,8 @@ pub struct Options {
     /// Silence of a new client after which the real app is connected, so that protocols in which the server speaks first
     /// (mysql, smtp) are delayed by no more than this. If the client speaks first after all, its requests are routed.
     pub first_bytes: Duration,
-    /// From the first byte of a request head to its last; after it the connection goes raw to the real app.
+    /// From the first byte of a request head to its last; after it the connection goes raw to the real app. As long again for
+    /// a body that decides; after it the request is judged without.
     pub head: Duration,
     /// To open a session's upstream; after it the request goes to the real app.
     pub session_open: Duration,

@@ -1,5 +1,7 @@
 //! Frames (RFC 9113 section 4.1).
 
+/// The beginning of every connection (RFC 9113 section 3.4).
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Of a frame, before its payload.
 pub(crate) const HEAD: usize = 9;
 /// The longest payload that is let through, in bytes: the receive buffer holds a whole frame. Settings that allow more are
@@ -76,6 +78,15 @@ pub(crate) fn write(kind: u8, flags: u8, stream: u32, payload: &[u8], out: &mut 
     out.extend_from_slice(&[kind, flags]);
     out.extend_from_slice(&stream.to_be_bytes());
     out.extend_from_slice(payload);
+}
+
+/// A whole frame as one of another stream.
+pub(crate) fn renumbered(frame: &[u8], stream: u32) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    if let Some(place) = frame.get_mut(5..HEAD) {
+        place.copy_from_slice(&stream.to_be_bytes());
+    }
+    frame
 }
 
 /// Appends a header block, in as many frames as it takes. `priority` is what stood before it.

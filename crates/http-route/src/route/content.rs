@@ -26,7 +26,7 @@ pub(super) async fn read<D: Connection>(
         loop {
             let taken = scan
                 .scan_content(&client.received.bytes()[scanned..], |run| {
-                    content.extend_from_slice(run)
+                    content.extend_from_slice(run);
                 })
                 .ok()?;
             scanned += taken.taken;

@@ -14,6 +14,7 @@ mod client;
 mod peer;
 mod session;
 mod stolen;
+mod undecided;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::future::poll_fn;
@@ -22,11 +23,12 @@ use std::task::{Context, Poll};
 use super::pool::{Opener, UpstreamSide};
 use super::side::{Link, Side};
 use crate::counters::{End, RawReason, Summary};
-use crate::http2::frame::{self, kind, setting};
+use crate::http2::frame::{self, PREFACE, kind, setting};
 use crate::http2::hpack::{Fields, MAX_TABLE};
 use crate::{Connection, Content, RequestHead, Router, Upstream, Upstreams};
 use peer::Peer;
-use session::{Down, PREFACE, Session, Stream};
+use session::{Down, NOBODY, Session, Stream};
+use undecided::Undecided;
 
 /// Streams that have ended and whose last frames may still come.
 const REMEMBERED: usize = 4096;
@@ -43,11 +45,12 @@ struct Multiplex<'a, D, U: Upstreams, R: ?Sized> {
     sessions: BTreeMap<usize, Session<'a, UpstreamLink<U>>>,
     next_session: usize,
     streams: HashMap<u32, Stream>,
+    undecided: Undecided,
     ended: Ended,
-    /// The newest streams: of the client, and of those the real app's and the sessions'.
+    /// The newest streams: of the client, and of those the ones on its connection to the real app, and the lifted.
     newest: u32,
     newest_real: u32,
-    newest_stolen: u32,
+    newest_lifted: u32,
     /// The client's settings as sessions are to know them.
     settings: Vec<(u16, u32)>,
     configured: bool,
@@ -106,12 +109,13 @@ where
         router,
         summary,
         sessions: BTreeMap::new(),
-        next_session: 0,
+        next_session: NOBODY,
         streams: HashMap::new(),
+        undecided: Undecided::default(),
         ended: Ended::default(),
         newest: 0,
         newest_real: 0,
-        newest_stolen: 0,
+        newest_lifted: 0,
         settings: Vec::new(),
         configured: false,
         window: frame::WINDOW,
@@ -143,6 +147,7 @@ impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R>
                 Ok(real) => moved |= real,
                 Err(end) => return Poll::Ready(end),
             }
+            moved |= self.poll_undecided(cx);
             moved |= self.poll_sessions(cx);
             self.release();
             let client_sent = self.client.poll_send(cx);
@@ -190,36 +195,37 @@ impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R>
 
     /// Something for the client, in its turn and within its window; from the real app, or from this session.
     fn down(&mut self, from: Option<usize>, down: Down) {
-        let held = match from {
-            None => &mut self.held,
-            Some(at) => match self.sessions.get_mut(&at) {
-                Some(session) => &mut session.held,
-                None => return,
-            },
-        };
-        held.push_back(down);
-        self.release_from(from);
-    }
-
-    /// Sends what waited for the client's window.
-    fn release(&mut self) {
-        let waiting = self.sessions.iter().filter(|(_, session)| !session.held.is_empty());
-        let mut from: Vec<_> = waiting.map(|(at, _)| Some(*at)).collect();
-        from.push(None);
-        for from in from {
+        if let Some(held) = self.held(from) {
+            held.push_back(down);
             self.release_from(from);
         }
     }
 
+    /// What waits for the client's window.
+    fn held(&mut self, from: Option<usize>) -> Option<&mut VecDeque<Down>> {
+        match from {
+            None => Some(&mut self.held),
+            Some(at) => self.sessions.get_mut(&at).map(|session| &mut session.held),
+        }
+    }
+
+    /// Sends what waited for the client's window.
+    fn release(&mut self) {
+        let mut from = 0;
+        while let Some((&at, _)) = self
+            .sessions
+            .range(from..)
+            .find(|(_, session)| !session.held.is_empty())
+        {
+            self.release_from(Some(at));
+            from = at + 1;
+        }
+        self.release_from(None);
+    }
+
     fn release_from(&mut self, from: Option<usize>) {
         loop {
-            let session = from.and_then(|at| self.sessions.get_mut(&at));
-            let held = match (from, session) {
-                (None, _) => &mut self.held,
-                (Some(_), Some(session)) => &mut session.held,
-                (Some(_), None) => return,
-            };
-            let size = match held.front() {
+            let size = match self.held(from).and_then(|held| held.front()) {
                 None => return,
                 Some(Down::Frame(frame)) if frame[3] == kind::DATA => frame.len() - frame::HEAD,
                 Some(_) => 0,
@@ -228,9 +234,8 @@ impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R>
                 return;
             }
             self.window -= signed(size);
-            let session = from.and_then(|at| self.sessions.get_mut(&at));
-            match session.map_or(&mut self.held, |session| &mut session.held).pop_front() {
-                Some(Down::Headers(headers)) => self.client.headers(&headers),
+            match self.held(from).and_then(VecDeque::pop_front) {
+                Some(Down::Headers(headers)) => self.client.headers(headers.stream, &headers),
                 Some(Down::Frame(frame)) => self.client.out.extend_from_slice(&frame),
                 None => return,
             }
@@ -254,23 +259,49 @@ fn signed(size: usize) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }
 
-/// Where a request goes; `None` for what is no proper one.
-fn judge<R: Router + ?Sized>(fields: &Fields, router: &R) -> Option<Upstream> {
-    let (mut method, mut path, mut authority) = (None, None, None);
+/// What is said of a request.
+enum Judged {
+    /// It is none: the real app's to refuse.
+    Improper,
+    /// Its body must be seen.
+    Undecided,
+    To(Upstream),
+}
+
+fn judge<R: Router + ?Sized>(fields: &Fields, content: Content<'_>, router: &R) -> Judged {
+    let (mut method, mut target, mut authority) = (None, None, None);
     let mut plain = Vec::with_capacity(16);
     for (name, value) in fields.iter() {
-        let name = std::str::from_utf8(name).ok()?;
-        let text = || std::str::from_utf8(value).ok();
-        match name {
-            ":method" => method = Some(text()?),
-            ":path" => path = Some(text()?),
-            ":authority" => authority = Some(text()?),
-            _ if name.starts_with(':') => {}
-            _ => plain.push(httparse::Header { name, value }),
-        }
+        let Ok(name) = std::str::from_utf8(name) else {
+            return Judged::Improper;
+        };
+        let place = match name {
+            ":method" => &mut method,
+            ":path" => &mut target,
+            ":authority" => &mut authority,
+            _ if name.starts_with(':') => continue,
+            _ => {
+                plain.push(httparse::Header { name, value });
+                continue;
+            }
+        };
+        let Ok(text) = std::str::from_utf8(value) else {
+            return Judged::Improper;
+        };
+        *place = Some(text);
     }
-    let target = path.or(authority)?;
-    router.decide(&RequestHead::http2(method?, target, authority, &plain), Content::Unseen)
+    let (Some(method), Some(target)) = (method, target.or(authority)) else {
+        return Judged::Improper;
+    };
+    let head = RequestHead::http2(method, target, authority, &plain);
+    let content = match content {
+        Content::Coming if head.expects_continue() => Content::Unseen,
+        content => content,
+    };
+    match router.decide(&head, content) {
+        None if content == Content::Coming => Judged::Undecided,
+        decided => Judged::To(decided.unwrap_or(Upstream::Real)),
+    }
 }
 
 /// A setting as it can be passed on: nothing is allowed that cannot be let through.

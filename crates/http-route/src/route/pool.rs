@@ -2,6 +2,7 @@
 
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::side::{Link, Side};
 use crate::{Connection, Options, Upstream, Upstreams};
@@ -41,6 +42,13 @@ impl<U: Upstreams> Opener<'_, U> {
             }
         };
         Ok(Side::new(link))
+    }
+}
+
+impl<U> Opener<'_, U> {
+    /// How long the decision about a request may wait for its body.
+    pub(super) fn patience(self) -> Duration {
+        self.options.head
     }
 }
 

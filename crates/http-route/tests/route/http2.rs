@@ -1,19 +1,21 @@
 //! HTTP/2 with prior knowledge between a client and servers of another implementation.
 
+use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fixture::http2::{DATA_FRAMES, give};
 use h2::client::SendRequest;
 use h2::{Reason, RecvStream};
-use http::{HeaderValue, Request, Response};
-use http_route::{End, Options, Summary, route};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_route::{End, Options, SessionId, Summary, Upstreams, route};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::harness::decide;
+use crate::harness::Decide;
 use crate::tcp::{Addresses, PATIENCE, listener};
 
 /// What came of a request: who answered, its body, and the sum in its trailers.
@@ -71,12 +73,19 @@ async fn connected(address: SocketAddr, window: Option<u32>) -> SendRequest<Byte
 }
 
 /// One routed connection; `client` is given its address.
-async fn play<T, C: Future<Output = T>>(addresses: Addresses, client: impl FnOnce(SocketAddr) -> C) -> (Summary, T) {
+async fn play<T, C: Future<Output = T>>(
+    upstreams: impl Upstreams,
+    client: impl FnOnce(SocketAddr) -> C,
+) -> (Summary, T) {
     let (front, address) = listener().await;
+    let options = Options {
+        head: Duration::from_millis(500),
+        ..Options::default()
+    };
     let router = async {
         let (downstream, _) = front.accept().await.unwrap();
         downstream.set_nodelay(true).unwrap();
-        route(downstream, &addresses, &decide, &Options::default()).await
+        route(downstream, &upstreams, &Decide, &options).await
     };
     let all = async { tokio::join!(router, client(address)) };
     timeout(PATIENCE, all).await.expect("it hangs")
@@ -183,6 +192,110 @@ async fn who_cannot_be_reached_loses_its_requests_to_the_app() {
     })
     .await;
     assert_eq!((summary.matched, summary.passed, summary.fallbacks), (0, 3, 2));
+}
+
+/// A session that takes its time and is gone then.
+struct GoneSlowly(Addresses);
+
+impl Upstreams for GoneSlowly {
+    type Real = TcpStream;
+    type Session = TcpStream;
+
+    async fn real(&self) -> io::Result<TcpStream> {
+        self.0.real().await
+    }
+
+    async fn session(&self, _: SessionId) -> io::Result<TcpStream> {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Err(io::ErrorKind::NotConnected.into())
+    }
+}
+
+#[tokio::test]
+async fn who_is_given_up_late_is_the_apps_behind_later_requests() {
+    let servers = servers(65_535).await;
+    let (summary, ()) = play(GoneSlowly(servers.addresses), |address| async move {
+        let send = connected(address, None).await;
+        let mine = tokio::spawn(ask(send.clone(), "/1", vec![b'x'; 30_000]));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(ask(send, "/", Vec::new()).await.unwrap().0, "real");
+        let (from, body, _) = mine.await.unwrap().unwrap();
+        assert_eq!((from.as_str(), body.len()), ("real", 30_000));
+    })
+    .await;
+    assert_eq!((summary.matched, summary.passed, summary.fallbacks), (0, 2, 1));
+}
+
+#[tokio::test]
+async fn bodies_decide_however_they_arrive() {
+    // A body that is whole at once, and many that come a byte at a time at once.
+    let servers = servers(65_535).await;
+    let (summary, ()) = play(servers.addresses, |address| async move {
+        let send = connected(address, None).await;
+        let mut talks = JoinSet::new();
+        for number in 0..60_usize {
+            let send = send.clone();
+            talks.spawn(async move {
+                let (body, from) = [("me", "session"), ("no", "real"), ("", "real")][number % 3];
+                if number % 2 == 0 {
+                    let answer = ask(send, "/by-body", body.into()).await.unwrap();
+                    assert_eq!((answer.0.as_str(), answer.1.as_slice()), (from, body.as_bytes()));
+                    return;
+                }
+                let mut send = send.ready().await.unwrap();
+                let request = Request::post("http://a/by-body").body(()).unwrap();
+                let (response, mut up) = send.send_request(request, false).unwrap();
+                for byte in body.as_bytes().chunks(1) {
+                    up.send_data(Bytes::copy_from_slice(byte), false).unwrap();
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                let mut trailers = HeaderMap::new();
+                trailers.insert("x", HeaderValue::from_static("y"));
+                up.send_trailers(trailers).unwrap();
+                let response = response.await.unwrap();
+                assert_eq!(response.headers()["x-from"], from);
+                assert_eq!(take(response.into_body()).await.unwrap().0, body.as_bytes());
+            });
+        }
+        talks.join_all().await;
+    })
+    .await;
+    assert_eq!((summary.requests, summary.matched, summary.passed), (60, 20, 40));
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_come_whole_decide_nothing() {
+    let servers = servers(65_535).await;
+    let (summary, ()) = play(servers.addresses, |address| async move {
+        let send = connected(address, Some(1 << 20)).await;
+        let mut long = JoinSet::new();
+        for _ in 0..10 {
+            let body = vec![b'x'; 300_000];
+            long.spawn(ask(send.clone(), "/by-body", body));
+        }
+        // It waits for the answer before it says more.
+        let mut slow = send.clone().ready().await.unwrap();
+        let request = Request::post("http://a/by-body").body(()).unwrap();
+        let (response, mut up) = slow.send_request(request, false).unwrap();
+        up.send_data(Bytes::from_static(b"m"), false).unwrap();
+        let response = response.await.unwrap();
+        assert_eq!(response.headers()["x-from"], "real");
+        up.send_data(Bytes::from_static(b"e"), true).unwrap();
+        assert_eq!(take(response.into_body()).await.unwrap().0, b"me");
+        for answer in long.join_all().await {
+            let (from, body, _) = answer.unwrap();
+            assert_eq!((from.as_str(), body.len()), ("real", 300_000));
+        }
+        // One that is given up before it is decided.
+        let mut gone = send.clone().ready().await.unwrap();
+        let request = Request::post("http://a/by-body").body(()).unwrap();
+        let (_, mut up) = gone.send_request(request, false).unwrap();
+        up.send_data(Bytes::from_static(b"m"), false).unwrap();
+        up.send_reset(Reason::CANCEL);
+        assert_eq!(ask(send, "/by-body", b"me".to_vec()).await.unwrap().0, "session");
+    })
+    .await;
+    assert_eq!((summary.matched, summary.passed), (1, 11));
 }
 
 #[tokio::test]

@@ -98,7 +98,7 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
             kind::GOAWAY if head.length >= 8 => {
                 self.leaving = true;
                 // A session's stream that the real app has not heard of is not one that it has not done.
-                let last = frame::number(payload).max(self.newest_stolen);
+                let last = frame::number(payload).max(self.newest_lifted);
                 let payload = [&last.to_be_bytes(), &payload[4..]].concat();
                 self.client.frame(head.kind, head.flags, 0, &payload);
             }

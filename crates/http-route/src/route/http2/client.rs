@@ -4,10 +4,10 @@ use std::task::{Context, Poll};
 
 use super::peer::{Doubt, Headers, Received};
 use super::session::{Session, Up};
-use super::{Multiplex, judge, lowered, write_settings};
+use super::{Judged, Multiplex, judge, lowered, write_settings};
 use crate::counters::{End, RawReason};
 use crate::http2::frame::{self, Head, flag, kind, setting};
-use crate::{Connection, Router, Upstream, Upstreams};
+use crate::{Connection, Content, Router, Upstream, Upstreams};
 
 impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
     /// Takes what the client says, as long as there is room for it.
@@ -76,19 +76,29 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
         let new = number > self.newest && number % 2 == 1;
         self.newest = self.newest.max(number);
         if new {
-            let judged = judge(&headers.fields, self.router);
-            self.summary.requests += u64::from(judged.is_some());
-            if let Some(Upstream::Session(id)) = judged {
-                self.summary.matched += 1;
-                return self.steal(id, headers);
+            let content = if headers.end {
+                Content::Whole(&[])
+            } else {
+                Content::Coming
+            };
+            let judged = judge(&headers.fields, content, self.router);
+            self.summary.requests += u64::from(!matches!(judged, Judged::Improper));
+            match judged {
+                Judged::Undecided => return self.wait_for_body(headers),
+                Judged::To(to @ Upstream::Session(_)) => {
+                    self.summary.matched += 1;
+                    self.lift(headers);
+                    return self.assign(number, to);
+                }
+                Judged::To(Upstream::Real) => self.summary.passed += 1,
+                Judged::Improper => {}
             }
-            self.summary.passed += u64::from(judged.is_some());
             if self.leaving && self.real.side.ended {
                 return self.refuse(number);
             }
             self.newest_real = number;
         }
-        self.real.headers(&headers);
+        self.real.headers(number, &headers);
     }
 
     pub(super) fn take_from_client(&mut self, head: Head, frame: &[u8]) {
@@ -125,13 +135,12 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
                 };
                 self.up(head.stream, up);
             }
-            kind::WINDOW_UPDATE if !stream.begun => stream.granted += frame::number(payload) as usize,
+            kind::WINDOW_UPDATE if stream.number.is_none() => stream.granted += frame::number(payload) as usize,
             kind::RST_STREAM | kind::WINDOW_UPDATE => {
-                let begun = stream.begun;
-                if let Some(peer) = self.sessions.get_mut(&at).and_then(Session::peer)
-                    && begun
+                if let Some(number) = stream.number
+                    && let Some(peer) = self.sessions.get_mut(&at).and_then(Session::peer)
                 {
-                    peer.out.extend_from_slice(frame);
+                    peer.frame(head.kind, head.flags, number, payload);
                 }
                 if head.kind == kind::RST_STREAM {
                     self.close(head.stream);

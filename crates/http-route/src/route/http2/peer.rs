@@ -82,11 +82,12 @@ impl<S: Connection> Peer<S> {
         frame::write(kind, flags, stream, payload, &mut self.out);
     }
 
-    pub(super) fn headers(&mut self, headers: &Headers) {
+    /// On a stream, which is not always the one that they came on.
+    pub(super) fn headers(&mut self, stream: u32, headers: &Headers) {
         let mut block = Vec::with_capacity(256);
         hpack::encode(&headers.fields, !self.begun, &mut block);
         self.begun = true;
-        frame::write_block(headers.stream, headers.end, &headers.priority, &block, &mut self.out);
+        frame::write_block(stream, headers.end, &headers.priority, &block, &mut self.out);
     }
 
     pub(super) fn reset(&mut self, stream: u32, code: u32) {

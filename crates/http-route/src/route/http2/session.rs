@@ -1,17 +1,19 @@
-//! A session's connection for one client, and the client's streams that it has.
+//! The connection that lifted streams of one client have to their upstream, and the streams.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::pin::Pin;
 
 use super::peer::{Headers, Peer};
+use super::signed;
 use crate::http2::frame::{self, flag, kind};
-use crate::{Connection, SessionId};
+use crate::{Connection, Upstream};
 
 /// What a session may send on all of its streams before some of it has reached the client, in bytes.
 pub(super) const RECEIVE: usize = 1 << 20;
-/// The beginning of every connection (RFC 9113 section 3.4).
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Has the streams whose bodies must be seen before it is known where they go.
+pub(super) const NOBODY: usize = 0;
 
 pub(super) type Opening<'a, S> = Pin<Box<dyn Future<Output = io::Result<S>> + Send + 'a>>;
 
@@ -23,7 +25,7 @@ pub(super) enum State<'a, S> {
 }
 
 pub(super) struct Session<'a, S> {
-    pub id: SessionId,
+    pub to: Upstream,
     pub state: State<'a, S>,
     /// What it lets be sent: on all streams, and on each new one.
     pub window: i64,
@@ -33,8 +35,11 @@ pub(super) struct Session<'a, S> {
     pub greeted: bool,
     /// It takes no new streams.
     pub retired: bool,
-    /// Streams with something waiting to be sent.
+    /// Streams with something waiting to be sent, by the client's numbers of them.
     pub waiting: BTreeSet<u32>,
+    /// The client's numbers of its streams by its own: they are opened here in another order than there.
+    pub numbers: HashMap<u32, u32>,
+    next_number: u32,
     /// What waits for the client's window, in order.
     pub held: VecDeque<Down>,
     /// What it may send now, in bytes.
@@ -43,15 +48,17 @@ pub(super) struct Session<'a, S> {
     owed: usize,
 }
 
-/// A stream that a session has.
+/// A stream that is lifted out of the client's connection.
 pub(super) struct Stream {
-    /// Whose, as the connection's number of it.
+    /// Whose, as the connection's number of it, or [`NOBODY`].
     pub at: usize,
     pub waiting: VecDeque<Up>,
+    /// What the client may send again already of what waits, in bytes.
+    pub prepaid: usize,
     /// What its session lets be sent, once the request's head is.
     pub window: i64,
-    /// The request's head was sent.
-    pub begun: bool,
+    /// Its number there, once the request's head was sent.
+    pub number: Option<u32>,
     /// What the client has granted before, in bytes.
     pub granted: usize,
     pub client_ended: bool,
@@ -72,12 +79,13 @@ pub(super) enum Down {
 }
 
 impl Stream {
-    pub(super) fn new(at: usize) -> Self {
+    pub(super) fn new(headers: Headers) -> Self {
         Self {
-            at,
-            waiting: VecDeque::new(),
+            at: NOBODY,
+            waiting: VecDeque::from([Up::Headers(headers)]),
+            prepaid: 0,
             window: 0,
-            begun: false,
+            number: None,
             granted: 0,
             client_ended: false,
             session_ended: false,
@@ -95,9 +103,9 @@ impl Stream {
 }
 
 impl<'a, S: Connection> Session<'a, S> {
-    pub(super) fn new(id: SessionId, opening: Opening<'a, S>) -> Self {
+    pub(super) fn new(to: Upstream, opening: Opening<'a, S>) -> Self {
         Self {
-            id,
+            to,
             state: State::Opening(opening),
             window: frame::WINDOW,
             initial: frame::WINDOW,
@@ -105,8 +113,10 @@ impl<'a, S: Connection> Session<'a, S> {
             greeted: false,
             retired: false,
             waiting: BTreeSet::new(),
+            numbers: HashMap::new(),
+            next_number: 1,
             held: VecDeque::new(),
-            room: frame::WINDOW + i64::try_from(RECEIVE).unwrap_or(0),
+            room: frame::WINDOW + signed(RECEIVE),
             owed: 0,
         }
     }
@@ -123,7 +133,7 @@ impl<'a, S: Connection> Session<'a, S> {
         self.owed += bytes;
         if self.owed > RECEIVE / 4 {
             let owed = std::mem::take(&mut self.owed);
-            self.room += i64::try_from(owed).unwrap_or(0);
+            self.room += signed(owed);
             if let Some(peer) = self.peer() {
                 peer.grant(0, owed);
             }
@@ -154,9 +164,14 @@ impl<'a, S: Connection> Session<'a, S> {
             }
             match up {
                 Up::Headers(headers) => {
-                    peer.headers(headers);
-                    stream.begun = true;
-                    peer.grant(number, std::mem::take(&mut stream.granted));
+                    let theirs = *stream.number.get_or_insert_with(|| {
+                        let next = self.next_number;
+                        self.next_number += 2;
+                        self.numbers.insert(next, number);
+                        next
+                    });
+                    peer.headers(theirs, headers);
+                    peer.grant(theirs, std::mem::take(&mut stream.granted));
                     stream.client_ended |= headers.end;
                 }
                 Up::Data { bytes, sent, end } => {
@@ -168,16 +183,18 @@ impl<'a, S: Connection> Session<'a, S> {
                     }
                     let last = *end && now == left;
                     let flags = if last { flag::END_STREAM } else { 0 };
-                    peer.frame(kind::DATA, flags, number, &bytes[*sent..*sent + now]);
+                    let theirs = stream.number.unwrap_or_default();
+                    peer.frame(kind::DATA, flags, theirs, &bytes[*sent..*sent + now]);
                     *sent += now;
-                    let size = i64::try_from(now).unwrap_or(i64::MAX);
-                    self.window -= size;
-                    stream.window -= size;
-                    client.grant(0, now);
+                    self.window -= signed(now);
+                    stream.window -= signed(now);
+                    let prepaid = now.min(stream.prepaid);
+                    stream.prepaid -= prepaid;
+                    client.grant(0, now - prepaid);
                     if *end {
                         stream.client_ended |= last;
                     } else {
-                        client.grant(number, now);
+                        client.grant(number, now - prepaid);
                     }
                     if now < left {
                         continue;

@@ -1,13 +1,14 @@
-//! Streams that sessions have: lifted out of the client's connection, and their answers put into it.
+//! Streams that are lifted out of the client's connection, and their answers put into it: those that sessions have, and
+//! those of the real app that came too late for the client's own connection to it.
 
 use std::task::{Context, Poll};
 
 use super::super::side::Side;
 use super::peer::{Doubt, Headers, Peer, Received};
-use super::session::{Down, PREFACE, RECEIVE, Session, State, Stream, Up};
+use super::session::{Down, NOBODY, RECEIVE, Session, State, Stream, Up};
 use super::{Multiplex, signed, write_settings};
-use crate::http2::frame::{self, code, flag, kind};
-use crate::{Connection, Router, SessionId, Upstream, Upstreams};
+use crate::http2::frame::{self, PREFACE, code, flag, kind};
+use crate::{Connection, Router, Upstream, Upstreams};
 
 impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R> {
     /// The client is told to send it again, on another connection or stream.
@@ -16,35 +17,47 @@ impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R>
         self.ended.add(number);
     }
 
-    pub(super) fn steal(&mut self, id: SessionId, headers: Headers) {
+    /// Takes a request out of the client's connection; it waits for [`Self::assign`].
+    pub(super) fn lift(&mut self, headers: Headers) {
         let number = headers.stream;
+        self.newest_lifted = self.newest_lifted.max(number);
+        self.streams.insert(number, Stream::new(headers));
+    }
+
+    /// A lifted stream goes there.
+    pub(super) fn assign(&mut self, number: u32, to: Upstream) {
         let open = self
             .sessions
             .iter()
-            .find(|(_, session)| session.id == id && !session.retired);
+            .find(|(_, session)| session.to == to && !session.retired);
         let at = match open {
             Some((at, _)) => *at,
             None => {
                 let opener = self.opener;
-                let opening = Box::pin(async move { opener.open(Upstream::Session(id)).await.map(|side| side.io) });
+                let opening = Box::pin(async move { opener.open(to).await.map(|side| side.io) });
                 self.next_session += 1;
-                self.sessions.insert(self.next_session, Session::new(id, opening));
+                self.sessions.insert(self.next_session, Session::new(to, opening));
                 self.next_session
             }
         };
-        let mut stream = Stream::new(at);
-        stream.window = self.sessions.get(&at).map_or(frame::WINDOW, |session| session.initial);
-        self.streams.insert(number, stream);
-        self.newest_stolen = self.newest_stolen.max(number);
-        self.up(number, Up::Headers(headers));
+        if let (Some(session), Some(stream)) = (self.sessions.get_mut(&at), self.streams.get_mut(&number)) {
+            stream.at = at;
+            stream.window = session.initial;
+            session.waiting.insert(number);
+            session.pump(number, stream, &mut self.client);
+        }
+        self.close_if_ended(number);
     }
 
-    /// Something for a session's stream.
+    /// Something for a lifted stream.
     pub(super) fn up(&mut self, number: u32, up: Up) {
         let Some(stream) = self.streams.get_mut(&number) else {
             return;
         };
         stream.waiting.push_back(up);
+        if stream.at == NOBODY {
+            return self.more_of_body(number);
+        }
         if let Some(session) = self.sessions.get_mut(&stream.at) {
             session.waiting.insert(number);
             session.pump(number, stream, &mut self.client);
@@ -64,9 +77,12 @@ impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R>
         let Some(stream) = self.streams.remove(&number) else {
             return;
         };
-        self.client.grant(0, stream.unsent());
+        self.client.grant(0, stream.unsent() - stream.prepaid);
         if let Some(session) = self.sessions.get_mut(&stream.at) {
             session.waiting.remove(&number);
+            if let Some(theirs) = stream.number {
+                session.numbers.remove(&theirs);
+            }
         }
         self.ended.add(number);
     }
@@ -161,9 +177,10 @@ impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R>
             return false;
         };
         let head = match received {
-            Received::Headers(headers) => {
-                let (number, end) = (headers.stream, headers.end);
-                if self.streams.get(&number).is_some_and(|stream| stream.at == at) {
+            Received::Headers(mut headers) => {
+                if let Some(&number) = session.numbers.get(&headers.stream) {
+                    headers.stream = number;
+                    let end = headers.end;
                     self.down(Some(at), Down::Headers(headers));
                     self.session_ended(number, end);
                 }
@@ -171,6 +188,7 @@ impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R>
             }
             Received::Frame(head) => head,
         };
+        let known = session.numbers.get(&head.stream).copied();
         let payload = &frame[frame::HEAD..];
         if !session.greeted && (head.kind != kind::SETTINGS || head.has(flag::ACK)) {
             return false;
@@ -200,32 +218,37 @@ impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R>
                 session.retired = true;
                 let last = frame::number(payload);
                 let mine = self.streams_of(at);
-                for number in mine.into_iter().filter(|number| *number > last) {
-                    self.client.reset(number, code::REFUSED_STREAM);
-                    self.close(number);
+                for number in mine {
+                    let theirs = self.streams.get(&number).and_then(|stream| stream.number);
+                    if theirs.is_none_or(|theirs| theirs > last) {
+                        self.close(number);
+                        self.refuse(number);
+                    }
                 }
             }
-            (kind::DATA, number) if number > 0 => {
+            (kind::DATA, 1..) => {
                 session.room -= signed(head.length);
                 if session.room < 0 {
                     return false;
                 }
-                if self.streams.get(&number).is_some_and(|stream| stream.at == at) {
-                    self.down(Some(at), Down::Frame(frame.to_vec()));
-                    self.session_ended(number, head.has(flag::END_STREAM));
-                } else {
+                let Some(number) = known else {
                     session.owes(head.length);
-                }
+                    return true;
+                };
+                self.down(Some(at), Down::Frame(frame::renumbered(frame, number)));
+                self.session_ended(number, head.has(flag::END_STREAM));
             }
-            (kind::WINDOW_UPDATE, number) => {
-                if let Some(stream) = self.streams.get_mut(&number) {
+            (kind::WINDOW_UPDATE, _) => {
+                if let Some(stream) = known.and_then(|number| self.streams.get_mut(&number)) {
                     stream.window += i64::from(frame::number(payload));
                 }
                 self.pump(at);
             }
-            (kind::RST_STREAM, number) if self.streams.get(&number).is_some_and(|stream| stream.at == at) => {
-                self.down(Some(at), Down::Frame(frame.to_vec()));
-                self.close(number);
+            (kind::RST_STREAM, _) => {
+                if let Some(number) = known {
+                    self.down(Some(at), Down::Frame(frame::renumbered(frame, number)));
+                    self.close(number);
+                }
             }
             _ => {}
         }
@@ -239,38 +262,46 @@ impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R>
         self.close_if_ended(number);
     }
 
-    /// The streams of a session that cannot be opened are the real app's, where it has not had later ones yet.
+    /// The streams of a session that cannot be opened are the real app's: on the client's connection to it, where it has not
+    /// had later ones yet.
     pub(super) fn fall_back(&mut self, at: usize) {
         let Some(session) = self.sessions.remove(&at) else {
             return;
         };
         for number in session.waiting {
-            let Some(mut stream) = self.streams.remove(&number) else {
+            let Upstream::Session(id) = session.to else {
+                self.close(number);
+                self.refuse(number);
                 continue;
             };
             self.summary.matched -= 1;
             self.summary.passed += 1;
             self.summary.fallbacks += 1;
-            self.router.fallback(session.id);
-            if number < self.newest_real || self.real.side.ended {
-                self.client.grant(0, stream.unsent());
-                self.refuse(number);
-                continue;
+            self.router.fallback(id);
+            let in_turn = number > self.newest_real && !self.real.side.ended;
+            match self.streams.get(&number) {
+                Some(stream) if in_turn && stream.prepaid == 0 => self.put_back(number),
+                _ => self.assign(number, Upstream::Real),
             }
-            self.newest_real = number;
-            for up in stream.waiting {
-                match up {
-                    Up::Headers(headers) => {
-                        self.real.headers(&headers);
-                        self.real.grant(number, std::mem::take(&mut stream.granted));
-                    }
-                    Up::Data { bytes, end, .. } => {
-                        let flags = if end { flag::END_STREAM } else { 0 };
-                        self.real.frame(kind::DATA, flags, number, &bytes);
-                    }
+        }
+    }
+
+    /// A lifted stream of which nothing was sent is the real app's.
+    fn put_back(&mut self, number: u32) {
+        let Some(stream) = self.streams.remove(&number) else {
+            return;
+        };
+        self.newest_real = number;
+        for up in stream.waiting {
+            match up {
+                Up::Headers(headers) => self.real.headers(number, &headers),
+                Up::Data { bytes, end, .. } => {
+                    let flags = if end { flag::END_STREAM } else { 0 };
+                    self.real.frame(kind::DATA, flags, number, &bytes);
                 }
             }
         }
+        self.real.grant(number, stream.granted);
     }
 
     /// A session's connection is over: what it had not finished fails.
