@@ -74,9 +74,8 @@ pub(crate) fn shop(paths: &Paths) -> Result<Fingerprint> {
     } else {
         "x86_64-unknown-linux-gnu"
     };
-    let source = paths.source("shop");
     let output = paths.program("shop");
-    let inputs = Fingerprint::of_tree(&source)?;
+    let inputs = Fingerprint::of_tree(&paths.source("shop"))?.and(Fingerprint::of_tree(&paths.source("fixture"))?);
     stamp::make(&paths.stamp("shop"), &output, inputs, || {
         let doing = "build the shop";
         // A target directory of its own: crt-static would rebuild everything else, and the usual one may be locked by

@@ -156,6 +156,20 @@ impl Stage {
         format!("{}; {}", part("server", server), part("agent", agent))
     }
 
+    /// The kubelet finds the pod ready, and has never had to start it again.
+    ///
+    /// # Panics
+    /// When it is not so.
+    pub fn assert_well(&self) {
+        let kubectl = crate::testbed().admin().kubectl;
+        let place = ["--namespace", &self.pod.namespace];
+        let pod = kubectl.json(&[&["get", "pod", &self.pod.name], &place[..]].concat());
+        let status = &pod.expect("it is there")["status"];
+        let container = &status["containerStatuses"][0];
+        let found = (container["ready"].as_bool(), container["restartCount"].as_u64());
+        assert_eq!(found, (Some(true), Some(0)), "{status}");
+    }
+
     /// No zombie in any of the pod's containers.
     #[must_use]
     pub fn zombies(&self) -> Vec<String> {

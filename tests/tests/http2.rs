@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fixture::http2::DATA_FRAMES;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http::Request;
+use serde_json::json;
 use testbed::FreshPod;
 use tests::{PATIENCE, Stage};
 
@@ -109,6 +110,65 @@ fn streams_of_one_connection_go_to_different_people() {
             done.unwrap();
         }
     });
+}
+
+/// Which of many is asked for by the body of each.
+#[test]
+fn bodies_decide_where_streams_go() {
+    let stage = stage();
+    let _a = stage.with_local(&["--steal", "--filter", "json:@.user == 'a'"], "a", "http2");
+    let _b = stage.with_local(&["--steal", "--filter", "json:@.user == 'b'"], "b", "http2");
+    block_on(async {
+        let send = connect(&stage).await;
+        let mut asked = tokio::task::JoinSet::new();
+        for number in 0..STREAMS {
+            let send = send.clone();
+            asked.spawn(async move {
+                let (user, expect) = [("a", "a"), ("b", "b"), ("c", "real")][number % 3];
+                let mut send = send.ready().await.unwrap();
+                let request = Request::post("http://shop/").body(()).unwrap();
+                let (response, mut body) = send.send_request(request, false).unwrap();
+                for piece in ["{\"user\":", " \"", user, "\"}"] {
+                    body.send_data(Bytes::from_static(piece.as_bytes()), false).unwrap();
+                    tokio::task::yield_now().await;
+                }
+                body.send_data(Bytes::new(), true).unwrap();
+                assert_eq!(response.await.unwrap().headers()["x-from"], expect);
+            });
+        }
+        while let Some(done) = asked.join_next().await {
+            done.unwrap();
+        }
+    });
+}
+
+/// The kubelet asks the pod, whatever the local program speaks; everybody else has it alone.
+#[test]
+fn grpc_probes_stay_with_the_pod() {
+    let probe = json!({"grpc": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 1});
+    let stage = Stage::of(&FreshPod {
+        spec: json!({"containers": [{
+            "name": "main", "image": "inpod.test/shop:1", "imagePullPolicy": "Never", "args": ["http2", "0.0.0.0:8080"],
+            "env": [{"name": "SERVICE", "value": "real"}], "readinessProbe": probe, "livenessProbe": probe,
+        }]}),
+        ..FreshPod::default()
+    });
+    let local = stage.with_local(&["--steal"], "local", "http2");
+    let until = Instant::now() + Duration::from_secs(4);
+    while Instant::now() < until {
+        block_on(async {
+            let send = connect(&stage).await;
+            assert_eq!(Talk::begin(&send, "me").await.end().await.0, "local");
+        });
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    drop(local);
+    // This one understands no probe.
+    let _local = stage.with_local(&["--steal"], "local", "web");
+    assert_eq!(stage.who_answers(&[]), "local");
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(stage.who_answers(&[]), "local");
+    stage.assert_well();
 }
 
 #[test]

@@ -204,13 +204,7 @@ fn an_unfiltered_steal_takes_everything_but_the_probes() {
         assert_eq!(client.get("/c", &[]).unwrap().status, 503);
         thread::sleep(Duration::from_millis(100));
     }
-    let status = admin.kubectl.json(&["get", "pod", name]).unwrap()["status"].clone();
-    let container = &status["containerStatuses"][0];
-    assert_eq!(
-        (&container["ready"], &container["restartCount"]),
-        (&json!(true), &json!(0)),
-        "{status}"
-    );
+    stage.assert_well();
     let probed = recorded(&file)
         .iter()
         .filter(|request| request.starts_with(b"GET /healthz"))

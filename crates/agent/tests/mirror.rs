@@ -4,20 +4,18 @@
 mod common;
 
 use common::{CLIENT, POD, in_time, until, world};
+use rules::Term;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use wire::message::{Claim, ClaimMode, ClaimState, HeaderPattern, Open, ReplyBody, RequestBody};
+use wire::message::{Claim, ClaimMode, ClaimState, Open, ReplyBody, RequestBody};
 
 const PORT: u16 = 8080;
 
 fn claim(header: Option<&str>) -> Claim {
-    let exact = |value: &str| HeaderPattern::Exact {
-        name: "X-User".to_owned(),
-        value: value.to_owned(),
-    };
+    let exact = |value: &str| Term::Is(format!("X-User={value}"));
     Claim {
         port: PORT,
         mode: ClaimMode::Mirror,
-        headers: header.map(exact).into_iter().collect(),
+        filter: header.map(exact).into_iter().collect(),
         probes: vec![],
     }
 }

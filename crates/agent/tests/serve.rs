@@ -9,8 +9,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use common::{in_time, until, world};
+use rules::Term;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use wire::message::{Claim, ClaimMode, ClaimState, HeaderPattern, Record, ReplyBody, RequestBody, Resolve};
+use wire::message::{Claim, ClaimMode, ClaimState, Record, ReplyBody, RequestBody, Resolve};
 
 /// `serve` as it runs in a pod: in its network and UTS namespaces.
 async fn serve(world: &common::World, socket: &Path, linger: &str) -> tokio::process::Child {
@@ -62,15 +63,12 @@ async fn sessions_come_and_go_and_the_agent_lingers() {
     assert_eq!(first.facts().await.hostname, "shop-7d9f");
     assert_eq!(second.facts().await.hostname, "shop-7d9f");
     let steal = |header: Option<&str>| {
-        let exact = |value: &str| HeaderPattern::Exact {
-            name: "X".to_owned(),
-            value: value.to_owned(),
-        };
-        let headers = header.map(exact).into_iter().collect();
+        let exact = |value: &str| Term::Is(format!("X={value}"));
+        let filter = header.map(exact).into_iter().collect();
         RequestBody::Claims(vec![Claim {
             port: 80,
             mode: ClaimMode::Steal,
-            headers,
+            filter,
             probes: vec![],
         }])
     };

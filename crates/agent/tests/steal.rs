@@ -4,9 +4,10 @@
 mod common;
 
 use common::{CLIENT, POD, World, in_time, until, world};
+use rules::Term;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use wire::message::{Claim, ClaimMode, ClaimState, HeaderPattern, Open, Probe, ReplyBody, RequestBody};
+use wire::message::{Claim, ClaimMode, ClaimState, Open, Probe, ReplyBody, RequestBody};
 
 const PORT: u16 = 8080;
 
@@ -73,10 +74,7 @@ async fn ask_once(world: &World, request: &str) -> String {
 }
 
 fn claim(header: Option<(&str, &str)>) -> Claim {
-    let exact = |(name, value): (&str, &str)| HeaderPattern::Exact {
-        name: name.to_owned(),
-        value: value.to_owned(),
-    };
+    let exact = |(name, value): (&str, &str)| Term::Is(format!("{name}={value}"));
     let probe = Probe::Http {
         port: PORT,
         path: "/healthz".to_owned(),
@@ -85,7 +83,7 @@ fn claim(header: Option<(&str, &str)>) -> Claim {
     Claim {
         port: PORT,
         mode: ClaimMode::Steal,
-        headers: header.map(exact).into_iter().collect(),
+        filter: header.map(exact).into_iter().collect(),
         probes: vec![probe],
     }
 }
@@ -252,7 +250,7 @@ async fn claims_that_overlap_are_refused_naming_the_holder() {
         "{states:?}"
     );
     let bad = Claim {
-        headers: vec![HeaderPattern::Regex("(".to_owned())],
+        filter: Term::read("re:("),
         ..claim(None)
     };
     let states = claims(&other, vec![bad]).await;

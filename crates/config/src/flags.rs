@@ -20,6 +20,8 @@ pub struct Flags {
     pub incoming: Option<IncomingMode>,
     /// `--header`, each `Name=value` or `re:PATTERN`.
     pub headers: Vec<String>,
+    /// `--filter`, each a condition.
+    pub filters: Vec<String>,
     pub agent_image: Option<String>,
     /// `--engine`.
     pub engine: Option<EngineChoice>,
@@ -50,9 +52,14 @@ impl Flags {
             };
             entries.push(("incoming.mode", flag, Node::text(value)));
         }
-        if !self.headers.is_empty() {
-            entries.push(("incoming.filter", "--header", Node::list(self.headers.iter().cloned())));
-        }
+        let flag = match (self.headers.is_empty(), self.filters.is_empty()) {
+            (true, true) => return entries,
+            (false, true) => "--header",
+            (true, false) => "--filter",
+            (false, false) => "--header and --filter",
+        };
+        let conditions = self.headers.iter().chain(&self.filters).cloned();
+        entries.push(("incoming.filter", flag, Node::list(conditions)));
         entries
     }
 }

@@ -271,12 +271,13 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "incoming.filter",
-        takes: Takes::Lines("`Name=value` or `re:PATTERN`"),
+        takes: Takes::Lines("conditions, and tables `{ any = [...] }`, `{ all = [...] }`, `{ not = ... }`"),
         default: "every connection",
-        flag: Some("--header"),
-        about: "Take only HTTP requests whose headers match all of these. `Name=value` is exact (names without case); \
-                `re:PATTERN` is a regular expression searched without case in `Name: value` of each header.",
-        set: |reader, node, out| out.plan.incoming.filter.headers = reader.headers(node),
+        flag: Some("--header, --filter"),
+        about: "Take only HTTP requests that fulfil all of these. `Name=value` is a header, exactly (names without case); \
+                `re:PATTERN` is a regular expression searched without case in `Name: value` of each header. Others look at the \
+                path, method, host, gRPC method, JSON body, baggage or tracestate: see [Filters](filters.md).",
+        set: |reader, node, out| out.plan.incoming.filter = reader.filter(node),
     },
     Key {
         path: "outgoing.tcp",

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use globset::{GlobBuilder, GlobMatcher};
-use rules::{HeaderPattern, NamePattern};
+use rules::NamePattern;
 
 use crate::error::{Problem, Problems};
 use crate::source::Source;
@@ -15,14 +15,13 @@ use crate::suggest::nearest;
 use crate::value::{Node, Value, quoted};
 
 mod duration;
+mod filter;
 mod paths;
 
 pub(crate) use paths::PathSide;
 
 /// Most entries of one list or table.
 const MAX_ENTRIES: usize = 1000;
-/// Most header patterns: each may compile to a megabyte here and in the agent.
-const MAX_HEADERS: usize = 32;
 /// The longest text in bytes where nothing else says: a path, a name, a pattern (`PATH_MAX`).
 const MAX_TEXT: usize = 4096;
 
@@ -237,20 +236,6 @@ impl Reader<'_> {
             self.refuse(node.at, "the same port is written twice", None);
         }
         map
-    }
-
-    pub(crate) fn headers(&mut self, node: &Node) -> Vec<HeaderPattern> {
-        if let Value::List(items) = &node.value
-            && items.len() > MAX_HEADERS
-        {
-            self.refuse(
-                node.at,
-                &format!("{} patterns; at most {MAX_HEADERS} are accepted", items.len()),
-                None,
-            );
-            return Vec::new();
-        }
-        self.list(node, Self::parsed)
     }
 
     /// Anything that says itself what is wrong with it.

@@ -1,4 +1,4 @@
-//! Recognises the kubelet's HTTP probes by the pod's own probe definitions.
+//! Recognises the kubelet's HTTP and gRPC probes by the pod's own probe definitions.
 
 use crate::RequestHead;
 
@@ -15,11 +15,15 @@ pub struct HttpProbe {
 #[derive(Debug, Clone, Default)]
 pub struct ProbeMatcher {
     probes: Vec<HttpProbe>,
+    grpc: bool,
 }
+
+/// What a gRPC probe calls (the gRPC health checking protocol).
+const GRPC_CHECK: &str = "/grpc.health.v1.Health/Check";
 
 impl ProbeMatcher {
     #[must_use]
-    pub fn new(probes: impl IntoIterator<Item = HttpProbe>) -> Self {
+    pub fn new(probes: impl IntoIterator<Item = HttpProbe>, grpc: bool) -> Self {
         // The kubelet builds a URL from the path, and a URL's path begins with a slash.
         let rooted = |mut probe: HttpProbe| {
             if !probe.path.starts_with('/') {
@@ -29,18 +33,23 @@ impl ProbeMatcher {
         };
         Self {
             probes: probes.into_iter().map(rooted).collect(),
+            grpc,
         }
     }
 
     /// A GET for a probe's path, query included, from a `kube-probe/` user agent (what the kubelet sends unless the probe
-    /// names another) or with all of that probe's own headers.
+    /// names another) or with all of that probe's own headers; or a health check of that user agent.
     #[must_use]
     pub fn matches(&self, head: &RequestHead<'_>) -> bool {
         let has = |name: &str, value: &str| head.values(name).any(|found| found == value.trim().as_bytes());
+        let kubelet = || head.values("user-agent").any(|agent| agent.starts_with(b"kube-probe/"));
+        if self.grpc && head.path() == GRPC_CHECK {
+            return head.method() == "POST" && kubelet();
+        }
         head.method() == "GET"
             && self.probes.iter().any(|probe| {
                 probe.path == head.target()
-                    && (head.values("user-agent").any(|agent| agent.starts_with(b"kube-probe/"))
+                    && (kubelet()
                         || (!probe.headers.is_empty() && probe.headers.iter().all(|(name, value)| has(name, value))))
             })
     }
@@ -60,11 +69,14 @@ mod tests {
                 .map(|(name, value)| ((*name).into(), (*value).into()))
                 .collect(),
         };
-        let matcher = ProbeMatcher::new([
-            probe("healthz", &[]),
-            probe("/ready?deep=1", &[("X-Probe", "yes"), ("Host", "app.local")]),
-            probe("/agent", &[("User-Agent", "mine/1")]),
-        ]);
+        let matcher = ProbeMatcher::new(
+            [
+                probe("healthz", &[]),
+                probe("/ready?deep=1", &[("X-Probe", "yes"), ("Host", "app.local")]),
+                probe("/agent", &[("User-Agent", "mine/1")]),
+            ],
+            true,
+        );
         let check = |head: &str, expect: bool| {
             let mut storage = FieldStorage::default();
             let head = RequestHead::parse(head.as_bytes(), &mut storage).unwrap();
@@ -96,5 +108,19 @@ mod tests {
         check("GET /ready HTTP/1.1\r\nHost: app.local\r\nx-probe: yes\r\n\r\n", false);
         check("GET /agent HTTP/1.1\r\nUser-Agent: mine/1\r\n\r\n", true);
         check("GET /agent HTTP/1.1\r\nUser-Agent: kube-probe/1\r\n\r\n", true);
+        let grpc = |method, path, agent: &'static [u8]| {
+            let fields = [httparse::Header {
+                name: "user-agent",
+                value: agent,
+            }];
+            matcher.matches(&RequestHead::http2(method, path, None, &fields))
+        };
+        assert!(grpc(
+            "POST",
+            "/grpc.health.v1.Health/Check",
+            b"kube-probe/1.34 grpc-go/1.72"
+        ));
+        assert!(!grpc("POST", "/grpc.health.v1.Health/Check", b"grpc-go/1.72"));
+        assert!(!grpc("POST", "/grpc.health.v1.Health/Watch", b"kube-probe/1.34"));
     }
 }

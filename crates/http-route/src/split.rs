@@ -187,7 +187,9 @@ impl RequestSplitter {
         };
         let room = MAX_HEAD.saturating_sub(self.partial.len());
         let (now, _) = bytes.split_at(bytes.len().min(room));
-        let scanned = scan.scan_content(now, |run| content.extend_from_slice(run));
+        let scanned = scan.scan_content(now, |run| {
+            content.extend_from_slice(run);
+        });
         let taken = scanned.map_or(0, |scanned| scanned.taken);
         self.partial.extend_from_slice(&bytes[..taken]);
         let rest = &bytes[taken..];

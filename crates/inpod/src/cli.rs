@@ -76,6 +76,10 @@ pub struct ExecArgs {
     /// Only requests with this header; repeatable, all must match. `re:PATTERN` searches a regular expression in `Name: value`
     #[arg(long = "header", value_name = "NAME=VALUE", conflicts_with = "no_incoming")]
     pub headers: Vec<String>,
+    /// Only requests that fulfil this; repeatable, all must. `path:/a*`, `method:POST`, `grpc:shop.Cart`, `json:@.user == 'me'`,
+    /// `not:...` and others: docs/filters.md
+    #[arg(long = "filter", value_name = "CONDITION", conflicts_with = "no_incoming")]
+    pub filters: Vec<String>,
     /// How the program's calls are seen: a seccomp filter (trap), a preloaded library (layer), or both [default: auto]
     #[arg(long, value_name = "ENGINE", value_parser = engine)]
     pub engine: Option<config::EngineChoice>,
@@ -196,6 +200,7 @@ impl ExecArgs {
         config::Flags {
             incoming: self.incoming.mode(),
             headers: self.headers.clone(),
+            filters: self.filters.clone(),
             agent_image: self.agent_image.clone(),
             engine: self.engine,
             ..self.target.flags()

@@ -23,7 +23,7 @@ fn the_definition_is_sound() {
 #[test]
 fn every_flag_arrives() {
     let exec = exec(
-        "inpod exec -t deploy/a -n ns --context c -c app --steal --header X-User=me --header re:^a --agent-image busybox --engine layer \
+        "inpod exec -t deploy/a -n ns --context c -c app --steal --header X-User=me --header re:^a --filter path:/a --agent-image busybox --engine layer \
          -f my.toml -vv --json=7 --kubeconfig /k -- npm -t start --steal",
     );
     let flags = exec.flags();
@@ -39,6 +39,7 @@ fn every_flag_arrives() {
         ["deploy/a", "ns", "c", "app", "busybox"].map(Some)
     );
     assert_eq!(flags.headers, ["X-User=me", "re:^a"]);
+    assert_eq!(flags.filters, ["path:/a"]);
     assert_eq!(flags.file, Some("my.toml".into()));
     assert_eq!(flags.incoming, Some(IncomingMode::Steal));
     assert_eq!(flags.engine, Some(config::EngineChoice::Layer));

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use guest::event::Event;
 use guest::protocol::SocketCookie;
-use rules::{HeaderPattern, IncomingMode, IncomingRules};
+use rules::{IncomingMode, IncomingRules};
 use tokio::sync::watch;
 use wire::message::{self, Claim, ClaimMode, ClaimState, ReplyBody, RequestBody};
 
@@ -86,7 +86,6 @@ impl Claims {
             IncomingMode::Mirror => ClaimMode::Mirror,
             IncomingMode::Steal => ClaimMode::Steal,
         };
-        let headers: Vec<_> = self.rules.filter.headers.iter().map(wire_pattern).collect();
         let mut ports: Vec<u16> = self.lock().values().map(|listener| listener.pod_port).collect();
         ports.sort_unstable();
         ports.dedup();
@@ -95,7 +94,7 @@ impl Claims {
             .map(|port| Claim {
                 port,
                 mode,
-                headers: headers.clone(),
+                filter: self.rules.filter.terms().to_vec(),
                 probes: self.probes.clone(),
             })
             .collect()
@@ -137,21 +136,11 @@ impl Claims {
         if self.rules.filter.is_empty() {
             verb.to_owned()
         } else {
-            format!("{verb} where the headers match")
+            format!("{verb} where {}", self.rules.filter)
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SocketCookie, Listener>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn wire_pattern(pattern: &HeaderPattern) -> message::HeaderPattern {
-    match pattern {
-        HeaderPattern::Exact { name, value } => message::HeaderPattern::Exact {
-            name: name.clone(),
-            value: value.clone(),
-        },
-        HeaderPattern::Regex(regex) => message::HeaderPattern::Regex(regex.as_str().to_owned()),
     }
 }

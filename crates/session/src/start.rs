@@ -138,9 +138,10 @@ fn possible(wanted: &IncomingRules, facts: &Facts, guests: &Guests) -> Result<In
 fn wire_probe(probe: PodProbe) -> Option<message::Probe> {
     let port = probe.port;
     match probe.kind {
-        ProbeKind::Http { https: true, .. } | ProbeKind::Grpc { .. } => None,
+        ProbeKind::Http { https: true, .. } => None,
         ProbeKind::Http { path, headers, .. } => Some(message::Probe::Http { port, path, headers }),
         ProbeKind::Tcp => Some(message::Probe::Tcp { port }),
+        ProbeKind::Grpc { .. } => Some(message::Probe::Grpc { port }),
     }
 }
 

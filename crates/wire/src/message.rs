@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use rules::Term;
 use serde::{Deserialize, Serialize};
 
 use crate::xattr::at_most;
@@ -159,8 +160,8 @@ pub struct Limits {
 pub struct Claim {
     pub port: u16,
     pub mode: ClaimMode,
-    /// All must match; none means every connection, whatever its protocol.
-    pub headers: Vec<HeaderPattern>,
+    /// Of requests, in prefix notation; without terms every connection is wanted, whatever its protocol.
+    pub filter: Vec<Term>,
     /// Requests that match one of these go to the real app in any case (the pod's own probes).
     pub probes: Vec<Probe>,
 }
@@ -169,16 +170,6 @@ pub struct Claim {
 pub enum ClaimMode {
     Mirror,
     Steal,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum HeaderPattern {
-    Exact {
-        name: String,
-        value: String,
-    },
-    /// Over `Name: value`.
-    Regex(String),
 }
 
 /// One probe of the pod's definition.
@@ -190,6 +181,9 @@ pub enum Probe {
         headers: Vec<(String, String)>,
     },
     Tcp {
+        port: u16,
+    },
+    Grpc {
         port: u16,
     },
 }

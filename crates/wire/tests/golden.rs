@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use rules::Term;
 use serde::Serialize;
 use wire::message::*;
 use wire::{Hello, frame};
@@ -75,12 +76,12 @@ fn requests() {
     let request = |body| Request { id: 1, body };
     check(&request(RequestBody::Facts), "0100");
     check(&request(RequestBody::Env), "0101");
-    let headers = vec![
-        HeaderPattern::Exact {
-            name: "a".to_owned(),
-            value: "b".to_owned(),
-        },
-        HeaderPattern::Regex("c".to_owned()),
+    let filter = vec![
+        Term::Is("a=b".to_owned()),
+        Term::Not,
+        Term::Any(2),
+        Term::All(0),
+        Term::Is("re:c".to_owned()),
     ];
     let probes = vec![
         Probe::Http {
@@ -89,16 +90,17 @@ fn requests() {
             headers: vec![],
         },
         Probe::Tcp { port: 81 },
+        Probe::Grpc { port: 82 },
     ];
     let claim = Claim {
         port: 80,
         mode: ClaimMode::Mirror,
-        headers,
+        filter,
         probes,
     };
     check(
         &request(RequestBody::Claims(vec![claim])),
-        "0102015000020001610162010163020050012f000151",
+        "0102015000050003613d620103020200000472653a63030050012f0001510252",
     );
     check(
         &request(RequestBody::Resolve(Resolve {

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use http_route::{HttpProbe, ProbeMatcher, RequestHead, SessionId, Upstream};
-use rules::{Filter, PatternError};
-use wire::message::{Claim, HeaderPattern, Probe};
+use http_route::{Content, HttpProbe, ProbeMatcher, RequestHead, SessionId, Upstream};
+use rules::Filter;
+use wire::message::{Claim, Probe};
 
-/// Ports that one session may claim, and patterns and probes of one claim.
+/// Ports that one session may claim, and probes of one claim.
 const MAX_PORTS: usize = 256;
-const MAX_PATTERNS: usize = 32;
 const MAX_PROBES: usize = 64;
 
 /// A claim in force.
@@ -17,12 +16,22 @@ const MAX_PROBES: usize = 64;
 pub(super) struct Held {
     pub session: u64,
     owner: String,
-    wanted: Vec<HeaderPattern>,
     filter: Filter,
-    http_probes: ProbeMatcher,
-    /// The pod's definition has a TCP probe of this port.
+    probes: ProbeMatcher,
+    /// The pod's definition has a TCP probe of this port, and a gRPC probe.
     tcp_probe: bool,
+    grpc_probe: bool,
     older: u32,
+}
+
+/// Who has all of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Whole {
+    pub session: SessionId,
+    /// The real app is to be asked first whether it takes connections.
+    pub tcp_probe: bool,
+    /// HTTP/2 must be looked into, since the kubelet may be the client.
+    pub grpc_probe: bool,
 }
 
 /// All claims by port; a port's are asked in the order in which they came.
@@ -36,40 +45,53 @@ impl Held {
         if claim.port == 0 {
             return Err("port 0 cannot be stolen".to_owned());
         }
-        if claim.headers.len() > MAX_PATTERNS || claim.probes.len() > MAX_PROBES {
-            return Err(format!(
-                "at most {MAX_PATTERNS} header patterns and {MAX_PROBES} probes can be given for a port"
-            ));
+        if claim.probes.len() > MAX_PROBES {
+            return Err(format!("at most {MAX_PROBES} probes can be given for a port"));
         }
-        let http = claim.probes.iter().filter_map(|probe| match probe {
-            Probe::Http { port, path, headers } if *port == claim.port => Some(HttpProbe {
-                path: path.clone(),
-                headers: headers.clone(),
-            }),
-            _ => None,
-        });
         Ok(Self {
             session,
             owner: owner.to_owned(),
-            wanted: claim.headers.clone(),
-            filter: filter(&claim.headers).map_err(|error| error.to_string())?,
-            http_probes: ProbeMatcher::new(http),
+            filter: Filter::new(claim.filter.clone()).map_err(|error| error.to_string())?,
+            probes: probes(claim),
             tcp_probe: claim.probes.contains(&Probe::Tcp { port: claim.port }),
+            grpc_probe: has_grpc_probe(claim),
             older,
         })
     }
 }
 
-/// # Errors
-/// When a pattern cannot be used.
-pub(crate) fn filter(patterns: &[HeaderPattern]) -> Result<Filter, PatternError> {
-    let headers = patterns.iter().map(|pattern| match pattern {
-        HeaderPattern::Exact { name, value } => rules::HeaderPattern::exact(name, value),
-        HeaderPattern::Regex(pattern) => rules::HeaderPattern::regex(pattern),
+/// What is recognised of the pod's own probes of the claim's port.
+pub(crate) fn probes(claim: &Claim) -> ProbeMatcher {
+    let http = claim.probes.iter().filter_map(|probe| match probe {
+        Probe::Http { port, path, headers } if *port == claim.port => Some(HttpProbe {
+            path: path.clone(),
+            headers: headers.clone(),
+        }),
+        _ => None,
     });
-    Ok(Filter {
-        headers: headers.collect::<Result<_, _>>()?,
-    })
+    ProbeMatcher::new(http, has_grpc_probe(claim))
+}
+
+fn has_grpc_probe(claim: &Claim) -> bool {
+    claim.probes.contains(&Probe::Grpc { port: claim.port })
+}
+
+/// A request as filters see it.
+pub(crate) fn request<'a>(
+    head: &RequestHead<'a>,
+    content: Content<'a>,
+) -> rules::Request<'a, impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone + use<'a>> {
+    rules::Request {
+        method: head.method(),
+        path_and_query: head.path_and_query(),
+        host: head.host(),
+        fields: head.fields(),
+        content: match content {
+            Content::Coming => rules::Content::Coming,
+            Content::Whole(content) => rules::Content::Whole(content),
+            Content::Unseen => rules::Content::Unseen,
+        },
+    }
 }
 
 impl Claims {
@@ -92,15 +114,15 @@ impl Claims {
         let in_the_way = others
             .iter()
             .filter(|held| held.session != new.session)
-            .find(|held| held.filter.is_empty() || new.filter.is_empty() || held.wanted == new.wanted);
+            .find(|held| new.filter.is_empty() || held.filter.includes(&new.filter));
         if let Some(holder) = in_the_way {
             let what = if holder.filter.is_empty() {
-                "all of port"
+                format!("all of port {port}")
             } else {
-                "these requests of port"
+                format!("requests of port {port} where {}", holder.filter)
             };
             return Err(format!(
-                "{} already steals {what} {port} (a name that its client gave itself)",
+                "{} already steals {what} (a name that its client gave itself)",
                 holder.owner
             ));
         }
@@ -143,25 +165,32 @@ impl Claims {
             .collect()
     }
 
-    /// Who has all of the port, and whether the real app is to be asked first whether it takes connections.
-    pub(super) fn whole(&self, port: u16) -> Option<(SessionId, bool)> {
+    pub(super) fn whole(&self, port: u16) -> Option<Whole> {
         match self.0.get(&port)?.as_slice() {
-            [held] if held.filter.is_empty() => Some((SessionId(held.session), held.tcp_probe)),
+            [held] if held.filter.is_empty() => Some(Whole {
+                session: SessionId(held.session),
+                tcp_probe: held.tcp_probe,
+                grpc_probe: held.grpc_probe,
+            }),
             _ => None,
         }
     }
 
-    /// Where a request to the port goes now.
-    pub(super) fn decide(&self, port: u16, head: &RequestHead<'_>) -> Upstream {
+    /// Where a request to the port goes now; `None` when that depends on content that may still come.
+    pub(super) fn decide(&self, port: u16, head: &RequestHead<'_>, content: Content<'_>) -> Option<Upstream> {
         let Some(held) = self.0.get(&port) else {
-            return Upstream::Real;
+            return Some(Upstream::Real);
         };
-        if held.iter().any(|held| held.http_probes.matches(head)) {
-            return Upstream::Real;
+        if held.iter().any(|held| held.probes.matches(head)) {
+            return Some(Upstream::Real);
         }
-        held.iter()
-            .find(|held| held.filter.matches(head.fields()))
-            .map_or(Upstream::Real, |held| Upstream::Session(SessionId(held.session)))
+        let request = request(head, content);
+        for held in held {
+            if held.filter.matches(&request)? {
+                return Some(Upstream::Session(SessionId(held.session)));
+            }
+        }
+        Some(Upstream::Real)
     }
 }
 
@@ -169,13 +198,11 @@ impl Claims {
 mod tests {
     use super::*;
     use http_route::http1::FieldStorage;
+    use rules::Term;
     use wire::message::ClaimMode;
 
     fn claim(port: u16, header: Option<&str>) -> Claim {
-        let exact = |value: &str| HeaderPattern::Exact {
-            name: "X-User".to_owned(),
-            value: value.to_owned(),
-        };
+        let exact = |value: &str| Term::Is(format!("X-User={value}"));
         let probes = vec![
             Probe::Http {
                 port: 80,
@@ -187,7 +214,7 @@ mod tests {
         Claim {
             port,
             mode: ClaimMode::Steal,
-            headers: header.map(exact).into_iter().collect(),
+            filter: header.map(exact).into_iter().collect(),
             probes,
         }
     }
@@ -201,7 +228,8 @@ mod tests {
 
     fn decide(claims: &Claims, head: &str) -> Upstream {
         let mut storage = FieldStorage::default();
-        claims.decide(80, &RequestHead::parse(head.as_bytes(), &mut storage).unwrap())
+        let head = RequestHead::parse(head.as_bytes(), &mut storage).unwrap();
+        claims.decide(80, &head, Content::Whole(&[])).unwrap()
     }
 
     #[test]
@@ -220,13 +248,13 @@ mod tests {
         assert!(
             add(&mut claims, 4, 81, Some("c"))
                 .unwrap_err()
-                .starts_with("owner3 already steals these requests")
+                .starts_with("owner3 already steals requests of port 81 where X-User=c ")
         );
         assert!(add(&mut claims, 4, 81, None).is_err());
         claims.retain(1, &BTreeSet::new());
         add(&mut claims, 2, 80, None).unwrap();
         assert_eq!(claims.ports(), BTreeSet::from([80, 81]));
-        assert_eq!(claims.whole(80), Some((SessionId(2), false)));
+        assert_eq!(claims.whole(80).map(|whole| whole.session), Some(SessionId(2)));
         assert_eq!(claims.whole(81), None);
         claims.clear();
         assert!(claims.ports().is_empty());
@@ -264,7 +292,7 @@ mod tests {
     fn claims_that_cannot_be_used_are_refused() {
         assert!(Held::new(1, "", &claim(0, None), 0).is_err());
         let bad = Claim {
-            headers: vec![HeaderPattern::Regex("(".to_owned())],
+            filter: Term::read("re:("),
             ..claim(80, None)
         };
         assert!(
@@ -273,7 +301,7 @@ mod tests {
                 .contains("not a regular expression")
         );
         let many = Claim {
-            headers: vec![HeaderPattern::Regex("a".to_owned()); 33],
+            filter: vec![Term::Is("re:a".to_owned()); 33],
             ..claim(80, None)
         };
         assert!(Held::new(1, "", &many, 0).is_err());

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_route::{Options, RequestHead, Router, SessionId, Upstream, Upstreams};
+use http_route::{Content, Options, RequestHead, Router, SessionId, Upstream, Upstreams};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Intercept;
+use super::claims::Whole;
 use super::first::{First, first};
 use super::session_stream::SessionStream;
 use super::upstreams::Ends;
@@ -77,15 +78,17 @@ async fn serve(intercept: &Arc<Intercept>, client: TcpStream, address: SocketAdd
     let ends = Ends::new(intercept, client_address, server);
     let whole = intercept.lock().claims.whole(server.port());
     match whole {
-        Some((session, probed)) => serve_whole(client, ends, session, probed).await,
+        Some(whole) => serve_whole(client, ends, whole).await,
         None => serve_requests(client, ends).await,
     }
 }
 
-/// A claim without a filter: what is not HTTP/1 is the session's as a connection, and HTTP/1 request by request, so that
-/// probes reach the real app, and so that a client that stays connected moves to the real app when the steal ends.
-async fn serve_whole(client: TcpStream, ends: Ends, session: SessionId, probed: bool) {
-    let probe = if probed {
+/// A claim without a filter: what is not HTTP is the session's as a connection, and HTTP/1 request by request, so that
+/// probes reach the real app, and so that a client that stays connected moves to the real app when the steal ends. HTTP/2 is
+/// looked into only for gRPC probes: the real app must speak it for that, and it may be new in the local one.
+async fn serve_whole(client: TcpStream, ends: Ends, whole: Whole) {
+    let session = whole.session;
+    let probe = if whole.tcp_probe {
         match ends.real().await {
             Ok(app) => Some(app),
             Err(error) => {
@@ -123,7 +126,8 @@ async fn serve_whole(client: TcpStream, ends: Ends, session: SessionId, probed: 
     };
     match spoken {
         Ok(First::Http) => serve_requests(client, ends).await,
-        Ok(First::Other | First::Nothing) => raw(client, &ends, session).await,
+        Ok(First::Http2) if whole.grpc_probe => serve_requests(client, ends).await,
+        Ok(First::Http2 | First::Other | First::Nothing) => raw(client, &ends, session).await,
         Err(error) => tracing::debug!(%error, "a redirected connection broke before it said anything"),
     }
 }
@@ -151,7 +155,7 @@ async fn greeted(mut client: TcpStream, stream: SessionStream, said: io::Result<
     }
 }
 
-/// What is not HTTP/1 belongs to the session as a connection; what cannot reach it, to the real app.
+/// What is not routed by request belongs to the session as a connection; what cannot reach it, to the real app.
 async fn raw(client: TcpStream, ends: &Ends, session: SessionId) {
     match ends.session(session).await {
         Ok(stream) => {
@@ -183,7 +187,7 @@ struct Decide {
 }
 
 impl Router for Decide {
-    fn decide(&self, head: &RequestHead<'_>) -> Upstream {
-        self.intercept.lock().claims.decide(self.port, head)
+    fn decide(&self, head: &RequestHead<'_>, content: Content<'_>) -> Option<Upstream> {
+        self.intercept.lock().claims.decide(self.port, head, content)
     }
 }

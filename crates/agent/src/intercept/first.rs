@@ -17,6 +17,8 @@ const AGAIN: Duration = Duration::from_millis(5);
 pub(super) enum First {
     /// A request line of HTTP/1.
     Http,
+    /// The preface of HTTP/2 with prior knowledge.
+    Http2,
     /// Bytes of any other kind.
     Other,
     /// The client has ended its direction without a byte.
@@ -67,7 +69,8 @@ fn judge(bytes: &[u8]) -> Option<First> {
                 First::Other
             })
         }
-        _ => Some(First::Other),
+        Detected::Http2 => Some(First::Http2),
+        Detected::Tls | Detected::Other => Some(First::Other),
     }
 }
 

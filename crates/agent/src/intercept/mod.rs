@@ -10,7 +10,7 @@ mod first;
 mod session_stream;
 mod upstreams;
 
-pub(crate) use claims::filter;
+pub(crate) use claims::{probes, request};
 pub(crate) use first::fuzz;
 
 use std::collections::{BTreeSet, HashMap};

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use wire::message::{ClaimMode, Incoming, Open};
 
 use super::{Mirror, Wanted};
+use crate::intercept;
 use crate::session::Session;
 
 /// Bytes of all copies together that may wait for the link.
@@ -78,7 +79,12 @@ impl Feed {
         let wanted = &self.wanted;
         splitter.feed(
             bytes,
-            &mut |head| wanted.filter.matches(head.fields()) && !wanted.probes.matches(head),
+            &mut |head, content| {
+                if wanted.probes.matches(head) {
+                    return Some(false);
+                }
+                wanted.filter.matches(&intercept::request(head, content))
+            },
             &mut |piece| {
                 if piece.wanted {
                     chosen.extend_from_slice(piece.bytes);

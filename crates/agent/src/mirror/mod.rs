@@ -11,11 +11,11 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use http_route::{HttpProbe, ProbeMatcher};
+use http_route::ProbeMatcher;
 use rules::Filter;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::mpsc;
-use wire::message::{Claim, ClaimState, Event, Probe, ToSession};
+use wire::message::{Claim, ClaimState, Event, ToSession};
 
 use crate::intercept;
 use crate::limit::Tried;
@@ -217,17 +217,10 @@ impl Wanted {
         if claim.port == 0 {
             return Err("port 0 cannot be mirrored".to_owned());
         }
-        let http = claim.probes.iter().filter_map(|probe| match probe {
-            Probe::Http { port, path, headers } if *port == claim.port => Some(HttpProbe {
-                path: path.clone(),
-                headers: headers.clone(),
-            }),
-            _ => None,
-        });
-        let filter = intercept::filter(&claim.headers).map_err(|error| error.to_string())?;
+        let filter = Filter::new(claim.filter.clone()).map_err(|error| error.to_string())?;
         Ok(Self {
             filter,
-            probes: ProbeMatcher::new(http),
+            probes: intercept::probes(claim),
             older,
         })
     }

@@ -93,6 +93,7 @@ fn every_flag_sets_its_key() {
         container: Some("c".into()),
         incoming: Some(IncomingMode::Mirror),
         headers: vec!["X-User=me".into(), "re:a,b".into()],
+        filters: vec!["path:/a*".into()],
         agent_image: Some("i".into()),
         engine: Some(EngineChoice::Layer),
         file: None,
@@ -108,7 +109,10 @@ fn every_flag_sets_its_key() {
         resolved.agent.image,
     ];
     assert_eq!(texts.map(Option::unwrap), ["t", "n", "x", "c", "i"]);
-    assert_eq!(resolved.plan.incoming.filter.headers.len(), 2);
+    assert_eq!(
+        resolved.plan.incoming.filter.to_string(),
+        "X-User=me and re:a,b and path:/a*"
+    );
     assert!(resolved.plan.incoming.explicit);
     assert_eq!(resolved.sources["incoming.mode"], Origin::Flag("--mirror"));
 }
@@ -135,7 +139,7 @@ fn every_variable_of_the_table_is_read() {
         .unwrap();
         assert_eq!(resolved.sources.keys().collect::<Vec<_>>(), [&key.path]);
         let items = match key.path {
-            "incoming.filter" => resolved.plan.incoming.filter.headers.len(),
+            "incoming.filter" => resolved.plan.incoming.filter.terms().len(),
             "outgoing.local" => resolved.plan.outgoing.local.len(),
             "files.hidden" => resolved.plan.files.hidden.len(),
             "env.unset" => resolved.plan.env.unset.len(),
@@ -194,7 +198,8 @@ fn bad_variables_and_flags_are_named() {
     }));
     assert_eq!(
         error.to_string(),
-        "--header: `incoming.filter`: `X-User` is neither `Name=value` nor `re:PATTERN`"
+        "--header: `incoming.filter`: `X-User` is neither `Name=value` nor begins with `re:`, `path:`, \
+         `path-and-query:`, `method:`, `host:`, `grpc:`, `json:`, `baggage:` or `tracestate:`"
     );
     assert!(error.is_usage());
     let error = show(&with_flags(Flags {

@@ -80,7 +80,7 @@ fn sizes_are_bounded() {
     refused(
         "inpod.toml",
         &format!("incoming.filter = [{}]", items("\"a=b\"", 33)),
-        "33 patterns; at most 32",
+        "a filter has at most 32 conditions and operators",
     );
     refused(
         "inpod.toml",

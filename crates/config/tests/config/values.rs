@@ -224,7 +224,7 @@ fn every_key_arrives_in_the_plan() {
         Path::new("/srv/data/a")
     );
     assert_eq!(plan.incoming.pod_port(3000), Some(80));
-    assert_eq!(plan.incoming.filter.headers.len(), 2);
+    assert_eq!(plan.incoming.filter.terms().len(), 2);
     let names = ["db.internal"];
     let context = AddressContext {
         names: &names,
@@ -292,5 +292,59 @@ fn paths_are_made_absolute_by_name() {
             expected,
             "{written}"
         );
+    }
+}
+
+#[test]
+fn filters_combine_conditions_in_each_format() {
+    let written = [
+        (
+            "toml",
+            "[incoming]\nfilter = [\"X-User=me\", { any = [\"path:/a*\", { not = \"method:GET\" }, { all = [\"A=1\", \"B=2\"] }] }]",
+        ),
+        (
+            "json",
+            r#"{"incoming": {"filter": ["X-User=me", {"any": ["path:/a*", "not:method:GET", {"all": ["A=1", "B=2"]}]}]}}"#,
+        ),
+        (
+            "yaml",
+            "incoming:\n  filter:\n    - X-User=me\n    - any:\n        - path:/a*\n        - not: method:GET\n        - all: [A=1, B=2]\n",
+        ),
+    ];
+    for (extension, text) in written {
+        let filter = read(&format!("inpod.{extension}"), text.as_bytes())
+            .unwrap()
+            .plan
+            .incoming
+            .filter;
+        let expected = "X-User=me and (path:/a* or not:method:GET or (A=1 and B=2))";
+        assert_eq!(filter.to_string(), expected, "{extension}");
+    }
+    let long: Vec<_> = (0..33).map(|at| format!("\"A={at}\"")).collect();
+    let long = format!("[{}]", long.join(", "));
+    for (filter, expected) in [
+        ("\"X-User=me\"", "expected a list, found the text \"X-User=me\""),
+        (
+            "[{ ayn = [\"A=1\"] }]",
+            "expected \"all\", \"any\" or \"not\", found \"ayn\"",
+        ),
+        ("[{ any = [] }]", "expected a list of 1 to 32 conditions, found a list"),
+        (
+            "[{ any = \"A=1\" }]",
+            "expected a list of 1 to 32 conditions, found the text \"A=1\"",
+        ),
+        (
+            "[{ any = [\"A=1\"], all = [] }]",
+            "expected text, or a table with one of `all`, `any` and `not`, found a table",
+        ),
+        ("[{ not = \"path:re:(\" }]", "not a regular expression: unclosed group"),
+        (
+            "[7]",
+            "expected text, or a table with one of `all`, `any` and `not`, found the number 7",
+        ),
+        (&long, "a filter has at most 32 conditions and operators"),
+    ] {
+        let said = error("inpod.toml", &format!("[incoming]\nfilter = {filter}"));
+        assert!(said.contains(expected), "{said}");
     }
 }
