@@ -11,7 +11,7 @@ use guest::event::Event;
 use guest::protocol::{Answer, Call, Errno, Fetch, FromServer, Notice, Ready, ToServer};
 use rules::Plan;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use view::Members;
 
 use crate::claims::Claims;
@@ -121,7 +121,8 @@ async fn serve(
         source,
     })?);
     let link = started.router.primary().link.clone();
-    let mut server = Server::new(settings, started, Arc::clone(&relay), guests.clone());
+    let (stop, stopped) = oneshot::channel();
+    let mut server = Server::new(settings, started, Arc::clone(&relay), guests.clone(), stop);
     if let Some(at) = settings.directory.mount() {
         let at = at.to_owned();
         let mounted = tokio::task::spawn_blocking(move || view::mount(&at).map_err(io::Error::from)).await;
@@ -138,12 +139,16 @@ async fn serve(
     guests.send(&FromServer::Ready(Box::new(server.ready.clone())));
     let ended = tokio::select! {
         () = server.guests_loop(received) => Ok(()),
+        Ok(by) = stopped => Err(SessionError::Stopped { by }),
         reason = link.closed() => Err(SessionError::Lost(reason)),
         _ = supervisor.readable() => Ok(()),
     };
     if let Err(error) = &ended {
-        guests.event(Event::Lost {
-            reason: error.failure().causes.join(": "),
+        guests.event(match error {
+            SessionError::Stopped { by } => Event::Stopped { by: by.clone() },
+            _ => Event::Lost {
+                reason: error.failure().causes.join(": "),
+            },
         });
         guests.send(&FromServer::Fatal(error.failure()));
         // The supervisor ends the app, which it can do better than we; we only make sure of it.
@@ -169,7 +174,14 @@ struct Server {
 }
 
 impl Server {
-    fn new(settings: &Settings, started: Started, relay: Arc<Relay>, guests: Guests) -> Self {
+    /// `stop` hears who ends the session.
+    fn new(
+        settings: &Settings,
+        started: Started,
+        relay: Arc<Relay>,
+        guests: Guests,
+        stop: oneshot::Sender<String>,
+    ) -> Self {
         let Started {
             router,
             acceptor,
@@ -192,9 +204,13 @@ impl Server {
             let guests = guests.clone();
             async move {
                 while let Some(event) = events.recv().await {
-                    guests.event(Event::Warning {
-                        message: agent_event(event),
-                    });
+                    match agent_event(event) {
+                        Told::Warning(message) => guests.event(Event::Warning { message }),
+                        Told::Stopped(by) => {
+                            let _ = stop.send(by);
+                            return;
+                        }
+                    }
                 }
             }
         });
@@ -354,12 +370,20 @@ fn nsswitch(machine: &str, pod_hosts: Option<&str>) -> String {
     text
 }
 
-fn agent_event(event: wire::message::Event) -> String {
+/// What an event of the agent's is here.
+enum Told {
+    Warning(String),
+    /// By whom.
+    Stopped(String),
+}
+
+fn agent_event(event: wire::message::Event) -> Told {
     match event {
-        wire::message::Event::MirrorDropped { port, connections } => {
-            format!("port {port}: {connections} connections were left out of the mirror, because it could not keep up")
-        }
-        wire::message::Event::Warning(text) => text,
+        wire::message::Event::MirrorDropped { port, connections } => Told::Warning(format!(
+            "port {port}: {connections} connections were left out of the mirror, because it could not keep up"
+        )),
+        wire::message::Event::Warning(text) => Told::Warning(text),
+        wire::message::Event::Stopped { by } => Told::Stopped(by),
     }
 }
 

@@ -7,6 +7,8 @@ use http_route::{HttpProbe, ProbeMatcher, RequestHead, SessionId, Upstream};
 use rules::{Filter, PatternError};
 use wire::message::{Claim, HeaderPattern, Probe};
 
+use crate::counters::Counters;
+
 /// Ports that one session may claim, and patterns and probes of one claim.
 const MAX_PORTS: usize = 256;
 const MAX_PATTERNS: usize = 32;
@@ -23,6 +25,7 @@ pub(super) struct Held {
     /// The pod's definition has a TCP probe of this port.
     tcp_probe: bool,
     older: u32,
+    pub counters: Arc<Counters>,
 }
 
 /// All claims by port; a port's are asked in the order in which they came.
@@ -56,6 +59,7 @@ impl Held {
             http_probes: ProbeMatcher::new(http),
             tcp_probe: claim.probes.contains(&Probe::Tcp { port: claim.port }),
             older,
+            counters: Arc::default(),
         })
     }
 }
@@ -141,6 +145,11 @@ impl Claims {
             .filter(|(_, held)| !held.is_empty())
             .map(|(port, _)| *port)
             .collect()
+    }
+
+    /// The claims of a port.
+    pub(super) fn at(&self, port: u16) -> &[Arc<Held>] {
+        self.0.get(&port).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Who has all of the port, and whether the real app is to be asked first whether it takes connections.

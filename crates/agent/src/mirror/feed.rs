@@ -49,6 +49,9 @@ impl Feed {
         server: SocketAddr,
     ) -> Self {
         let splitter = (!wanted.filter.is_empty()).then(RequestSplitter::new);
+        if splitter.is_none() {
+            wanted.counters.seen();
+        }
         let incoming = Incoming {
             mode: ClaimMode::Mirror,
             port: server.port(),
@@ -78,7 +81,14 @@ impl Feed {
         let wanted = &self.wanted;
         splitter.feed(
             bytes,
-            &mut |head| wanted.filter.matches(head.fields()) && !wanted.probes.matches(head),
+            &mut |head| {
+                let matches = wanted.filter.matches(head.fields()) && !wanted.probes.matches(head);
+                wanted.counters.seen();
+                if matches {
+                    wanted.counters.mirrored();
+                }
+                matches
+            },
             &mut |piece| {
                 if piece.wanted {
                     chosen.extend_from_slice(piece.bytes);
@@ -115,6 +125,9 @@ impl Feed {
             let (send, receive) = mpsc::unbounded_channel();
             runtime.spawn(deliver(session, self.incoming.clone(), receive, Arc::clone(mirror)));
             self.pieces = Some(send);
+            if self.splitter.is_none() {
+                self.wanted.counters.mirrored();
+            }
         }
         self.pieces.as_ref()
     }
