@@ -105,7 +105,7 @@ async fn serve(
     settings: &mut Settings,
     members: Members,
     guests: &Guests,
-    received: mpsc::UnboundedReceiver<Received>,
+    mut received: mpsc::UnboundedReceiver<Received>,
     supervisor: OwnedFd,
 ) -> Result<(), SessionError> {
     let supervisor = watch(supervisor).map_err(|source| SessionError::Machine {
@@ -138,7 +138,7 @@ async fn serve(
     }
     guests.send(&FromServer::Ready(Box::new(server.ready.clone())));
     let ended = tokio::select! {
-        () = server.guests_loop(received) => Ok(()),
+        () = server.guests_loop(&mut received) => Ok(()),
         Ok(by) = stopped => Err(SessionError::Stopped { by }),
         reason = link.closed() => Err(SessionError::Lost(reason)),
         _ = supervisor.readable() => Ok(()),
@@ -151,8 +151,14 @@ async fn serve(
             },
         });
         guests.send(&FromServer::Fatal(error.failure()));
-        // The supervisor ends the app, which it can do better than we; we only make sure of it.
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(10), supervisor.readable()).await;
+        // The supervisor ends the app, which it can do better than we, and says when that is done; we only make sure of it.
+        let gone = async {
+            tokio::select! {
+                () = server.guests_loop(&mut received) => {}
+                _ = supervisor.readable() => {}
+            }
+        };
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(10), gone).await;
     }
     server.end().await;
     ended
@@ -274,7 +280,7 @@ impl Server {
     }
 
     /// Takes the supervisor's messages until it says that the app has ended.
-    async fn guests_loop(&mut self, mut received: mpsc::UnboundedReceiver<Received>) {
+    async fn guests_loop(&mut self, received: &mut mpsc::UnboundedReceiver<Received>) {
         while let Some((message, descriptors)) = received.recv().await {
             match message {
                 ToServer::Call { id, call } => self.call(id, call),
