@@ -80,6 +80,13 @@ async fn hold(session: &Session, claims: Vec<Claim>) {
     );
 }
 
+/// Who has an answer is listed.
+async fn attached(socket: &Path, owner: &str) -> Session {
+    let session = attach(socket, owner).await;
+    assert_eq!(session.call(RequestBody::Ping).await, ReplyBody::Pong);
+    session
+}
+
 async fn visitor(socket: &Path) -> Session {
     let hello = Hello {
         features: feature::VISITOR,
@@ -112,8 +119,8 @@ async fn who_holds_what_and_what_came_to_it() {
     let visitor = visitor(&socket).await;
     assert_eq!(list(&visitor).await, []);
 
-    let mut ada = attach(&socket, "ada").await;
-    let mut bob = attach(&socket, "bob").await;
+    let mut ada = attached(&socket, "ada").await;
+    let mut bob = attached(&socket, "bob").await;
     let nothing = list(&visitor).await;
     let owners: Vec<&str> = nothing.iter().map(|entry| entry.owner.as_str()).collect();
     assert_eq!(owners, ["ada", "bob"], "the visitor is not among them");
@@ -174,8 +181,8 @@ async fn whole_ports_count_connections() {
     let place = tempfile::tempdir().unwrap();
     let socket = place.path().join("socket");
     let _agent = serve(&world, &socket, "60").await;
-    let mut ada = attach(&socket, "ada").await;
-    let bob = attach(&socket, "bob").await;
+    let mut ada = attached(&socket, "ada").await;
+    let bob = attached(&socket, "bob").await;
     hold(&ada, vec![claim(ClaimMode::Steal, None)]).await;
     hold(&bob, vec![claim(ClaimMode::Mirror, None)]).await;
     local(std::mem::replace(&mut ada.acceptor, visitor_acceptor(&socket).await));
@@ -228,8 +235,8 @@ async fn one_is_stopped_and_the_others_see_nothing() {
     let place = tempfile::tempdir().unwrap();
     let socket = place.path().join("socket");
     let _agent = serve(&world, &socket, "60").await;
-    let mut ada = attach(&socket, "ada").await;
-    let mut bob = attach(&socket, "bob").await;
+    let mut ada = attached(&socket, "ada").await;
+    let mut bob = attached(&socket, "bob").await;
     for (session, user) in [(&ada, "ada"), (&bob, "bob")] {
         hold(session, vec![claim(ClaimMode::Steal, Some(user))]).await;
     }
@@ -285,7 +292,7 @@ async fn visitors_do_not_keep_an_agent() {
     let place = tempfile::tempdir().unwrap();
     let socket = place.path().join("socket");
     let mut agent = serve(&world, &socket, "1").await;
-    let mut ada = attach(&socket, "ada").await;
+    let mut ada = attached(&socket, "ada").await;
     drop((ada.link, ada.control, ada.acceptor));
     assert!(in_time(ada.agent.wait()).await.unwrap().success());
     let begin = Instant::now();

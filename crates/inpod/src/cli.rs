@@ -45,8 +45,8 @@ Tell which paths would be the pod's (remote), this machine's (local) or absent (
 starts. Nothing is changed in the cluster: of the target its spec alone is read. The working directory counts as exec's.";
 
 const SESSIONS: &str = "\
-List the sessions at a target: who they are by their own account, since when, and for each port that one holds the mode, the
-filter and what has come: requests (connections, where they are not taken apart) that were seen, that matched and went to the
+List the sessions at a target: who they are by their own account, since when, and for each port that one holds the mode, the \
+filter and what has come: requests (connections, where they are not taken apart) that were seen, that matched and went to the \
 session, that passed to the real app, that were mirrored, and copies that were dropped. Nothing is started in the cluster.";
 
 /// Run a program on this machine as if it ran inside a Kubernetes pod.

@@ -81,23 +81,31 @@ fn find<'a>(sessions: &'a [SessionEntry], wanted: &str, target: &str) -> Result<
         .filter(|session| !wanted.is_empty() && name(session).starts_with(&wanted));
     let (message, name): (_, fn(&SessionEntry) -> String) = match (found.next(), found.next()) {
         (Some(session), None) => return Ok(session),
-        (None, _) => (format!("there is no session `{wanted}` at {target}"), short),
+        (None, _) => (
+            format!("there is no session `{wanted}` at {target}{}", nobody(sessions)),
+            short,
+        ),
         (Some(_), Some(_)) => (format!("several sessions at {target} begin with `{wanted}`"), name),
     };
     let known: Vec<String> = sessions
         .iter()
         .map(|session| format!("{} ({})", name(session), session.owner))
         .collect();
-    let hint = match known.is_empty() {
-        true => "nobody holds anything there".to_owned(),
-        false => format!("one of those there: {}", known.join(", ")),
-    };
+    let hint = (!known.is_empty()).then(|| format!("one of those there: {}", known.join(", ")));
     Err(CliError {
         kind: Kind::Usage,
         message,
         causes: Vec::new(),
-        hints: vec![hint],
+        hints: hint.into_iter().collect(),
     })
+}
+
+fn nobody(sessions: &[SessionEntry]) -> &'static str {
+    if sessions.is_empty() {
+        ": nobody holds anything there"
+    } else {
+        ""
+    }
 }
 
 const HEAD: [&str; 11] = [

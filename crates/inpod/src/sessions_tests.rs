@@ -105,9 +105,10 @@ fn a_session_is_meant_by_how_its_name_begins() {
         "{error}"
     );
     assert!(owner("").is_err());
+    let error = find(&[], "3", "pod a").unwrap_err();
     assert_eq!(
-        find(&[], "3", "pod a").unwrap_err().hints,
-        ["nobody holds anything there"]
+        (error.message.as_str(), error.hints.len()),
+        ("there is no session `3` at pod a: nobody holds anything there", 0)
     );
 }
 
