@@ -171,13 +171,14 @@ fn notes(target: &str, agents: usize, others: &[String], sessions: &[SessionEntr
     } else if agents == 0 && others.is_empty() {
         lines.push(format!("nobody holds anything at {target}: no agent runs there"));
     } else if agents == 0 {
-        lines.push(format!("no agent of this build of inpod runs at {target}"));
+        lines.push(format!("nobody who is known here holds anything at {target}"));
     } else {
         lines.push(format!("nobody holds anything at {target}: its agent has no session"));
     }
     if !others.is_empty() {
         lines.push(format!(
-            "agents of other builds of inpod run there, whose sessions only those list: {}",
+            "other agents run there (of another build of inpod, or for a container that has restarted since), whose sessions \
+             are not listed: {}",
             others.join(", ")
         ));
     }
@@ -189,7 +190,7 @@ fn json(target: &str, visit: &Visit, sessions: &[SessionEntry]) -> String {
     let object = json!({
         "target": target,
         "agents": visit.agents(),
-        "agents_of_other_builds": visit.others,
+        "other_agents": visit.others,
         "sessions": sessions.iter().map(session_json).collect::<Vec<_>>(),
     });
     format!("{object:#}\n")

@@ -67,7 +67,7 @@ fn what_is_beside_the_table() {
     );
     let other = notes("pod a", 0, &["inpod-0-0".to_owned()], &[]);
     assert!(
-        !other.contains("nobody") && other.contains("other builds") && other.contains("inpod-0-0"),
+        !other.contains("no agent") && other.contains("not listed: inpod-0-0"),
         "{other}"
     );
 }

@@ -11,7 +11,7 @@ use crate::error::SessionError;
 /// The agents that were there, each with a link of its own.
 pub struct Visit {
     agents: Vec<ControlClient>,
-    /// Containers of agents that another build of inpod has started: they speak to that build only.
+    /// As [`Serving::others`]: they are not asked.
     pub others: Vec<String>,
 }
 

@@ -31,7 +31,7 @@ enum Place {
 #[derive(Default)]
 pub struct Serving {
     pub agents: Vec<BoxTransport>,
-    /// Containers of agents that belong to another build of inpod.
+    /// Containers of agents that belong to another build of inpod, or to a run of the container that has ended.
     pub others: Vec<String>,
 }
 
