@@ -6,8 +6,8 @@ use tokio::sync::mpsc;
 use wire::message::{Bytes, ClaimMode, ClaimState, Fault, Reply, ReplyBody, Request, RequestBody, ToSession};
 use wire::{LinkError, Stream, frame};
 
-use crate::facts;
 use crate::session::Session;
+use crate::{facts, sessions};
 
 /// Answers and events that may wait for the link.
 const QUEUE: usize = 256;
@@ -17,6 +17,7 @@ const REQUESTS: usize = 64;
 pub(crate) async fn serve(session: &Arc<Session>, stream: Stream) {
     let (mut reader, mut writer) = stream.split();
     let (send, mut queue) = mpsc::channel::<ToSession>(QUEUE);
+    session.standing.listens(send.downgrade());
     let write = async {
         while let Some(message) = queue.recv().await {
             if frame::write_message(&mut writer, &message).await.is_err() {
@@ -92,15 +93,18 @@ async fn answer(session: &Arc<Session>, body: RequestBody, events: &mpsc::Sender
                 ClaimMode::Mirror => mirrored.next(),
             });
             let lost = || ClaimState::Refused("the agent lost the claim".to_owned());
-            ReplyBody::Claims(states.map(|state| state.unwrap_or_else(lost)).collect())
+            let states: Vec<_> = states.map(|state| state.unwrap_or_else(lost)).collect();
+            session.standing.hold(&claims, &states);
+            ReplyBody::Claims(states)
         }
         RequestBody::Resolve(question) => session.agent.names.resolve(&session.agent, &question).await,
         RequestBody::Ping => ReplyBody::Pong,
         RequestBody::Goodbye => {
-            session.agent.intercept.release(session.id);
-            session.agent.mirror.release(session.id);
+            session.release();
             ReplyBody::Pong
         }
+        RequestBody::Sessions => ReplyBody::Sessions(session.agent.sessions.list()),
+        RequestBody::StopSession(name) => sessions::stop(session, name).await,
     }
 }
 

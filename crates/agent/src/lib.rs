@@ -10,6 +10,7 @@
 mod arguments;
 mod attach;
 mod control;
+mod counters;
 mod descriptors;
 mod dial;
 mod error;
@@ -24,6 +25,7 @@ mod process;
 mod relay;
 mod serve;
 pub mod session;
+mod sessions;
 mod sys;
 mod target;
 
@@ -43,6 +45,7 @@ pub struct Agent {
     pub(crate) names: names::Resolver,
     pub(crate) intercept: Arc<intercept::Intercept>,
     pub(crate) mirror: Arc<mirror::Mirror>,
+    pub(crate) sessions: sessions::Sessions,
 }
 
 impl Agent {
@@ -57,6 +60,7 @@ impl Agent {
             names: names::Resolver::default(),
             intercept,
             mirror: mirror::Mirror::new(),
+            sessions: sessions::Sessions::new(),
         })
     }
 

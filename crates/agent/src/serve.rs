@@ -103,7 +103,8 @@ async fn idle(mut sessions: watch::Receiver<usize>, linger: Duration, agent: &Ag
             return;
         }
         let quiet = async {
-            tokio::time::sleep(linger).await;
+            // A visitor's coming and going changes nothing.
+            tokio::time::sleep(linger.saturating_sub(agent.sessions.left().elapsed())).await;
             agent.intercept.drained().await;
         };
         tokio::select! {

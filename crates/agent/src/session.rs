@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use wire::message::Open;
 use wire::{Hello, Link, LinkError, Stream, Transport};
 
+use crate::sessions::Standing;
 use crate::{Agent, control, dial, files};
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -21,6 +22,16 @@ pub(crate) struct Session {
     pub agent: Arc<Agent>,
     /// Cancelled at the session's end: everything it started stops.
     pub ended: CancellationToken,
+    pub standing: Standing,
+}
+
+impl Session {
+    /// Its claims end.
+    pub(crate) fn release(&self) {
+        self.agent.intercept.release(self.id);
+        self.agent.mirror.release(self.id);
+        self.standing.release();
+    }
 }
 
 /// Serves the session on this transport until it says goodbye or its transport is lost. Its claims end at that moment.
@@ -34,13 +45,16 @@ pub async fn serve<T: Transport>(transport: T, agent: Arc<Agent>) -> Result<(), 
     let (link, mut acceptor, peer) =
         wire::accept(transport, |peer| Hello::new(peer.session, [0; 16], "inpod agent")).await?;
     link.expect_life("the session's heartbeat", wire::control::SILENCE);
+    let ended = CancellationToken::new();
     let session = Arc::new(Session {
         id: NEXT.fetch_add(1, Ordering::Relaxed),
+        standing: Standing::new(&peer, &ended),
         owner: peer.owner,
         link,
         agent,
-        ended: CancellationToken::new(),
+        ended,
     });
+    session.agent.sessions.add(&session);
     tracing::info!(
         id = session.id,
         owner = session.owner,
@@ -55,8 +69,8 @@ pub async fn serve<T: Transport>(transport: T, agent: Arc<Agent>) -> Result<(), 
     }
     let reason = session.link.closed().await;
     session.ended.cancel();
-    session.agent.intercept.release(session.id);
-    session.agent.mirror.release(session.id);
+    session.release();
+    session.agent.sessions.remove(&session);
     tracing::info!(id = session.id, %reason, "a session ends");
     match reason {
         LinkError::Closed | LinkError::ClosedHere => Ok(()),

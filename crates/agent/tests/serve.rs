@@ -4,51 +4,12 @@
 mod common;
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
-use common::{in_time, until, world};
+use common::{attach, in_time, serve, until, world};
 use rules::Term;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::message::{Claim, ClaimMode, ClaimState, Record, ReplyBody, RequestBody, Resolve};
-
-/// `serve` as it runs in a pod: in its network and UTS namespaces.
-async fn serve(world: &common::World, socket: &Path, linger: &str) -> tokio::process::Child {
-    let pid = world.pod.pid.to_string();
-    let mut command = tokio::process::Command::new("nsenter");
-    command
-        .args([
-            "-t",
-            &pid,
-            "-n",
-            "-u",
-            "--",
-            env!("CARGO_BIN_EXE_agent"),
-            "serve",
-            "--target-pid",
-            &pid,
-            "--linger",
-            linger,
-        ])
-        .arg("--socket")
-        .arg(socket)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true);
-    let mut agent = command.spawn().unwrap();
-    let mut line = String::new();
-    let mut stdout = BufReader::new(agent.stdout.take().unwrap());
-    in_time(stdout.read_line(&mut line)).await.unwrap();
-    assert_eq!(line.trim(), format!("inpod agent ready {}", env!("CARGO_PKG_VERSION")));
-    agent
-}
-
-async fn attach(socket: &Path, owner: &str) -> common::Session {
-    let mut command = common::agent_command();
-    command.arg("attach").arg("--socket").arg(socket);
-    common::session(command, owner).await
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_come_and_go_and_the_agent_lingers() {

@@ -46,6 +46,8 @@ pub enum Event {
     },
     /// The app ended with this status (128+n for a signal).
     Exited { status: i32 },
+    /// Someone else has ended the session; what they call themselves.
+    Stopped { by: String },
 }
 
 impl fmt::Display for Event {
@@ -103,6 +105,7 @@ impl fmt::Display for Event {
             }
             Self::Lost { reason } => write!(out, "the connection to the target is lost: {reason}"),
             Self::Exited { status } => write!(out, "the app ended with status {status}"),
+            Self::Stopped { by } => write!(out, "stopped by {by} with `inpod sessions stop`: the app is ended"),
         }
     }
 }

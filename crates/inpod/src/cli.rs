@@ -44,6 +44,11 @@ const PLAN: &str = "\
 Tell which paths would be the pod's (remote), this machine's (local) or absent (hidden), and by which rule, before anything
 starts. Nothing is changed in the cluster: of the target its spec alone is read. The working directory counts as exec's.";
 
+const SESSIONS: &str = "\
+List the sessions at a target: who they are by their own account, since when, and for each port that one holds the mode, the \
+filter and what has come: requests (connections, where they are not taken apart) that were seen, that matched and went to the \
+session, that passed to the real app, that were mirrored, and copies that were dropped. Nothing is started in the cluster.";
+
 /// Run a program on this machine as if it ran inside a Kubernetes pod.
 #[derive(Debug, Parser)]
 #[command(name = "inpod", version = VERSION.as_str(), after_help = EXAMPLES, max_term_width = 110)]
@@ -62,6 +67,9 @@ pub enum Command {
     /// Tell which paths would be the pod's and by which rule, before anything starts.
     #[command(long_about = PLAN)]
     Plan(PlanArgs),
+    /// List who holds what at a target; `sessions stop` ends one of them.
+    #[command(long_about = SESSIONS)]
+    Sessions(SessionsArgs),
     /// Tell what this machine allows, and what to do about what it does not.
     Doctor(DoctorArgs),
 }
@@ -171,6 +179,35 @@ pub struct PlanArgs {
     /// Paths to decide [default: each border between the pod's and this machine's]
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+}
+
+/// `inpod sessions`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct SessionsArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub action: Option<SessionsAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SessionsAction {
+    /// End a session: its claims at once, then its program.
+    Stop(StopArgs),
+}
+
+/// `inpod sessions stop`.
+#[derive(Debug, Args)]
+pub struct StopArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// The session, as `inpod sessions` lists it
+    #[arg(value_name = "SESSION")]
+    pub session: String,
 }
 
 /// `inpod doctor`.

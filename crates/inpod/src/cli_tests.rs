@@ -11,7 +11,7 @@ fn read(line: &str) -> Result<Cli, String> {
 fn exec(line: &str) -> ExecArgs {
     match read(line).unwrap_or_else(|error| panic!("{line}: {error}")).command {
         Command::Exec(exec) => *exec,
-        Command::Ls(_) | Command::Plan(_) | Command::Doctor(_) => panic!("{line} is not exec"),
+        Command::Ls(_) | Command::Plan(_) | Command::Sessions(_) | Command::Doctor(_) => panic!("{line} is not exec"),
     }
 }
 
@@ -87,6 +87,8 @@ fn mistakes_are_named() {
         ("inpod run -- a", "unrecognized subcommand 'run'"),
         ("inpod", "Usage: inpod"),
         ("inpod ls pod", "unexpected argument 'pod' found"),
+        ("inpod sessions stop -t pod/a", "<SESSION>"),
+        ("inpod sessions -t pod/a stop 3f", "cannot be used with"),
     ] {
         let error = read(line).map(|_| ()).unwrap_err();
         assert!(error.contains(expected), "{line}: {error}");

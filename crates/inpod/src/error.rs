@@ -59,7 +59,7 @@ impl Kind {
             Self::Machine => (71, "this machine does not allow something that is needed"),
             Self::Lost => (
                 74,
-                "the connection to the target was lost for good while the program ran",
+                "while the program ran, the connection to the target was lost for good, or another user stopped the session",
             ),
             Self::Refused => (
                 77,
@@ -131,7 +131,7 @@ impl From<config::Error> for CliError {
 impl From<TargetError> for CliError {
     fn from(error: TargetError) -> Self {
         let kind = match error {
-            TargetError::NoSteal { .. } => Kind::Refused,
+            TargetError::NoSteal { .. } | TargetError::OwnAgents { .. } => Kind::Refused,
             TargetError::AgentProgram { .. } | TargetError::Start(_) => Kind::Machine,
             _ => Kind::Target,
         };

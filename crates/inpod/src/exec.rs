@@ -319,7 +319,7 @@ fn server_settings(
     })
 }
 
-fn random() -> Result<[u8; 16], CliError> {
+pub(crate) fn random() -> Result<[u8; 16], CliError> {
     let mut bytes = [0; 16];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .map_err(|errno| CliError::new(Kind::Machine, &std::io::Error::from(errno)))?;
@@ -351,7 +351,7 @@ fn owner_shown(plan: &Plan, backend: &Backend) -> Option<(u32, u32)> {
 }
 
 /// What others see who meet this session's claims: a claim of the client, not checked by anybody.
-fn owner(variables: &[(OsString, OsString)]) -> String {
+pub(crate) fn owner(variables: &[(OsString, OsString)]) -> String {
     let user = variables::value(variables, "USER").or_else(|| variables::value(variables, "LOGNAME"));
     let user = user.map(|user| user.to_string_lossy().into_owned());
     let user = user.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
@@ -419,7 +419,7 @@ fn no_program() -> CliError {
     }
 }
 
-fn no_target() -> CliError {
+pub(crate) fn no_target() -> CliError {
     CliError {
         kind: Kind::Usage,
         message: "no target is given".to_owned(),

@@ -1,7 +1,7 @@
 //! The command's parts, one file per subcommand; `main` puts them together.
 //!
-//! Invariant: this crate is the only one that prints, and stdout belongs to the app (`ls`, `plan` and
-//! `doctor` are the exceptions: there is none).
+//! Invariant: this crate is the only one that prints, and stdout belongs to the app (`ls`, `plan`,
+//! `sessions` and `doctor` are the exceptions: there is none).
 
 mod agent;
 mod changes;
@@ -16,6 +16,7 @@ pub mod ls;
 pub mod machine;
 pub mod plan;
 pub mod report;
+pub mod sessions;
 mod sys;
 mod text;
 mod variables;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use inpod::cli::{Cli, Command};
 use inpod::error::CliError;
 use inpod::report::{Report, Style};
-use inpod::{doctor, exec, ls, plan};
+use inpod::{doctor, exec, ls, plan, sessions};
 
 fn main() -> ExitCode {
     let cli = match Cli::read(std::env::args_os()) {
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Exec(arguments) => exec::run(arguments),
         Command::Ls(arguments) => ls::run(arguments).map(|()| 0),
         Command::Plan(arguments) => plan::run(arguments).map(|()| 0),
+        Command::Sessions(arguments) => sessions::run(arguments).map(|()| 0),
         Command::Doctor(arguments) => doctor::run(arguments).map(|()| 0),
     };
     match done {

@@ -169,7 +169,7 @@ impl Report {
                     spinner.set_message(plain(name).replace('\n', " "));
                 }
             }
-            Event::Started { .. } | Event::Lost { .. } | Event::Exited { .. } => self.clear(),
+            Event::Started { .. } | Event::Lost { .. } | Event::Stopped { .. } | Event::Exited { .. } => self.clear(),
             _ => {}
         }
     }

@@ -111,6 +111,29 @@ impl Term {
         terms.push(Self::Is(rest.to_owned()));
         terms
     }
+
+    /// All of a filter's as a person would write them.
+    #[must_use]
+    pub fn in_words(terms: &[Self]) -> String {
+        let mut rest = terms.iter();
+        let mut parts = Vec::new();
+        while !rest.as_slice().is_empty() {
+            parts.push(Self::one_in_words(&mut rest));
+        }
+        parts.join(" and ")
+    }
+
+    fn one_in_words(rest: &mut std::slice::Iter<'_, Self>) -> String {
+        let (word, count) = match rest.next() {
+            None => return String::new(),
+            Some(Self::Is(written)) => return written.clone(),
+            Some(Self::Not) => return format!("not:{}", Self::one_in_words(rest)),
+            Some(Self::All(count)) => (" and ", *count),
+            Some(Self::Any(count)) => (" or ", *count),
+        };
+        let parts: Vec<_> = (0..count).map(|_| Self::one_in_words(rest)).collect();
+        format!("({})", parts.join(word))
+    }
 }
 
 /// What is known of a request's body.
@@ -298,34 +321,7 @@ where
 /// As a person would write it.
 impl fmt::Display for Filter {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fn one(rest: &mut std::slice::Iter<'_, Term>, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-            let (word, count) = match rest.next() {
-                None => return Ok(()),
-                Some(Term::Is(written)) => return formatter.write_str(written),
-                Some(Term::Not) => {
-                    formatter.write_str("not:")?;
-                    return one(rest, formatter);
-                }
-                Some(Term::All(count)) => (" and ", *count),
-                Some(Term::Any(count)) => (" or ", *count),
-            };
-            formatter.write_str("(")?;
-            for at in 0..count {
-                if at > 0 {
-                    formatter.write_str(word)?;
-                }
-                one(rest, formatter)?;
-            }
-            formatter.write_str(")")
-        }
-        let mut rest = self.terms.iter();
-        while !rest.as_slice().is_empty() {
-            one(&mut rest, formatter)?;
-            if !rest.as_slice().is_empty() {
-                formatter.write_str(" and ")?;
-            }
-        }
-        Ok(())
+        formatter.write_str(&Term::in_words(&self.terms))
     }
 }
 

@@ -21,13 +21,17 @@ pub(crate) enum SessionError {
     Machine { what: &'static str, source: std::io::Error },
     #[error("the connection to the target is lost")]
     Lost(#[source] wire::LinkError),
+    #[error("the session was stopped by {by} (a name that its client gave itself) with `inpod sessions stop`")]
+    Stopped { by: String },
 }
 
 impl SessionError {
     /// For the launching process to show.
     pub(crate) fn failure(&self) -> Failure {
         let (kind, hints) = match self {
-            Self::Target(error @ target::TargetError::NoSteal { .. }) => (FailureKind::Refused, error.hints()),
+            Self::Target(error @ (target::TargetError::NoSteal { .. } | target::TargetError::OwnAgents { .. })) => {
+                (FailureKind::Refused, error.hints())
+            }
             Self::Target(error @ (target::TargetError::AgentProgram { .. } | target::TargetError::Start(_))) => {
                 (FailureKind::Machine, error.hints())
             }
@@ -42,6 +46,7 @@ impl SessionError {
                 vec!["leave the flag out to go on without it".to_owned()],
             ),
             Self::Machine { .. } => (FailureKind::Machine, Vec::new()),
+            Self::Stopped { .. } => (FailureKind::Lost, Vec::new()),
             Self::Lost(_) => (
                 FailureKind::Lost,
                 vec![

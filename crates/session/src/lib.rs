@@ -26,7 +26,9 @@ mod start;
 mod sys;
 mod udp;
 mod unix;
+mod visit;
 
 pub use directory::Directory;
 pub use names::fuzz;
 pub use server::Settings;
+pub use visit::{Visit, visit};

@@ -11,7 +11,7 @@ use guest::event::Event;
 use guest::protocol::{Answer, Call, Errno, Fetch, FromServer, Notice, Ready, ToServer};
 use rules::Plan;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use view::Members;
 
 use crate::claims::Claims;
@@ -105,7 +105,7 @@ async fn serve(
     settings: &mut Settings,
     members: Members,
     guests: &Guests,
-    received: mpsc::UnboundedReceiver<Received>,
+    mut received: mpsc::UnboundedReceiver<Received>,
     supervisor: OwnedFd,
 ) -> Result<(), SessionError> {
     let supervisor = watch(supervisor).map_err(|source| SessionError::Machine {
@@ -121,7 +121,8 @@ async fn serve(
         source,
     })?);
     let link = started.router.primary().link.clone();
-    let mut server = Server::new(settings, started, Arc::clone(&relay), guests.clone());
+    let (stop, stopped) = oneshot::channel();
+    let mut server = Server::new(settings, started, Arc::clone(&relay), guests.clone(), stop);
     if let Some(at) = settings.directory.mount() {
         let at = at.to_owned();
         let mounted = tokio::task::spawn_blocking(move || view::mount(&at).map_err(io::Error::from)).await;
@@ -137,17 +138,27 @@ async fn serve(
     }
     guests.send(&FromServer::Ready(Box::new(server.ready.clone())));
     let ended = tokio::select! {
-        () = server.guests_loop(received) => Ok(()),
+        () = server.guests_loop(&mut received) => Ok(()),
+        Ok(by) = stopped => Err(SessionError::Stopped { by }),
         reason = link.closed() => Err(SessionError::Lost(reason)),
         _ = supervisor.readable() => Ok(()),
     };
     if let Err(error) = &ended {
-        guests.event(Event::Lost {
-            reason: error.failure().causes.join(": "),
+        guests.event(match error {
+            SessionError::Stopped { by } => Event::Stopped { by: by.clone() },
+            _ => Event::Lost {
+                reason: error.failure().causes.join(": "),
+            },
         });
         guests.send(&FromServer::Fatal(error.failure()));
-        // The supervisor ends the app, which it can do better than we; we only make sure of it.
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(10), supervisor.readable()).await;
+        // The supervisor ends the app, which it can do better than we, and says when that is done; we only make sure of it.
+        let gone = async {
+            tokio::select! {
+                () = server.guests_loop(&mut received) => {}
+                _ = supervisor.readable() => {}
+            }
+        };
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(10), gone).await;
     }
     server.end().await;
     ended
@@ -169,7 +180,14 @@ struct Server {
 }
 
 impl Server {
-    fn new(settings: &Settings, started: Started, relay: Arc<Relay>, guests: Guests) -> Self {
+    /// `stop` hears who ends the session.
+    fn new(
+        settings: &Settings,
+        started: Started,
+        relay: Arc<Relay>,
+        guests: Guests,
+        stop: oneshot::Sender<String>,
+    ) -> Self {
         let Started {
             router,
             acceptor,
@@ -192,9 +210,13 @@ impl Server {
             let guests = guests.clone();
             async move {
                 while let Some(event) = events.recv().await {
-                    guests.event(Event::Warning {
-                        message: agent_event(event),
-                    });
+                    match agent_event(event) {
+                        Told::Warning(message) => guests.event(Event::Warning { message }),
+                        Told::Stopped(by) => {
+                            let _ = stop.send(by);
+                            return;
+                        }
+                    }
                 }
             }
         });
@@ -258,7 +280,7 @@ impl Server {
     }
 
     /// Takes the supervisor's messages until it says that the app has ended.
-    async fn guests_loop(&mut self, mut received: mpsc::UnboundedReceiver<Received>) {
+    async fn guests_loop(&mut self, received: &mut mpsc::UnboundedReceiver<Received>) {
         while let Some((message, descriptors)) = received.recv().await {
             match message {
                 ToServer::Call { id, call } => self.call(id, call),
@@ -354,12 +376,20 @@ fn nsswitch(machine: &str, pod_hosts: Option<&str>) -> String {
     text
 }
 
-fn agent_event(event: wire::message::Event) -> String {
+/// What an event of the agent's is here.
+enum Told {
+    Warning(String),
+    /// By whom.
+    Stopped(String),
+}
+
+fn agent_event(event: wire::message::Event) -> Told {
     match event {
-        wire::message::Event::MirrorDropped { port, connections } => {
-            format!("port {port}: {connections} connections were left out of the mirror, because it could not keep up")
-        }
-        wire::message::Event::Warning(text) => text,
+        wire::message::Event::MirrorDropped { port, connections } => Told::Warning(format!(
+            "port {port}: {connections} connections were left out of the mirror, because it could not keep up"
+        )),
+        wire::message::Event::Warning(text) => Told::Warning(text),
+        wire::message::Event::Stopped { by } => Told::Stopped(by),
     }
 }
 

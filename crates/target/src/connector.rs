@@ -27,6 +27,14 @@ enum Place {
     Process(ProcessTarget),
 }
 
+/// What [`Connector::serving`] finds.
+#[derive(Default)]
+pub struct Serving {
+    pub agents: Vec<BoxTransport>,
+    /// Containers of agents that belong to another build of inpod, or to a run of the container that has ended.
+    pub others: Vec<String>,
+}
+
 /// What the target is, for people and for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Description {
@@ -112,6 +120,17 @@ impl Connector {
         match &self.place {
             Place::Pod(pod) => pod.connect(&progress).await,
             Place::Process(process) => process.connect(&progress),
+        }
+    }
+
+    /// One transport to each agent that serves at the target already; none is started.
+    ///
+    /// # Errors
+    /// When the pod cannot be asked, or an agent in it does not answer; for a process, whose agents serve one session each.
+    pub async fn serving(&self) -> Result<Serving, TargetError> {
+        match &self.place {
+            Place::Pod(pod) => pod.serving().await,
+            Place::Process(process) => Err(TargetError::OwnAgents { pid: process.pid }),
         }
     }
 

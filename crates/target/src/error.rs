@@ -94,6 +94,12 @@ pub enum TargetError {
     },
     #[error("the agent could not be delivered to pod `{pod}`: {message}")]
     Delivery { pod: String, message: String },
+    #[error("the agent in container `{container}` of pod `{pod}` does not answer: {message}")]
+    NoAnswer {
+        pod: String,
+        container: String,
+        message: String,
+    },
     /// Anything else that the API server answered.
     #[error("{what}: {message}")]
     Api { what: String, message: String },
@@ -102,6 +108,10 @@ pub enum TargetError {
     NoProcess { pid: u32 },
     #[error("process {pid} may not be entered: {reason}")]
     ProcessDenied { pid: u32, reason: String },
+    #[error(
+        "sessions at process {pid} are not known to each other: each has an agent of its own, which it alone reaches"
+    )]
+    OwnAgents { pid: u32 },
     #[error("the agent's program {} cannot be used: {source}", path.display())]
     AgentProgram { path: PathBuf, source: io::Error },
     #[error("the agent cannot be started: {0}")]

@@ -17,7 +17,7 @@ mod process;
 mod progress;
 mod spec;
 
-pub use connector::{Connector, Description};
+pub use connector::{Connector, Description, Serving};
 pub use error::TargetError;
 pub use kubernetes::list::{Listed, ListedContainer, Listing, list};
 pub use kubernetes::probes::{PodProbe, ProbeKind};

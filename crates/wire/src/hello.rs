@@ -17,6 +17,8 @@ pub const MAX_TEXT: usize = 256;
 pub mod feature {
     /// Bytes are numbered and replayed after a re-attach (the resume layer).
     pub const RESUME: u64 = 1 << 0;
+    /// The session only looks: it is not listed, and does not keep an idle agent from ending.
+    pub const VISITOR: u64 = 1 << 1;
 }
 
 /// What each end says first.

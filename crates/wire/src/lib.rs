@@ -24,6 +24,7 @@ mod mux;
 mod outbox;
 mod preface;
 pub mod resume;
+mod sessions;
 mod stream;
 mod xattr;
 

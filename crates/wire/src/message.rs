@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::xattr::at_most;
 
 pub use crate::change::{Change, Changed, Create, Object, SetAttributes, SetTime};
+pub use crate::sessions::{ClaimEntry, Counts, MAX_FILTER_TEXT, SessionEntry};
 pub use crate::xattr::{MAX_XATTR_LIST, MAX_XATTR_NAME, MAX_XATTR_VALUE, Xattr, XattrKind, XattrKinds};
 
 /// The longest encoded message in bytes, checked before decoding. File data is chunked below it.
@@ -93,6 +94,10 @@ pub enum RequestBody {
     Ping,
     /// The session ends in order: its claims and flows may go at once.
     Goodbye,
+    /// Who is at this agent, visitors left out ([`crate::hello::feature::VISITOR`]).
+    Sessions,
+    /// Ends another session by its [`SessionEntry::session`]; answered when it has ended.
+    StopSession([u8; 16]),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +124,9 @@ pub enum ReplyBody {
     Resolved(Vec<Record>),
     Pong,
     Failed(Fault),
+    /// In the order in which they came.
+    Sessions(Vec<SessionEntry>),
+    Stopped,
 }
 
 /// Bytes that are not text: encoded as one run.
@@ -203,6 +211,9 @@ pub enum Event {
     MirrorDropped { port: u16, connections: u64 },
     /// Something a person should know.
     Warning(String),
+    /// Another session has ended this one: its claims are gone, the link follows. `by` is what that one's client calls
+    /// itself.
+    Stopped { by: String },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

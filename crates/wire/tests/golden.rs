@@ -111,6 +111,9 @@ fn requests() {
     );
     check(&request(RequestBody::Ping), "0104");
     check(&request(RequestBody::Goodbye), "0105");
+    check(&request(RequestBody::Sessions), "0106");
+    let session = "07".repeat(16);
+    check(&request(RequestBody::StopSession([7; 16])), &format!("0107{session}"));
 }
 
 #[test]
@@ -151,6 +154,31 @@ fn replies() {
         "01005003",
     );
     check(&ToSession::Event(Event::Warning("w".to_owned())), "01010177");
+    check(&ToSession::Event(Event::Stopped { by: "b".to_owned() }), "01020162");
+    check(&reply(ReplyBody::Stopped), "000107");
+    let claim = |filter: Option<&str>| ClaimEntry {
+        port: 80,
+        mode: ClaimMode::Steal,
+        filter: filter.map(str::to_owned),
+        counts: Counts {
+            seen: 1,
+            matched: 2,
+            passed: 3,
+            mirrored: 4,
+            dropped: 300,
+        },
+    };
+    let entry = SessionEntry {
+        session: [7; 16],
+        owner: "a".to_owned(),
+        age_ms: 5,
+        claims: vec![claim(None), claim(Some("f"))],
+    };
+    let session = "07".repeat(16);
+    check(
+        &reply(ReplyBody::Sessions(vec![entry])),
+        &format!("00010601{session}0161050250010001020304ac02500101016601020304ac02"),
+    );
     let facts = Facts {
         hostname: "h".to_owned(),
         addresses: vec!["10.0.0.1".parse().unwrap()],

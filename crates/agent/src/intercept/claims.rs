@@ -7,6 +7,8 @@ use http_route::{Content, HttpProbe, ProbeMatcher, RequestHead, SessionId, Upstr
 use rules::Filter;
 use wire::message::{Claim, Probe};
 
+use crate::counters::Counters;
+
 /// Ports that one session may claim, and probes of one claim.
 const MAX_PORTS: usize = 256;
 const MAX_PROBES: usize = 64;
@@ -22,6 +24,7 @@ pub(super) struct Held {
     tcp_probe: bool,
     grpc_probe: bool,
     older: u32,
+    pub counters: Arc<Counters>,
 }
 
 /// Who has all of a port.
@@ -56,6 +59,7 @@ impl Held {
             tcp_probe: claim.probes.contains(&Probe::Tcp { port: claim.port }),
             grpc_probe: has_grpc_probe(claim),
             older,
+            counters: Arc::default(),
         })
     }
 }
@@ -163,6 +167,11 @@ impl Claims {
             .filter(|(_, held)| !held.is_empty())
             .map(|(port, _)| *port)
             .collect()
+    }
+
+    /// The claims of a port.
+    pub(super) fn at(&self, port: u16) -> &[Arc<Held>] {
+        self.0.get(&port).map(Vec::as_slice).unwrap_or_default()
     }
 
     pub(super) fn whole(&self, port: u16) -> Option<Whole> {

@@ -3,9 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http_route::{Content, Options, RequestHead, Router, SessionId, Upstream, Upstreams};
+use http_route::{Content, Options, RawReason, RequestHead, Router, SessionId, Upstream, Upstreams};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -103,7 +104,10 @@ async fn serve_whole(client: TcpStream, ends: Ends, whole: Whole) {
     let prompt = timeout(PROMPT, first(&client)).await;
     match (probe, &prompt) {
         // The probe, most likely.
-        (Some(app), Ok(Ok(First::Nothing))) => return to_app(client, Ok(app)).await,
+        (Some(app), Ok(Ok(First::Nothing))) => {
+            ends.count(Upstream::Real);
+            return to_app(client, Ok(app)).await;
+        }
         (probe, _) => drop(probe),
     }
     let spoken = match prompt {
@@ -119,6 +123,7 @@ async fn serve_whole(client: TcpStream, ends: Ends, whole: Whole) {
                     spoken
                 }
                 said = stream.read(&mut greeting) => {
+                    ends.count(Upstream::Session(session));
                     return greeted(client, stream, said.map(|count| &greeting[..count])).await;
                 }
             }
@@ -136,6 +141,7 @@ async fn serve_requests(client: TcpStream, ends: Ends) {
     let router = Decide {
         intercept: Arc::clone(&ends.intercept),
         port: ends.server.port(),
+        counted: AtomicBool::new(false),
     };
     let summary = http_route::route(client, &ends, &router, &Options::default()).await;
     tracing::debug!(client = %ends.client, server = %ends.server, ?summary, "a redirected connection ended");
@@ -159,12 +165,14 @@ async fn greeted(mut client: TcpStream, stream: SessionStream, said: io::Result<
 async fn raw(client: TcpStream, ends: &Ends, session: SessionId) {
     match ends.session(session).await {
         Ok(stream) => {
+            ends.count(Upstream::Session(session));
             if let Err(error) = relay::join(client, stream.into_inner()).await {
                 tracing::debug!(%error, "a redirected connection broke");
             }
         }
         Err(error) => {
             tracing::debug!(%error, "a session cannot take a connection");
+            ends.count(Upstream::Real);
             to_app(client, ends.real().await).await;
         }
     }
@@ -184,10 +192,31 @@ async fn to_app(mut client: TcpStream, app: io::Result<TcpStream>) {
 struct Decide {
     intercept: Arc<Intercept>,
     port: u16,
+    /// Something of this connection was counted.
+    counted: AtomicBool,
 }
 
 impl Router for Decide {
     fn decide(&self, head: &RequestHead<'_>, content: Content<'_>) -> Option<Upstream> {
-        self.intercept.lock().claims.decide(self.port, head, content)
+        let state = self.intercept.lock();
+        let decided = state.claims.decide(self.port, head, content);
+        if decided.is_none() && content == Content::Coming {
+            return None;
+        }
+        let upstream = decided.unwrap_or(Upstream::Real);
+        state.claims.count(self.port, upstream);
+        self.counted.store(true, Ordering::Relaxed);
+        Some(upstream)
+    }
+
+    fn raw(&self, _: RawReason, upstream: Upstream) {
+        // What follows requests is not counted again.
+        if !self.counted.swap(true, Ordering::Relaxed) {
+            self.intercept.lock().claims.count(self.port, upstream);
+        }
+    }
+
+    fn fallback(&self, session: SessionId) {
+        self.intercept.lock().claims.count_fallback(self.port, session);
     }
 }

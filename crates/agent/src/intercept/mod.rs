@@ -6,6 +6,7 @@
 
 mod claims;
 mod connection;
+mod count;
 mod first;
 mod session_stream;
 mod upstreams;
@@ -22,7 +23,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use wire::message::{Claim, ClaimState};
+use wire::message::{Claim, ClaimMode, ClaimState};
 
 use crate::limit::Tried;
 use crate::session::Session;
@@ -89,7 +90,7 @@ impl Intercept {
         let keep: BTreeSet<u16> = wanted.iter().map(|claim| claim.port).collect();
         state.claims.retain(session.id, &keep);
         // A session that has ended meanwhile must not come back to life here.
-        if session.ended.is_cancelled() {
+        if session.standing.is_over() {
             state.claims.retain(session.id, &BTreeSet::new());
             return wanted
                 .iter()
@@ -103,8 +104,13 @@ impl Intercept {
                 .claims
                 .of(session.id, claim.port)
                 .unwrap_or_else(|| older(claim.port));
-            let added =
-                Held::new(session.id, &session.owner, claim, older).and_then(|held| state.claims.add(claim.port, held));
+            let counters = session.standing.counters(claim.port, ClaimMode::Steal);
+            let added = Held::new(session.id, &session.owner, claim, older)
+                .map(|mut held| {
+                    held.counters = counters;
+                    held
+                })
+                .and_then(|held| state.claims.add(claim.port, held));
             states.push(match added {
                 Ok(()) => ClaimState::Active { older },
                 Err(why) => ClaimState::Refused(why),

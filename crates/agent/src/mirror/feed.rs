@@ -50,6 +50,9 @@ impl Feed {
         server: SocketAddr,
     ) -> Self {
         let splitter = (!wanted.filter.is_empty()).then(RequestSplitter::new);
+        if splitter.is_none() {
+            wanted.counters.seen();
+        }
         let incoming = Incoming {
             mode: ClaimMode::Mirror,
             port: server.port(),
@@ -80,10 +83,16 @@ impl Feed {
         splitter.feed(
             bytes,
             &mut |head, content| {
-                if wanted.probes.matches(head) {
-                    return Some(false);
+                let matches = if wanted.probes.matches(head) {
+                    false
+                } else {
+                    wanted.filter.matches(&intercept::request(head, content))?
+                };
+                wanted.counters.seen();
+                if matches {
+                    wanted.counters.mirrored();
                 }
-                wanted.filter.matches(&intercept::request(head, content))
+                Some(matches)
             },
             &mut |piece| {
                 if piece.wanted {
@@ -121,6 +130,9 @@ impl Feed {
             let (send, receive) = mpsc::unbounded_channel();
             runtime.spawn(deliver(session, self.incoming.clone(), receive, Arc::clone(mirror)));
             self.pieces = Some(send);
+            if self.splitter.is_none() {
+                self.wanted.counters.mirrored();
+            }
         }
         self.pieces.as_ref()
     }

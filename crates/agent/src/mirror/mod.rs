@@ -15,8 +15,9 @@ use http_route::ProbeMatcher;
 use rules::Filter;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::mpsc;
-use wire::message::{Claim, ClaimState, Event, ToSession};
+use wire::message::{Claim, ClaimMode, ClaimState, Event, ToSession};
 
+use crate::counters::Counters;
 use crate::intercept;
 use crate::limit::Tried;
 use crate::session::Session;
@@ -51,6 +52,7 @@ struct Wanted {
     filter: Filter,
     probes: ProbeMatcher,
     older: u32,
+    counters: Arc<Counters>,
 }
 
 /// The thread that reads; it looks at the claims again when woken, and ends when there are none.
@@ -96,7 +98,8 @@ impl Mirror {
             let older = known(&claim.port).unwrap_or_else(|| intercept::older(claim.port));
             states.push(match Wanted::new(claim, older) {
                 Ok(wanted) if ports.len() < MAX_PORTS => {
-                    ports.insert(claim.port, Arc::new(wanted));
+                    let counters = session.standing.counters(claim.port, ClaimMode::Mirror);
+                    ports.insert(claim.port, Arc::new(Wanted { counters, ..wanted }));
                     ClaimState::Active { older }
                 }
                 Ok(_) => ClaimState::Refused(format!("at most {MAX_PORTS} ports can be mirrored")),
@@ -104,7 +107,7 @@ impl Mirror {
             });
         }
         // A session that has ended meanwhile must not come back to life here.
-        if !ports.is_empty() && !session.ended.is_cancelled() {
+        if !ports.is_empty() && !session.standing.is_over() {
             let dropped = old.map(|old| old.dropped).unwrap_or_default();
             let claimant = Claimant {
                 session: Arc::downgrade(session),
@@ -180,6 +183,9 @@ impl Mirror {
             let (count, told) = claimant.dropped.entry(port).or_default();
             *count += 1;
             *told = false;
+            if let Some(wanted) = claimant.ports.get(&port) {
+                wanted.counters.dropped();
+            }
         }
     }
 
@@ -222,6 +228,7 @@ impl Wanted {
             filter,
             probes: intercept::probes(claim),
             older,
+            counters: Arc::default(),
         })
     }
 }

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -184,8 +184,11 @@ pub struct Session {
     pub events: tokio::sync::mpsc::Receiver<wire::message::Event>,
 }
 
+/// The session's name is made of its owner's.
 pub fn hello(owner: &str) -> Hello {
-    Hello::new([1; 16], [2; 16], owner)
+    let mut session = [1; 16];
+    session.iter_mut().zip(owner.bytes()).for_each(|(byte, of)| *byte = of);
+    Hello::new(session, [2; 16], owner)
 }
 
 pub fn agent_command() -> tokio::process::Command {
@@ -201,10 +204,14 @@ pub async fn direct(pid: u32) -> Session {
     session(command, "ada@workshop").await
 }
 
-pub async fn session(mut command: tokio::process::Command, owner: &str) -> Session {
+pub async fn session(command: tokio::process::Command, owner: &str) -> Session {
+    linked(command, hello(owner)).await
+}
+
+pub async fn linked(mut command: tokio::process::Command, hello: Hello) -> Session {
     let mut agent = command.spawn().unwrap();
     let stdio = tokio::io::join(agent.stdout.take().unwrap(), agent.stdin.take().unwrap());
-    let (link, acceptor, _) = in_time(wire::connect(stdio, hello(owner))).await.unwrap();
+    let (link, acceptor, _) = in_time(wire::connect(stdio, hello)).await.unwrap();
     let (control, events) = ControlClient::new(link.open(&Open::Control, &[]).await.unwrap());
     Session {
         agent,
@@ -213,6 +220,50 @@ pub async fn session(mut command: tokio::process::Command, owner: &str) -> Sessi
         control,
         events,
     }
+}
+
+/// `serve` as it runs in a pod: in its network and UTS namespaces.
+pub async fn serve(world: &World, socket: &Path, linger: &str) -> tokio::process::Child {
+    let pid = world.pod.pid.to_string();
+    let mut command = tokio::process::Command::new("nsenter");
+    command
+        .args([
+            "-t",
+            &pid,
+            "-n",
+            "-u",
+            "--",
+            env!("CARGO_BIN_EXE_agent"),
+            "serve",
+            "--target-pid",
+            &pid,
+            "--linger",
+            linger,
+        ])
+        .arg("--socket")
+        .arg(socket)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    let mut agent = command.spawn().unwrap();
+    let mut line = String::new();
+    let mut stdout = tokio::io::BufReader::new(agent.stdout.take().unwrap());
+    in_time(tokio::io::AsyncBufReadExt::read_line(&mut stdout, &mut line))
+        .await
+        .unwrap();
+    assert_eq!(line.trim(), format!("inpod agent ready {}", env!("CARGO_PKG_VERSION")));
+    agent
+}
+
+/// A session of that agent.
+pub async fn attach(socket: &Path, owner: &str) -> Session {
+    linked(attach_command(socket), hello(owner)).await
+}
+
+pub fn attach_command(socket: &Path) -> tokio::process::Command {
+    let mut command = agent_command();
+    command.arg("attach").arg("--socket").arg(socket);
+    command
 }
 
 impl Session {

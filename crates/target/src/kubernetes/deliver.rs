@@ -156,7 +156,7 @@ impl PodTarget {
         for attempt in 0..ATTEMPTS {
             let pod = self.pod(attempt > 0).await?;
             let target = pod::check_running(&pod, &self.container)?;
-            let stem = Stem::new(&target, &self.settings.build);
+            let stem = self.stem(&target);
             let rights = match stem.existing(&pod, |rung| self.enough(rung)) {
                 Some(Existing { name, rung }) => Rights {
                     rung,
@@ -189,7 +189,11 @@ impl PodTarget {
         !self.settings.needs.steal || rung.can_steal()
     }
 
-    async fn pod(&self, again: bool) -> Result<Pod, TargetError> {
+    pub(super) fn stem(&self, target: &Running) -> Stem {
+        Stem::new(target, &self.settings.build)
+    }
+
+    pub(super) async fn pod(&self, again: bool) -> Result<Pod, TargetError> {
         let known = self.with_state(|state| {
             state
                 .read

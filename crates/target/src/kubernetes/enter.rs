@@ -191,7 +191,7 @@ async fn upload(stream: &mut PodExec, program: &[u8]) -> io::Result<String> {
 }
 
 /// One line of a script, without its end. Nothing behind it is taken from the stream.
-async fn read_line(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<String> {
+pub(super) async fn read_line(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<String> {
     let mut line = Vec::new();
     loop {
         match stream.read_u8().await? {

@@ -6,6 +6,7 @@ mod enter;
 pub(crate) mod exec;
 mod find;
 pub(crate) mod list;
+mod look;
 mod pod;
 pub(crate) mod probes;
 pub(crate) mod rights;

@@ -1,11 +1,13 @@
-//! The two shell scripts of a delivery. Both are POSIX sh: the image may have nothing but busybox.
+//! The shell scripts of a delivery and of a look. All are POSIX sh: the image may have nothing but busybox.
 //!
 //! [`RUN`] is the agent's container itself: it finds a directory where programs can be written and run, waits until the
 //! agent's whole program has been renamed into it, and becomes the agent. [`ENTER`] is what every session executes there: it
 //! delivers the program where nobody has, one session at a time, waits for the agent, and becomes the session's attachment.
 //! What it is about to do it says on stdout, a line each; behind [`ATTACHING`] the stream is the link's.
 //!
-//! Invariant: neither leaves a child behind. In the target's process namespace a stray would become the app's zombie.
+//! [`ATTACH`] is the last step alone, where an agent serves already.
+//!
+//! Invariant: none leaves a child behind. In the target's process namespace a stray would become the app's zombie.
 
 /// Before the script reads the program from its stdin: exactly as many bytes as it was told.
 pub(crate) const DELIVER: &str = "inpod deliver";
@@ -15,10 +17,12 @@ pub(crate) const WAIT: &str = "inpod wait";
 pub(crate) const DELIVERED: &str = "inpod delivered";
 /// What follows is the agent's.
 pub(crate) const ATTACHING: &str = "inpod attach";
+/// No agent serves here.
+pub(crate) const NOBODY: &str = "inpod nobody";
 /// The exit status of a script that gave up, with its reason on stderr (EX_SOFTWARE of sysexits.h).
 pub(crate) const GAVE_UP: i32 = 70;
 
-/// Both find the same places: the directory's name is `$1`.
+/// All find the same places: the directory's name is `$1`.
 macro_rules! common {
     () => {
         r#"
@@ -103,6 +107,20 @@ while [ ! -S "$here/socket" ]; do
 done
 echo 'inpod attach'
 exec "$here/agent" attach --socket "$here/socket"
+"#
+);
+
+/// Argument: directory name.
+pub(crate) const ATTACH: &str = concat!(
+    common!(),
+    r#"
+for place in /tmp /var/tmp "$PWD" "$HOME" /run; do
+  here=$place/$1
+  [ -S "$here/socket" ] || continue
+  echo 'inpod attach'
+  exec "$here/agent" attach --socket "$here/socket"
+done
+echo 'inpod nobody'
 "#
 );
 

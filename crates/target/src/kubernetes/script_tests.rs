@@ -197,6 +197,35 @@ fn one_session_delivers_and_attaches() {
 }
 
 #[test]
+fn who_looks_attaches_only_where_an_agent_serves() {
+    both(|shell| {
+        let place = Place::new();
+        let look = || Running::start(shell.command(ATTACH, &[&place.name]));
+        let nobody = || {
+            let mut look = look();
+            assert_eq!(look.line(), NOBODY);
+            assert!(look.finish().0.success());
+        };
+        nobody();
+        let _agent = run(shell, &place);
+        until("it is ready", || place.path().join("ready").exists());
+        nobody();
+        let mut session = enter(shell, &place);
+        assert_eq!(session.line(), DELIVER);
+        nobody();
+        session.send(STAND_IN.as_bytes());
+        assert_eq!(session.line(), DELIVERED);
+        let _socket = serve(&place);
+        let mut look = look();
+        assert_eq!(look.line(), ATTACHING);
+        assert_eq!(
+            look.line(),
+            format!("attached to {}", place.path().join("socket").display())
+        );
+    });
+}
+
+#[test]
 fn of_two_that_start_together_one_delivers() {
     both(|shell| {
         let place = Place::new();

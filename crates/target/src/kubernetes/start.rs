@@ -10,6 +10,9 @@ use super::rights::{Denial, Rung, rung_of, security_context};
 use super::script;
 use crate::error::TargetError;
 
+/// How the name of every agent's container begins.
+const PREFIX: &str = "inpod-";
+
 /// The containers of one agent in one run of one target container are called this and a number: an ended ephemeral
 /// container cannot be started again and its name stays taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +60,7 @@ impl Stem {
             build,
         ]
         .join("\0");
-        Self(format!("inpod-{:010x}", fnv(parts.as_bytes()) & 0xff_ffff_ffff))
+        Self(format!("{PREFIX}{:010x}", fnv(parts.as_bytes()) & 0xff_ffff_ffff))
     }
 
     /// The names of the pod's containers for this agent, in the order of their numbers.
@@ -68,13 +71,15 @@ impl Stem {
             .and_then(|spec| spec.ephemeral_containers.as_deref())
             .unwrap_or_default();
         all.iter()
-            .filter(|container| {
-                container
-                    .name
-                    .strip_prefix(&self.0)
-                    .is_some_and(|tail| tail.starts_with('-'))
-            })
+            .filter(|container| self.is_of(&container.name))
             .map(|container| (container, fate(pod, &container.name)))
+    }
+
+    /// Whether a container of this name is one of this agent's.
+    pub(crate) fn is_of(&self, container: &str) -> bool {
+        container
+            .strip_prefix(&self.0)
+            .is_some_and(|tail| tail.starts_with('-'))
     }
 
     /// The one to use: the living one with the most rights, when they are enough.
@@ -201,17 +206,38 @@ impl Cluster {
     }
 }
 
+/// The containers of agents of any build that have not ended.
+pub(crate) fn agents(pod: &Pod) -> Vec<String> {
+    let all = pod.spec.as_ref().and_then(|spec| spec.ephemeral_containers.as_deref());
+    let names = all.unwrap_or_default().iter().map(|container| &container.name);
+    let ours = names.filter(|name| {
+        let parts = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-'));
+        parts.is_some_and(|(hash, number)| {
+            hash.len() == 10
+                && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+                && number.bytes().all(|byte| byte.is_ascii_digit())
+        })
+    });
+    ours.filter(|name| fate(pod, name) == Fate::Open).cloned().collect()
+}
+
+/// Whether the pod's status says that an ephemeral container runs.
+pub(crate) fn is_running(pod: &Pod, name: &str) -> bool {
+    state(pod, name).is_some_and(|state| state.running.is_some())
+}
+
 /// What became of an ephemeral container.
 pub(crate) fn fate(pod: &Pod, name: &str) -> Fate {
+    state(pod, name).map_or(Fate::Open, fate_of)
+}
+
+fn state<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerState> {
     let statuses = pod
         .status
         .as_ref()
         .and_then(|status| status.ephemeral_container_statuses.as_deref());
     let status = statuses.unwrap_or_default().iter().find(|status| status.name == name);
-    match status.and_then(|status| status.state.as_ref()) {
-        None => Fate::Open,
-        Some(state) => fate_of(state),
-    }
+    status.and_then(|status| status.state.as_ref())
 }
 
 fn fate_of(state: &ContainerState) -> Fate {

@@ -168,3 +168,27 @@ fn what_became_of_it() {
         assert_eq!(fate_of(&parsed), expected, "{state}");
     }
 }
+
+#[test]
+fn agents_of_any_build_are_known_by_their_names() {
+    let stem = Stem::new(&target(), "");
+    let own = format!("{}-0", stem.0);
+    let names = [
+        &own,
+        "inpod-0123456789-12",
+        "inpod-0123456789-x",
+        "inpod-tools-1",
+        "debugger-x",
+        "inpod-00000000ff-0",
+    ];
+    let containers: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
+    let statuses = json!([
+        {"name": own, "state": {"running": {}}, "image": "", "imageID": "", "ready": false, "restartCount": 0},
+        {"name": "inpod-00000000ff-0", "state": {"terminated": {"exitCode": 0}}, "image": "", "imageID": "", "ready": false, "restartCount": 0},
+    ]);
+    let pod = pod(json!({"spec": {"containers": [], "ephemeralContainers": containers},
+        "status": {"ephemeralContainerStatuses": statuses}}));
+    assert_eq!(agents(&pod), [own.as_str(), "inpod-0123456789-12"]);
+    assert!(stem.is_of(&own) && !stem.is_of("inpod-0123456789-12"));
+    assert!(is_running(&pod, &own) && !is_running(&pod, "inpod-0123456789-12"));
+}
