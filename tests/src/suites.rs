@@ -1,4 +1,4 @@
-//! Public file system test suites, built from crates.io.
+//! Public test suites, built from crates.io and from Go modules.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -28,4 +28,30 @@ pub fn program(name: &str, version: &str) -> PathBuf {
         );
     }
     program
+}
+
+/// The programs of these Go packages, which tests/suites/go.mod has; built where they are not there yet.
+///
+/// # Panics
+/// When go cannot build them.
+#[must_use]
+pub fn go<const N: usize>(packages: [(&str, &str); N]) -> [PathBuf; N] {
+    let source = workspace().join("tests/suites");
+    packages.map(|(name, package)| {
+        let program = workspace().join("target/suites/go").join(name);
+        // It knows itself what is to be done.
+        let built = Command::new("go")
+            .args(["build", "-buildvcs=false", "-trimpath", "-o"])
+            .args([program.as_os_str(), package.as_ref()])
+            .current_dir(&source)
+            .env("CGO_ENABLED", "0")
+            .output()
+            .expect("Go is installed (https://go.dev/dl)");
+        assert!(
+            built.status.success(),
+            "go build {package}: {}",
+            String::from_utf8_lossy(&built.stderr)
+        );
+        program
+    })
 }

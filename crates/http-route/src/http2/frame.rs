@@ -11,10 +11,13 @@ pub(crate) const MAX_PAYLOAD: usize = 32 << 10;
 pub(crate) const SAFE_PAYLOAD: usize = 16 << 10;
 /// What a connection and a stream may send at first, in bytes (section 6.9.2).
 pub(crate) const WINDOW: i64 = 65_535;
+/// The most that they may ever be allowed (section 6.9.1).
+pub(crate) const MAX_WINDOW: i64 = (1 << 31) - 1;
 
 pub(crate) mod kind {
     pub const DATA: u8 = 0;
     pub const HEADERS: u8 = 1;
+    pub const PRIORITY: u8 = 2;
     pub const RST_STREAM: u8 = 3;
     pub const SETTINGS: u8 = 4;
     pub const PUSH_PROMISE: u8 = 5;
@@ -34,8 +37,13 @@ pub(crate) mod flag {
 
 /// Error codes (section 7).
 pub(crate) mod code {
+    pub const PROTOCOL_ERROR: u32 = 0x1;
     pub const INTERNAL_ERROR: u32 = 0x2;
+    pub const FLOW_CONTROL_ERROR: u32 = 0x3;
+    pub const STREAM_CLOSED: u32 = 0x5;
+    pub const FRAME_SIZE_ERROR: u32 = 0x6;
     pub const REFUSED_STREAM: u32 = 0x7;
+    pub const CANCEL: u32 = 0x8;
 }
 
 pub(crate) mod setting {
@@ -125,7 +133,12 @@ pub(crate) fn settings(payload: &[u8]) -> impl Iterator<Item = (u16, u32)> {
     })
 }
 
+/// An error code.
+pub(crate) fn code_in(payload: &[u8]) -> u32 {
+    payload.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes))
+}
+
 /// The 31 bits of a window update, a stream or an increment.
 pub(crate) fn number(payload: &[u8]) -> u32 {
-    payload.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes)) & (u32::MAX >> 1)
+    code_in(payload) & (u32::MAX >> 1)
 }

@@ -152,19 +152,31 @@ pub(crate) struct Decoder {
     table: VecDeque<Entry>,
     size: usize,
     limit: usize,
+    /// The largest that the limit may become.
+    most: usize,
 }
+
+/// The largest table before a setting says otherwise (RFC 9113 section 6.5.2).
+const FIRST_TABLE: usize = 4096;
 
 impl Default for Decoder {
     fn default() -> Self {
         Self {
             table: VecDeque::new(),
             size: 0,
-            limit: 4096,
+            limit: FIRST_TABLE,
+            most: FIRST_TABLE,
         }
     }
 }
 
 impl Decoder {
+    /// The peer was told that it may have so large a table. One that is lowered again is not held to it: when it has heard
+    /// of that is not known.
+    pub(crate) fn allow(&mut self, size: usize) {
+        self.most = self.most.max(size.min(MAX_TABLE));
+    }
+
     /// # Errors
     /// When the block breaks the rules, or says too much; the connection's later blocks cannot be decoded then.
     pub(crate) fn decode(&mut self, mut block: &[u8]) -> Result<Fields, Undecodable> {
@@ -185,7 +197,7 @@ impl Decoder {
                 // A change of size stands only at the beginning (section 4.2).
                 0x20.. => {
                     let size = read_integer(&mut block, 5)?;
-                    if size > MAX_TABLE || !fields.ends.is_empty() {
+                    if size > self.most || !fields.ends.is_empty() {
                         return Err(Undecodable);
                     }
                     self.limit = size;

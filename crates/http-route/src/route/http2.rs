@@ -16,7 +16,7 @@ mod session;
 mod stolen;
 mod undecided;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
@@ -63,6 +63,8 @@ struct Multiplex<'a, D, U: Upstreams, R: ?Sized> {
     greeted: bool,
     /// It takes no new streams.
     leaving: bool,
+    /// The client was told that it has broken the rules, and why: nothing follows.
+    failed: bool,
     /// Nothing is read any more of what is passed on.
     client_raw: bool,
     real_raw: bool,
@@ -72,13 +74,14 @@ struct Multiplex<'a, D, U: Upstreams, R: ?Sized> {
 /// The sessions' streams that have ended: the real app has never heard of them.
 #[derive(Default)]
 struct Ended {
-    known: HashSet<u32>,
+    /// Whether the client has ended it: more of it is an error then, otherwise it was on its way.
+    known: HashMap<u32, bool>,
     order: VecDeque<u32>,
 }
 
 impl Ended {
-    fn add(&mut self, stream: u32) {
-        if self.known.insert(stream) {
+    fn add(&mut self, stream: u32, client_done: bool) {
+        if self.known.insert(stream, client_done).is_none() {
             self.order.push_back(stream);
         }
         if self.order.len() > REMEMBERED
@@ -123,6 +126,7 @@ where
         held: VecDeque::new(),
         greeted: false,
         leaving: false,
+        failed: false,
         client_raw: false,
         real_raw: false,
         frame: Vec::new(),
@@ -154,6 +158,10 @@ impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R>
             if let Poll::Ready(Err(_)) = client_sent {
                 self.real.side.io.reset();
                 return Poll::Ready(End::ClientReset);
+            }
+            if self.failed {
+                self.real.side.io.reset();
+                return client_sent.map(|_| End::Closed);
             }
             moved |= self.client.has_sent() | self.real.pass_on(cx);
             for session in self.sessions.values_mut() {

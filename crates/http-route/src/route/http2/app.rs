@@ -93,6 +93,7 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
         match head.kind {
             kind::SETTINGS if !head.has(flag::ACK) && head.length.is_multiple_of(6) => {
                 let settings: Vec<_> = frame::settings(payload).map(lowered).collect();
+                self.client.allow(&settings);
                 write_settings(&settings, &mut self.client.out);
             }
             kind::GOAWAY if head.length >= 8 => {

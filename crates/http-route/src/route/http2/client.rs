@@ -4,9 +4,9 @@ use std::task::{Context, Poll};
 
 use super::peer::{Doubt, Headers, Received};
 use super::session::{Session, Up};
-use super::{Judged, Multiplex, judge, lowered, write_settings};
+use super::{Judged, Multiplex, judge, lowered, signed, write_settings};
 use crate::counters::{End, RawReason};
-use crate::http2::frame::{self, Head, flag, kind, setting};
+use crate::http2::frame::{self, Head, code, flag, kind, setting};
 use crate::{Connection, Content, Router, Upstream, Upstreams};
 
 impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
@@ -14,7 +14,7 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
     pub(super) fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let mut moved = false;
         loop {
-            if self.real.is_busy() || self.client.is_flooded() {
+            if self.real.is_busy() || self.client.is_flooded() || self.failed {
                 return Ok(moved);
             }
             if self.client_raw {
@@ -66,12 +66,25 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
     /// A header block of the client: a request, or the end of one.
     pub(super) fn request(&mut self, headers: Headers) {
         let number = headers.stream;
-        if self.streams.contains_key(&number) {
+        if let Some(stream) = self.streams.get_mut(&number) {
+            if stream.client_done {
+                return self.refuse_stream(number, code::STREAM_CLOSED);
+            }
+            // Trailers end a stream and have no pseudo-fields.
+            if !headers.end || headers.fields.iter().any(|(name, _)| name.starts_with(b":")) {
+                return self.refuse_stream(number, code::PROTOCOL_ERROR);
+            }
+            stream.client_done = true;
             self.up(number, Up::Headers(headers));
             return;
         }
-        if self.ended.known.contains(&number) {
-            return;
+        match self.ended.known.get(&number) {
+            Some(true) => return self.fail(code::STREAM_CLOSED),
+            Some(false) => return,
+            None => {}
+        }
+        if number < self.newest && number > self.newest_real {
+            return self.fail(code::PROTOCOL_ERROR);
         }
         let new = number > self.newest && number % 2 == 1;
         self.newest = self.newest.max(number);
@@ -106,9 +119,12 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
         if head.stream == 0 {
             return self.connection_of_client(head, payload, frame);
         }
-        if self.ended.known.contains(&head.stream) {
+        if let Some(client_done) = self.ended.known.get(&head.stream) {
             if head.kind == kind::DATA {
                 self.client.grant(0, head.length);
+                if *client_done {
+                    self.client.reset(head.stream, code::STREAM_CLOSED);
+                }
             }
             return;
         }
@@ -118,6 +134,10 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
         };
         let at = stream.at;
         match head.kind {
+            kind::DATA if stream.client_done => {
+                self.client.grant(0, head.length);
+                self.refuse_stream(head.stream, code::STREAM_CLOSED);
+            }
             kind::DATA => {
                 let Some(content) = frame::unpadded(head, payload) else {
                     // The real app refuses it as it would any that is out of place.
@@ -128,14 +148,26 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
                 let padding = head.length - content.len();
                 self.client.grant(0, padding);
                 self.client.grant(head.stream, padding);
+                let end = head.has(flag::END_STREAM);
+                stream.client_done = end;
                 let up = Up::Data {
                     bytes: content.to_vec(),
                     sent: 0,
-                    end: head.has(flag::END_STREAM),
+                    end,
                 };
                 self.up(head.stream, up);
             }
-            kind::WINDOW_UPDATE if stream.number.is_none() => stream.granted += frame::number(payload) as usize,
+            kind::RST_STREAM | kind::WINDOW_UPDATE if head.length != 4 => self.fail(code::FRAME_SIZE_ERROR),
+            kind::PRIORITY if head.length != 5 => self.refuse_stream(head.stream, code::FRAME_SIZE_ERROR),
+            kind::WINDOW_UPDATE if frame::number(payload) == 0 => {
+                self.refuse_stream(head.stream, code::PROTOCOL_ERROR);
+            }
+            kind::WINDOW_UPDATE if stream.number.is_none() => {
+                stream.granted += frame::number(payload) as usize;
+                if signed(stream.granted) + frame::WINDOW > frame::MAX_WINDOW {
+                    self.refuse_stream(head.stream, code::FLOW_CONTROL_ERROR);
+                }
+            }
             kind::RST_STREAM | kind::WINDOW_UPDATE => {
                 if let Some(number) = stream.number
                     && let Some(peer) = self.sessions.get_mut(&at).and_then(Session::peer)
@@ -143,11 +175,35 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
                     peer.frame(head.kind, head.flags, number, payload);
                 }
                 if head.kind == kind::RST_STREAM {
+                    stream.client_done = true;
                     self.close(head.stream);
                 }
             }
+            // These concern no stream: the real app's to judge.
+            kind::SETTINGS | kind::PING | kind::GOAWAY => self.real.out.extend_from_slice(frame),
             _ => {}
         }
+    }
+
+    /// The client breaks the rules on a lifted stream, as its upstream would say.
+    fn refuse_stream(&mut self, number: u32, code: u32) {
+        self.client.reset(number, code);
+        if let Some(stream) = self.streams.get_mut(&number) {
+            stream.client_done = true;
+            if let Some(theirs) = stream.number
+                && let Some(peer) = self.sessions.get_mut(&stream.at).and_then(Session::peer)
+            {
+                peer.reset(theirs, code::CANCEL);
+            }
+        }
+        self.close(number);
+    }
+
+    /// The client breaks the rules of the connection where the real app cannot see it.
+    fn fail(&mut self, code: u32) {
+        let payload = [self.newest.to_be_bytes(), code.to_be_bytes()].concat();
+        self.client.frame(kind::GOAWAY, 0, 0, &payload);
+        self.failed = true;
     }
 
     /// What concerns the client's connection as a whole.
@@ -168,10 +224,12 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
                     settings.push((setting::ENABLE_PUSH, 0));
                 }
                 self.configured = true;
+                self.real.allow(&settings);
                 write_settings(&settings, &mut self.real.out);
                 settings.retain(|(identifier, _)| *identifier != setting::HEADER_TABLE_SIZE);
                 for session in self.sessions.values_mut() {
                     if let Some(peer) = session.peer() {
+                        peer.allow(&settings);
                         write_settings(&settings, &mut peer.out);
                     }
                 }

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use super::super::side::Side;
 use crate::Connection;
-use crate::http2::frame::{self, Head, flag, kind};
+use crate::http2::frame::{self, Head, flag, kind, setting};
 use crate::http2::hpack::{self, Decoder, Fields};
 
 /// With so many bytes waiting to be sent to a peer, nothing more is read for it.
@@ -47,6 +47,8 @@ pub(super) struct Peer<S> {
     sent: usize,
     moved: bool,
     decoder: Decoder,
+    /// The longest payload that it may send, in bytes.
+    most: usize,
     block: Option<Block>,
     /// A header block was sent.
     begun: bool,
@@ -60,8 +62,20 @@ impl<S: Connection> Peer<S> {
             sent: 0,
             moved: false,
             decoder: Decoder::default(),
+            most: frame::SAFE_PAYLOAD,
             block: None,
             begun: false,
+        }
+    }
+
+    /// The peer was told this. What is lowered again is not held against it: when it has heard of that is not known.
+    pub(super) fn allow(&mut self, settings: &[(u16, u32)]) {
+        for &(identifier, value) in settings {
+            match identifier {
+                setting::MAX_FRAME_SIZE => self.most = self.most.max((value as usize).min(frame::MAX_PAYLOAD)),
+                setting::HEADER_TABLE_SIZE => self.decoder.allow(value as usize),
+                _ => {}
+            }
         }
     }
 
@@ -153,7 +167,7 @@ impl<S: Connection> Peer<S> {
             let Some(head) = Head::parse(bytes) else {
                 return Ok(None);
             };
-            if head.length > frame::MAX_PAYLOAD {
+            if head.length > self.most {
                 return Err(Doubt);
             }
             let length = frame::HEAD + head.length;

@@ -6,7 +6,7 @@ use std::pin::Pin;
 
 use super::peer::{Headers, Peer};
 use super::signed;
-use crate::http2::frame::{self, flag, kind};
+use crate::http2::frame::{self, code, flag, kind};
 use crate::{Connection, Upstream};
 
 /// What a session may send on all of its streams before some of it has reached the client, in bytes.
@@ -35,6 +35,8 @@ pub(super) struct Session<'a, S> {
     pub greeted: bool,
     /// It takes no new streams.
     pub retired: bool,
+    /// What its streams end with when it is lost: what it said itself, or that it is.
+    pub error: u32,
     /// Streams with something waiting to be sent, by the client's numbers of them.
     pub waiting: BTreeSet<u32>,
     /// The client's numbers of its streams by its own: they are opened here in another order than there.
@@ -61,6 +63,9 @@ pub(super) struct Stream {
     pub number: Option<u32>,
     /// What the client has granted before, in bytes.
     pub granted: usize,
+    /// All that the client says of it has come.
+    pub client_done: bool,
+    /// And was sent.
     pub client_ended: bool,
     pub session_ended: bool,
 }
@@ -81,6 +86,7 @@ pub(super) enum Down {
 impl Stream {
     pub(super) fn new(headers: Headers) -> Self {
         Self {
+            client_done: headers.end,
             at: NOBODY,
             waiting: VecDeque::from([Up::Headers(headers)]),
             prepaid: 0,
@@ -112,6 +118,7 @@ impl<'a, S: Connection> Session<'a, S> {
             max_frame: frame::SAFE_PAYLOAD,
             greeted: false,
             retired: false,
+            error: code::INTERNAL_ERROR,
             waiting: BTreeSet::new(),
             numbers: HashMap::new(),
             next_number: 1,

@@ -14,7 +14,7 @@ impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R>
     /// The client is told to send it again, on another connection or stream.
     pub(super) fn refuse(&mut self, number: u32) {
         self.client.reset(number, code::REFUSED_STREAM);
-        self.ended.add(number);
+        self.ended.add(number, false);
     }
 
     /// Takes a request out of the client's connection; it waits for [`Self::assign`].
@@ -84,7 +84,7 @@ impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R>
                 session.numbers.remove(&theirs);
             }
         }
-        self.ended.add(number);
+        self.ended.add(number, stream.client_done);
     }
 
     pub(super) fn poll_sessions(&mut self, cx: &mut Context<'_>) -> bool {
@@ -105,6 +105,7 @@ impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R>
                 Poll::Pending => return false,
                 Poll::Ready(Ok(io)) => {
                     let mut peer = Peer::new(Side::new(io));
+                    peer.allow(&self.settings);
                     peer.out.extend_from_slice(PREFACE);
                     write_settings(&self.settings, &mut peer.out);
                     peer.grant(0, RECEIVE);
@@ -217,12 +218,20 @@ impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R>
             (kind::GOAWAY, 0) => {
                 session.retired = true;
                 let last = frame::number(payload);
+                let said = payload.get(4..).map_or(0, frame::code_in);
+                if said != 0 {
+                    session.error = said;
+                }
                 let mine = self.streams_of(at);
                 for number in mine {
                     let theirs = self.streams.get(&number).and_then(|stream| stream.number);
                     if theirs.is_none_or(|theirs| theirs > last) {
                         self.close(number);
-                        self.refuse(number);
+                        if said == 0 {
+                            self.refuse(number);
+                        } else {
+                            self.client.reset(number, said);
+                        }
                     }
                 }
             }
@@ -306,15 +315,13 @@ impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R>
 
     /// A session's connection is over: what it had not finished fails.
     pub(super) fn lost(&mut self, at: usize) {
+        let error = self
+            .sessions
+            .get(&at)
+            .map_or(code::INTERNAL_ERROR, |session| session.error);
         for number in self.streams_of(at) {
             let mut reset = Vec::with_capacity(frame::HEAD + 4);
-            frame::write(
-                kind::RST_STREAM,
-                0,
-                number,
-                &code::INTERNAL_ERROR.to_be_bytes(),
-                &mut reset,
-            );
+            frame::write(kind::RST_STREAM, 0, number, &error.to_be_bytes(), &mut reset);
             self.down(Some(at), Down::Frame(reset));
             self.close(number);
         }
