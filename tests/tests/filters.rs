@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::path::Path;
+use std::time::Duration;
 
-use tests::{Stage, guests, scratch, wait_until};
+use tests::{Session, Stage, guests, scratch, wait_until};
 
 const JSON: &str = "Content-Type: application/json\r\n";
 
@@ -105,5 +108,43 @@ fn requests_are_mirrored_by_path_and_body() {
     }
     for request in &other {
         assert_eq!(copies(&file, request), 0, "{}", request.escape_ascii());
+    }
+}
+
+#[test]
+fn who_filters_is_told_of_what_no_filter_looks_into() {
+    let stage = Stage::new();
+    let steal = stage.with_local_shop(&["--steal", "--header", "X-User=a"], "steal");
+    let mirror = stage.with_local_shop(&["--header", "X-User=a"], "mirror");
+    // The beginning of TLS, of HTTP/2 and of nothing that is known.
+    for bytes in [
+        &b"\x16\x03\x01"[..],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\x01\x02\x03",
+    ]
+    .repeat(2)
+    {
+        let client = stage.client.connect(stage.address(), Duration::from_secs(5)).unwrap();
+        (&client).write_all(bytes).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let _ = (&client).read_to_end(&mut Vec::new());
+    }
+    let warnings = |session: &Session| -> Vec<String> {
+        let events = session.events("warning");
+        let texts = events.iter().map(|event| event["message"].as_str().unwrap().to_owned());
+        texts.filter(|text| text.starts_with("port 8080")).collect()
+    };
+    wait_until("the warnings", || {
+        warnings(&steal).len() >= 3 && warnings(&mirror).len() >= 3
+    });
+    for (session, kept) in [(steal, "it stays with the real app"), (mirror, "cop")] {
+        let warnings = warnings(&session);
+        for what in ["TLS", "HTTP/2", "something other than HTTP"] {
+            let about: Vec<_> = warnings
+                .iter()
+                .filter(|text| text.contains(&format!("speaks {what},")))
+                .collect();
+            assert!(about.len() == 1 && about[0].contains(kept), "{what}: {warnings:?}");
+        }
     }
 }

@@ -28,6 +28,7 @@ pub mod session;
 mod sessions;
 mod sys;
 mod target;
+mod unread;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

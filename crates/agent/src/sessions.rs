@@ -1,6 +1,6 @@
 //! Who is at this agent, what each holds, and the end of one at another's wish.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -77,6 +77,7 @@ pub(crate) struct Standing {
     since: Instant,
     holdings: Mutex<Vec<Holding>>,
     events: Mutex<Option<mpsc::WeakSender<ToSession>>>,
+    warned: Mutex<BTreeSet<String>>,
     /// Cancelled when the session may hold nothing any more; its link may live a little longer.
     over: CancellationToken,
 }
@@ -98,6 +99,7 @@ impl Standing {
             since: Instant::now(),
             holdings: Mutex::default(),
             events: Mutex::default(),
+            warned: Mutex::default(),
             over: ended.child_token(),
         }
     }
@@ -149,6 +151,14 @@ impl Standing {
     /// Nothing any more.
     pub(crate) fn release(&self) {
         self.hold(&[], &[]);
+    }
+
+    /// Says it once.
+    pub(crate) fn warn(&self, text: String) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.len() < KEPT && !warned.contains(&text) && self.tell(Event::Warning(text.clone())) {
+            warned.insert(text);
+        }
     }
 
     fn tell(&self, event: Event) -> bool {

@@ -62,6 +62,10 @@ impl Held {
             counters: Arc::default(),
         })
     }
+
+    pub(super) fn is_filtered(&self) -> bool {
+        !self.filter.is_empty()
+    }
 }
 
 /// What is recognised of the pod's own probes of the claim's port.
@@ -176,7 +180,7 @@ impl Claims {
 
     pub(super) fn whole(&self, port: u16) -> Option<Whole> {
         match self.0.get(&port)?.as_slice() {
-            [held] if held.filter.is_empty() => Some(Whole {
+            [held] if !held.is_filtered() => Some(Whole {
                 session: SessionId(held.session),
                 tcp_probe: held.tcp_probe,
                 grpc_probe: held.grpc_probe,

@@ -11,13 +11,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use wire::message::ClaimMode;
 
 use super::Intercept;
 use super::claims::Whole;
 use super::first::{First, first};
 use super::session_stream::SessionStream;
 use super::upstreams::Ends;
-use crate::relay;
+use crate::{relay, unread};
 
 /// Most clients that speak first have done so by then. A session is not bothered before, so that a probe, which is the
 /// real app's, is no connection to the local one; a server that speaks first is delayed by no more than this.
@@ -209,10 +210,19 @@ impl Router for Decide {
         Some(upstream)
     }
 
-    fn raw(&self, _: RawReason, upstream: Upstream) {
+    fn raw(&self, reason: RawReason, upstream: Upstream) {
         // What follows requests is not counted again.
-        if !self.counted.swap(true, Ordering::Relaxed) {
-            self.intercept.lock().claims.count(self.port, upstream);
+        if self.counted.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let state = self.intercept.lock();
+        state.claims.count(self.port, upstream);
+        let filtering: Vec<_> = state.filtering(self.port).collect();
+        drop(state);
+        if let Some(words) = unread::words(self.port, ClaimMode::Steal, reason) {
+            for session in filtering {
+                session.standing.warn(words.clone());
+            }
         }
     }
 

@@ -58,6 +58,14 @@ struct Active {
     stop: CancellationToken,
 }
 
+impl State {
+    /// The sessions that have a filter on the port.
+    fn filtering(&self, port: u16) -> impl Iterator<Item = Arc<Session>> {
+        let filtered = self.claims.at(port).iter().filter(|held| held.is_filtered());
+        filtered.filter_map(|held| self.sessions.get(&held.session)?.upgrade())
+    }
+}
+
 impl Intercept {
     pub(crate) fn new(netlink: Option<nft::Socket>, machine: bool) -> Arc<Self> {
         Arc::new(Self {

@@ -12,6 +12,7 @@ use wire::message::{ClaimMode, Incoming, Open};
 use super::{Mirror, Wanted};
 use crate::intercept;
 use crate::session::Session;
+use crate::unread;
 
 /// Bytes of all copies together that may wait for the link.
 const WAITING: usize = 8 << 20;
@@ -37,6 +38,8 @@ pub(super) struct Feed {
     incoming: Incoming,
     /// Only where requests are told apart.
     splitter: Option<RequestSplitter>,
+    /// Its owner was told that it cannot be looked into, if so.
+    warned: bool,
     /// Set once there is something to deliver.
     pieces: Option<mpsc::UnboundedSender<Piece>>,
 }
@@ -65,6 +68,7 @@ impl Feed {
             wanted,
             incoming,
             splitter,
+            warned: false,
             pieces: None,
         }
     }
@@ -100,6 +104,15 @@ impl Feed {
                 }
             },
         );
+        if let Some(reason) = splitter.raw()
+            && !self.warned
+        {
+            self.warned = true;
+            let words = unread::words(self.incoming.port, ClaimMode::Mirror, reason);
+            if let Some((words, session)) = words.zip(self.link.upgrade()) {
+                session.standing.warn(words);
+            }
+        }
         chosen.is_empty() || self.send(chosen, mirror, runtime)
     }
 
