@@ -140,6 +140,34 @@ fn two_sessions_are_told_apart_and_one_ends_the_other() {
 }
 
 #[test]
+fn who_is_in_the_way_is_waited_for_or_ended() {
+    let stage = Stage::new();
+    let first = stage.with_local_shop(&["--steal"], "first");
+    let patient = ["env", "SERVICE=patient", &shop().display().to_string(), "web"];
+    let patient = stage.session(&["--steal", "--wait"], &patient);
+    wait_until("the refusal", || !patient.events("claim-refused").is_empty());
+    let refused = patient.events("claim-refused");
+    let reason = refused[0]["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("already steals") && reason.contains("waiting until"),
+        "{reason}"
+    );
+    assert_eq!(stage.who_answers(&[]), "first");
+    drop(first);
+    wait_until("its turn", || !patient.events("claimed").is_empty());
+    assert_eq!(stage.who_answers(&[]), "patient");
+    assert_eq!(patient.events("claim-refused").len(), 1, "it says so once");
+
+    let over = stage.with_local_shop(&["--steal", "--take-over"], "over");
+    assert_eq!(stage.who_answers(&[]), "over");
+    let ended = patient.wait();
+    assert_eq!(ended.code(), 74, "{}", ended.stderr);
+    assert!(ended.stderr.contains("--take-over"), "{}", ended.stderr);
+    drop(over);
+    stage.wait_for_own_rules();
+}
+
+#[test]
 fn where_no_agent_is_none_is_started() {
     let stage = Stage::new();
     let target = format!("pod/{}", stage.pod.name);

@@ -104,6 +104,11 @@ impl Standing {
         }
     }
 
+    /// As others name it.
+    pub(crate) fn name(&self) -> [u8; 16] {
+        self.name
+    }
+
     /// The session has ended, or is about to.
     pub(crate) fn is_over(&self) -> bool {
         self.over.is_cancelled()

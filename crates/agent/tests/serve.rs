@@ -41,7 +41,7 @@ async fn sessions_come_and_go_and_the_agent_lingers() {
         panic!()
     };
     assert!(
-        matches!(&states[..], [ClaimState::Refused(why)] if why.starts_with("ada already steals")),
+        matches!(&states[..], [ClaimState::Taken { why, .. }] if why.starts_with("ada already steals")),
         "{states:?}"
     );
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rules::IncomingMode;
+use rules::{IncomingMode, WhenTaken};
 
 use crate::resolve::EngineChoice;
 use crate::value::Node;
@@ -22,6 +22,8 @@ pub struct Flags {
     pub headers: Vec<String>,
     /// `--filter`, each a condition.
     pub filters: Vec<String>,
+    /// `--wait` or `--take-over`.
+    pub when_taken: Option<WhenTaken>,
     pub agent_image: Option<String>,
     /// `--engine`.
     pub engine: Option<EngineChoice>,
@@ -51,6 +53,11 @@ impl Flags {
                 IncomingMode::Off => ("--no-incoming", "off"),
             };
             entries.push(("incoming.mode", flag, Node::text(value)));
+        }
+        match self.when_taken {
+            Some(WhenTaken::Wait) => entries.push(("incoming.when_taken", "--wait", Node::text("wait"))),
+            Some(WhenTaken::TakeOver) => entries.push(("incoming.when_taken", "--take-over", Node::text("take-over"))),
+            Some(WhenTaken::Refuse) | None => {}
         }
         let flag = match (self.headers.is_empty(), self.filters.is_empty()) {
             (true, true) => return entries,

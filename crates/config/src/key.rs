@@ -4,7 +4,7 @@ use crate::Resolved;
 use crate::reader::{PathSide, Reader};
 use crate::resolve::{EngineChoice, LogLevel};
 use crate::value::Node;
-use rules::{FileMode, IncomingMode};
+use rules::{FileMode, IncomingMode, WhenTaken};
 
 /// One key of the configuration.
 #[derive(Debug)]
@@ -51,6 +51,11 @@ const INCOMING: &[(&str, IncomingMode)] = &[
     ("mirror", IncomingMode::Mirror),
     ("steal", IncomingMode::Steal),
     ("off", IncomingMode::Off),
+];
+const WHEN_TAKEN: &[(&str, WhenTaken)] = &[
+    ("refuse", WhenTaken::Refuse),
+    ("wait", WhenTaken::Wait),
+    ("take-over", WhenTaken::TakeOver),
 ];
 const FILES: &[(&str, FileMode)] = &[
     ("read", FileMode::Read),
@@ -278,6 +283,15 @@ pub const KEYS: &[Key] = &[
                 `re:PATTERN` is a regular expression searched without case in `Name: value` of each header. Others look at the \
                 path, method, host, gRPC method, JSON body, baggage or tracestate: see [Filters](filters.md).",
         set: |reader, node, out| out.plan.incoming.filter = reader.filter(node),
+    },
+    Key {
+        path: "incoming.when_taken",
+        takes: Takes::One("`refuse`, `wait` or `take-over`"),
+        default: "`refuse`",
+        flag: Some("--wait, --take-over"),
+        about: "What to do where somebody else steals the same requests. `refuse`: say who it is, and run without them. `wait`: until \
+                their session ends. `take-over`: end it, as `inpod sessions stop` does.",
+        set: |reader, node, out| reader.choice(node, WHEN_TAKEN, &mut out.plan.incoming.when_taken),
     },
     Key {
         path: "outgoing.tcp",

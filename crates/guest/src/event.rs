@@ -105,7 +105,10 @@ impl fmt::Display for Event {
             }
             Self::Lost { reason } => write!(out, "the connection to the target is lost: {reason}"),
             Self::Exited { status } => write!(out, "the app ended with status {status}"),
-            Self::Stopped { by } => write!(out, "stopped by {by} with `inpod sessions stop`: the app is ended"),
+            Self::Stopped { by } => write!(
+                out,
+                "stopped by {by} (`inpod sessions stop`, or `--take-over`): the app is ended"
+            ),
         }
     }
 }

@@ -88,6 +88,12 @@ pub struct ExecArgs {
     /// `not:...` and others: docs/filters.md
     #[arg(long = "filter", value_name = "CONDITION", conflicts_with = "no_incoming")]
     pub filters: Vec<String>,
+    /// Where somebody else steals the same requests: wait until their session ends
+    #[arg(long, conflicts_with_all = ["mirror", "no_incoming", "take_over"])]
+    pub wait: bool,
+    /// Where somebody else steals the same requests: end their session
+    #[arg(long, conflicts_with_all = ["mirror", "no_incoming"])]
+    pub take_over: bool,
     /// How the program's calls are seen: a seccomp filter (trap), a preloaded library (layer), or both [default: auto]
     #[arg(long, value_name = "ENGINE", value_parser = engine)]
     pub engine: Option<config::EngineChoice>,
@@ -238,6 +244,11 @@ impl ExecArgs {
             incoming: self.incoming.mode(),
             headers: self.headers.clone(),
             filters: self.filters.clone(),
+            when_taken: match (self.wait, self.take_over) {
+                (true, _) => Some(rules::WhenTaken::Wait),
+                (_, true) => Some(rules::WhenTaken::TakeOver),
+                _ => None,
+            },
             agent_image: self.agent_image.clone(),
             engine: self.engine,
             ..self.target.flags()

@@ -61,6 +61,18 @@ pub enum IncomingMode {
     Off,
 }
 
+/// What to do where somebody else steals the same requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenTaken {
+    /// Say so and go without.
+    #[default]
+    Refuse,
+    /// Until they end.
+    Wait,
+    /// End their session.
+    TakeOver,
+}
+
 /// What the session asks of the pod's incoming traffic.
 #[derive(Debug, Clone, Default)]
 pub struct IncomingRules {
@@ -72,6 +84,7 @@ pub struct IncomingRules {
     /// Local port to pod port, where they differ.
     pub port_map: BTreeMap<u16, u16>,
     pub filter: Filter,
+    pub when_taken: WhenTaken,
 }
 
 impl IncomingRules {

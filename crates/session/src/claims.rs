@@ -1,17 +1,24 @@
 //! The app's listeners as claims on the pod's traffic: declarative, sent whole whenever they change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use guest::event::Event;
 use guest::protocol::SocketCookie;
-use rules::{IncomingMode, IncomingRules};
+use rules::{IncomingMode, IncomingRules, WhenTaken};
 use tokio::sync::watch;
+use wire::LinkError;
 use wire::message::{self, Claim, ClaimMode, ClaimState, ReplyBody, RequestBody};
 
 use crate::guests::Guests;
-use crate::router::Router;
+use crate::router::{Agent, Router};
+
+/// Who waits for another session's end asks so often.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Sessions that are ended for one claim; more would be people who take it back.
+const MAX_ENDED: usize = 16;
 
 /// One listener of the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,17 +72,59 @@ impl Claims {
     pub(crate) async fn keep(&self, router: &Router, guests: &Guests) {
         let mut changed = self.changed.subscribe();
         let mut told: BTreeMap<u16, Option<String>> = BTreeMap::new();
-        while changed.changed().await.is_ok() {
+        let mut waits = false;
+        loop {
+            let change = changed.changed();
+            let change = if waits {
+                tokio::time::timeout(AGAIN, change).await.unwrap_or(Ok(()))
+            } else {
+                change.await
+            };
+            if change.is_err() {
+                return;
+            }
             changed.mark_unchanged();
             let claims = self.wanted();
+            waits = false;
             for (_, agent) in router.agents() {
-                match agent.control.call(RequestBody::Claims(claims.clone())).await {
-                    Ok(ReplyBody::Claims(states)) => self.tell(&claims, &states, &mut told, guests),
-                    Ok(other) => guests.event(Event::Warning {
+                let Ok(states) = self.claim(agent, &claims, guests).await else {
+                    return;
+                };
+                waits |= self.rules.when_taken == WhenTaken::Wait
+                    && states.iter().any(|state| matches!(state, ClaimState::Taken { .. }));
+                self.tell(&claims, &states, &mut told, guests);
+            }
+        }
+    }
+
+    /// One state for each claim, once everybody is out of the way who is to be.
+    async fn claim(&self, agent: &Agent, claims: &[Claim], guests: &Guests) -> Result<Vec<ClaimState>, LinkError> {
+        let mut ended: BTreeSet<[u8; 16]> = BTreeSet::new();
+        loop {
+            let states = match agent.control.call(RequestBody::Claims(claims.to_vec())).await? {
+                ReplyBody::Claims(states) => states,
+                other => {
+                    guests.event(Event::Warning {
                         message: format!("the agent answered claims with {other:?}"),
-                    }),
-                    Err(_) => return,
+                    });
+                    return Ok(Vec::new());
                 }
+            };
+            let holders = states.iter().filter_map(|state| match state {
+                ClaimState::Taken { session, .. } => Some(*session),
+                _ => None,
+            });
+            let before = ended.len();
+            let holders: Vec<_> = holders.filter(|holder| !ended.contains(holder)).collect();
+            if self.rules.when_taken == WhenTaken::TakeOver {
+                ended.extend(&holders);
+            }
+            if ended.len() == before || ended.len() > MAX_ENDED {
+                return Ok(states);
+            }
+            for holder in holders {
+                // One that has left meanwhile is no error.
+                agent.control.call(RequestBody::StopSession(holder)).await?;
             }
         }
     }
@@ -113,18 +162,22 @@ impl Claims {
                         older_connections: *older,
                     },
                 ),
-                ClaimState::Refused(reason) => (
-                    Some(reason.clone()),
-                    Event::ClaimRefused {
-                        port: claim.port,
-                        reason: reason.clone(),
-                    },
-                ),
+                ClaimState::Refused(reason) => refused(claim.port, reason.clone()),
+                ClaimState::Taken { why, .. } => refused(claim.port, format!("{why}; {}", self.what_then())),
             };
             if told.get(&claim.port) != Some(&news) {
                 told.insert(claim.port, news);
                 guests.event(event);
             }
+        }
+    }
+
+    /// What to do, or is done, about somebody who is in the way.
+    fn what_then(&self) -> &'static str {
+        match self.rules.when_taken {
+            WhenTaken::Refuse => "`--wait` waits until that session ends, `--take-over` ends it",
+            WhenTaken::Wait => "waiting until that session ends",
+            WhenTaken::TakeOver => "it could not be ended",
         }
     }
 
@@ -143,4 +196,8 @@ impl Claims {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SocketCookie, Listener>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn refused(port: u16, reason: String) -> (Option<String>, Event) {
+    (Some(reason.clone()), Event::ClaimRefused { port, reason })
 }

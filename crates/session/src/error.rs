@@ -21,7 +21,9 @@ pub(crate) enum SessionError {
     Machine { what: &'static str, source: std::io::Error },
     #[error("the connection to the target is lost")]
     Lost(#[source] wire::LinkError),
-    #[error("the session was stopped by {by} (a name that its client gave itself) with `inpod sessions stop`")]
+    #[error(
+        "the session was stopped by {by} (a name that its client gave itself) (`inpod sessions stop`, or `--take-over`)"
+    )]
     Stopped { by: String },
 }
 

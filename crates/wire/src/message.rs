@@ -202,6 +202,8 @@ pub enum ClaimState {
     Active { older: u32 },
     /// Not in force, and why.
     Refused(String),
+    /// Another session holds it: its [`crate::Hello::session`], and who that is.
+    Taken { session: [u8; 16], why: String },
 }
 
 /// What the agent says unasked.

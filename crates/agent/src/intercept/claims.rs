@@ -27,6 +27,20 @@ pub(super) struct Held {
     pub counters: Arc<Counters>,
 }
 
+/// Why a claim is not in force.
+#[derive(Debug)]
+pub(super) struct InTheWay {
+    /// The session that has what is claimed.
+    pub holder: Option<u64>,
+    pub why: String,
+}
+
+impl From<String> for InTheWay {
+    fn from(why: String) -> Self {
+        Self { holder: None, why }
+    }
+}
+
 /// Who has all of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Whole {
@@ -115,8 +129,8 @@ impl Claims {
     /// Puts the claim in force, in place of the session's earlier one.
     ///
     /// # Errors
-    /// Who is in the way.
-    pub(super) fn add(&mut self, port: u16, new: Held) -> Result<(), String> {
+    /// Who is in the way, or what else.
+    pub(super) fn add(&mut self, port: u16, new: Held) -> Result<(), InTheWay> {
         let others = self.0.entry(port).or_default();
         let mine = others.iter().filter(|held| held.session == new.session).count();
         let in_the_way = others
@@ -129,10 +143,13 @@ impl Claims {
             } else {
                 format!("requests of port {port} where {}", holder.filter)
             };
-            return Err(format!(
-                "{} already steals {what} (a name that its client gave itself)",
-                holder.owner
-            ));
+            return Err(InTheWay {
+                holder: Some(holder.session),
+                why: format!(
+                    "{} already steals {what} (a name that its client gave itself)",
+                    holder.owner
+                ),
+            });
         }
         if mine == 0
             && self
@@ -143,7 +160,7 @@ impl Claims {
                 .count()
                 >= MAX_PORTS
         {
-            return Err(format!("at most {MAX_PORTS} ports can be stolen"));
+            return Err(format!("at most {MAX_PORTS} ports can be stolen").into());
         }
         let held = self.0.entry(port).or_default();
         match held.iter_mut().find(|held| held.session == new.session) {
@@ -232,7 +249,7 @@ mod tests {
         }
     }
 
-    fn add(claims: &mut Claims, session: u64, port: u16, header: Option<&str>) -> Result<(), String> {
+    fn add(claims: &mut Claims, session: u64, port: u16, header: Option<&str>) -> Result<(), InTheWay> {
         claims.add(
             port,
             Held::new(session, &format!("owner{session}"), &claim(port, header), 0).unwrap(),
@@ -253,6 +270,7 @@ mod tests {
         assert!(
             add(&mut claims, 2, 80, None)
                 .unwrap_err()
+                .why
                 .starts_with("owner1 already steals all of port 80")
         );
         assert!(add(&mut claims, 2, 80, Some("b")).is_err());
@@ -261,6 +279,7 @@ mod tests {
         assert!(
             add(&mut claims, 4, 81, Some("c"))
                 .unwrap_err()
+                .why
                 .starts_with("owner3 already steals requests of port 81 where X-User=c ")
         );
         assert!(add(&mut claims, 4, 81, None).is_err());

@@ -94,7 +94,7 @@ mod tests {
         check("get foo\r\n", Some(First::Other));
         check("set key 0 0 5", None);
         check("SET key HTTP/2.0\r\n", Some(First::Other));
-        check("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Some(First::Other));
+        check("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Some(First::Http2));
         check("\x16\x03\x01", Some(First::Other));
         check("PING\r\n", Some(First::Other));
     }

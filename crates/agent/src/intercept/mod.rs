@@ -27,7 +27,7 @@ use wire::message::{Claim, ClaimMode, ClaimState};
 
 use crate::limit::Tried;
 use crate::session::Session;
-use claims::{Claims, Held};
+use claims::{Claims, Held, InTheWay};
 
 /// How long the rules stay after the last connection: one whose first packet was redirected may not be accepted yet.
 const GRACE: Duration = Duration::from_millis(500);
@@ -59,6 +59,19 @@ struct Active {
 }
 
 impl State {
+    fn refused(&self, in_the_way: InTheWay) -> ClaimState {
+        let holder = in_the_way
+            .holder
+            .and_then(|holder| self.sessions.get(&holder)?.upgrade());
+        match holder {
+            Some(holder) => ClaimState::Taken {
+                session: holder.standing.name(),
+                why: in_the_way.why,
+            },
+            None => ClaimState::Refused(in_the_way.why),
+        }
+    }
+
     /// The sessions that have a filter on the port.
     fn filtering(&self, port: u16) -> impl Iterator<Item = Arc<Session>> {
         let filtered = self.claims.at(port).iter().filter(|held| held.is_filtered());
@@ -118,10 +131,11 @@ impl Intercept {
                     held.counters = counters;
                     held
                 })
+                .map_err(InTheWay::from)
                 .and_then(|held| state.claims.add(claim.port, held));
             states.push(match added {
                 Ok(()) => ClaimState::Active { older },
-                Err(why) => ClaimState::Refused(why),
+                Err(in_the_way) => state.refused(in_the_way),
             });
         }
         if let Err(why) = self.apply(&mut state) {

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use config::{EngineChoice, Flags, Input, LogLevel, Origin, load};
-use rules::{FileMode, IncomingMode};
+use rules::{FileMode, IncomingMode, WhenTaken};
 
 use crate::{input, with_flags};
 
@@ -94,12 +94,14 @@ fn every_flag_sets_its_key() {
         incoming: Some(IncomingMode::Mirror),
         headers: vec!["X-User=me".into(), "re:a,b".into()],
         filters: vec!["path:/a*".into()],
+        when_taken: Some(WhenTaken::TakeOver),
         agent_image: Some("i".into()),
         engine: Some(EngineChoice::Layer),
         file: None,
     };
     let resolved = load(&with_flags(flags)).unwrap();
-    assert_eq!(resolved.sources.len(), 8);
+    assert_eq!(resolved.sources.len(), 9);
+    assert_eq!(resolved.plan.incoming.when_taken, WhenTaken::TakeOver);
     assert_eq!(resolved.engine, EngineChoice::Layer);
     let texts = [
         resolved.target,
@@ -126,6 +128,7 @@ fn every_variable_of_the_table_is_read() {
             "incoming.mode" => "steal",
             "incoming.filter" => "A=1,2\nre:b",
             "incoming.ports" => "1,2",
+            "incoming.when_taken" => "wait",
             "agent.linger" => "1s",
             "agent.log" => "debug",
             "engine" => "layer",

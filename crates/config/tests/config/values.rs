@@ -35,6 +35,7 @@ mode = "steal"
 ports = [80, 8080]
 port_map = { 3000 = 80 }
 filter = ["X-User=me", "re:^x-tenant: (a|b)$"]
+when_taken = "wait"
 
 [outgoing]
 tcp = true
@@ -70,7 +71,7 @@ const JSON: &str = r#"
     "map": {"fixtures": "/srv/data"}
   },
   "incoming": {
-    "mode": "steal", "ports": [80, 8080], "port_map": {"3000": 80}, "filter": ["X-User=me", "re:^x-tenant: (a|b)$"]
+    "mode": "steal", "ports": [80, 8080], "port_map": {"3000": 80}, "filter": ["X-User=me", "re:^x-tenant: (a|b)$"], "when_taken": "wait"
   },
   "outgoing": {
     "tcp": true, "udp": false, "unix": ["/var/run/app.sock"], "local": ["10.0.0.0/8", "*.corp:443", ":8125"],
@@ -118,6 +119,7 @@ incoming:
   filter:
     - X-User=me
     - "re:^x-tenant: (a|b)$"
+  when_taken: wait
 outgoing:
   tcp: true
   udp: false
