@@ -88,23 +88,17 @@ impl Talk {
     }
 }
 
-#[test]
-fn streams_of_one_connection_go_to_different_people() {
-    let stage = stage();
-    let _a = stage.with_local(&["--steal", "--header", "X-User=a"], "a", "http2");
-    let _b = stage.with_local(&["--steal", "--header", "X-User=b"], "b", "http2");
+/// Asks on many streams of one connection at once: `ask` is told who it is, and who is to answer.
+fn ask_at_once<F>(stage: &Stage, ask: impl Fn(SendRequest<Bytes>, &'static str, &'static str) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     block_on(async {
-        let send = connect(&stage).await;
+        let send = connect(stage).await;
         let mut asked = tokio::task::JoinSet::new();
         for number in 0..STREAMS {
-            let send = send.clone();
-            asked.spawn(async move {
-                let (user, expect) = [("a", "a"), ("b", "b"), ("c", "real")][number % 3];
-                let mut talk = Talk::begin(&send, user).await;
-                talk.say("one").await;
-                talk.say("and another").await;
-                assert_eq!(talk.end().await, (expect.to_owned(), "14".to_owned()));
-            });
+            let (user, expect) = [("a", "a"), ("b", "b"), ("c", "real")][number % 3];
+            asked.spawn(ask(send.clone(), user, expect));
         }
         while let Some(done) = asked.join_next().await {
             done.unwrap();
@@ -112,33 +106,34 @@ fn streams_of_one_connection_go_to_different_people() {
     });
 }
 
-/// Which of many is asked for by the body of each.
+#[test]
+fn streams_of_one_connection_go_to_different_people() {
+    let stage = stage();
+    let _a = stage.with_local(&["--steal", "--header", "X-User=a"], "a", "http2");
+    let _b = stage.with_local(&["--steal", "--header", "X-User=b"], "b", "http2");
+    ask_at_once(&stage, |send, user, expect| async move {
+        let mut talk = Talk::begin(&send, user).await;
+        talk.say("one").await;
+        talk.say("and another").await;
+        assert_eq!(talk.end().await, (expect.to_owned(), "14".to_owned()));
+    });
+}
+
 #[test]
 fn bodies_decide_where_streams_go() {
     let stage = stage();
     let _a = stage.with_local(&["--steal", "--filter", "json:@.user == 'a'"], "a", "http2");
     let _b = stage.with_local(&["--steal", "--filter", "json:@.user == 'b'"], "b", "http2");
-    block_on(async {
-        let send = connect(&stage).await;
-        let mut asked = tokio::task::JoinSet::new();
-        for number in 0..STREAMS {
-            let send = send.clone();
-            asked.spawn(async move {
-                let (user, expect) = [("a", "a"), ("b", "b"), ("c", "real")][number % 3];
-                let mut send = send.ready().await.unwrap();
-                let request = Request::post("http://shop/").body(()).unwrap();
-                let (response, mut body) = send.send_request(request, false).unwrap();
-                for piece in ["{\"user\":", " \"", user, "\"}"] {
-                    body.send_data(Bytes::from_static(piece.as_bytes()), false).unwrap();
-                    tokio::task::yield_now().await;
-                }
-                body.send_data(Bytes::new(), true).unwrap();
-                assert_eq!(response.await.unwrap().headers()["x-from"], expect);
-            });
+    ask_at_once(&stage, |send, user, expect| async move {
+        let mut send = send.ready().await.unwrap();
+        let request = Request::post("http://shop/").body(()).unwrap();
+        let (response, mut body) = send.send_request(request, false).unwrap();
+        for piece in ["{\"user\":", " \"", user, "\"}"] {
+            body.send_data(Bytes::from_static(piece.as_bytes()), false).unwrap();
+            tokio::task::yield_now().await;
         }
-        while let Some(done) = asked.join_next().await {
-            done.unwrap();
-        }
+        body.send_data(Bytes::new(), true).unwrap();
+        assert_eq!(response.await.unwrap().headers()["x-from"], expect);
     });
 }
 

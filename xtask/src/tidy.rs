@@ -12,7 +12,7 @@ const LONG: usize = 600;
 /// Which of the workspace's crates each may depend on: dependencies point one way.
 const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("rules", &[]),
-    ("wire", &[]),
+    ("wire", &["rules"]),
     ("nft", &[]),
     ("capture", &[]),
     ("http-route", &[]),

@@ -225,7 +225,7 @@ impl Filter {
     where
         F: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
     {
-        all(&self.nodes, request)
+        decided_by(false, &self.nodes, request)
     }
 
     /// Every request that `other` matches is matched by this one, as far as can be seen from how they are written.
@@ -287,35 +287,26 @@ impl Node {
         match self {
             Self::Is(condition) => condition.matches(request),
             Self::Not(node) => node.matches(request).map(|matched| !matched),
-            Self::All(nodes) => all(nodes, request),
-            Self::Any(nodes) => {
-                let mut open = false;
-                for node in nodes {
-                    match node.matches(request) {
-                        Some(true) => return Some(true),
-                        Some(false) => {}
-                        None => open = true,
-                    }
-                }
-                (!open).then_some(false)
-            }
+            Self::All(nodes) => decided_by(false, nodes, request),
+            Self::Any(nodes) => decided_by(true, nodes, request),
         }
     }
 }
 
-fn all<'a, F>(nodes: &[Node], request: &Request<'a, F>) -> Option<bool>
+/// One node that says `decisive` decides; otherwise they have to agree on the opposite.
+fn decided_by<'a, F>(decisive: bool, nodes: &[Node], request: &Request<'a, F>) -> Option<bool>
 where
     F: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
 {
     let mut open = false;
     for node in nodes {
         match node.matches(request) {
-            Some(false) => return Some(false),
-            Some(true) => {}
             None => open = true,
+            Some(said) if said == decisive => return Some(decisive),
+            Some(_) => {}
         }
     }
-    (!open).then_some(true)
+    (!open).then_some(!decisive)
 }
 
 /// As a person would write it.
