@@ -116,8 +116,12 @@ fn patterns_that_cannot_be_used_are_refused_with_the_reason() {
         ("baggage:user", "neither KEY=VALUE nor `re:PATTERN`"),
         ("json:$.a[", "neither a JSONPath query"),
         ("json:a == 1", "neither a JSONPath query"),
-        ("json:@[((((((((((((((((1", "nests more than 16 deep"),
-        ("json:$..a..b..c", "more than 2 `..`"),
+        (
+            "json:@[((((((((((((((((1",
+            "at most 16 levels of brackets and negations are accepted",
+        ),
+        ("json:$[0,1,2,3,4]", "at most 3 commas in brackets"),
+        ("json:$..a['x,y'][?search(@..b, 'c')]", "at most 1 `..`"),
         ("where:x=1", "`where:x` is not a header name"),
         (large.as_str(), "exceeds size limit"),
         (deep.as_str(), "nest"),
@@ -235,6 +239,12 @@ fn a_condition_on_the_body_waits_for_it_only_where_it_must() {
         ("!@.user", false),
         ("@.user.id == '7'", false),
         ("$..n", true),
+        ("$['user']['id','age','name','..,,,,,']", true),
+        (
+            "@.user.name && match(@.user.name, 'm[a-z]') && search(@.user.name, \"e\")",
+            true,
+        ),
+        ("match(@.user.name, 'm')", false),
     ] {
         let pattern = format!("json:{query}");
         let on = |content| matches(&[&pattern], ("POST", "/", JSON), content);

@@ -208,20 +208,22 @@ impl Claims {
 
     /// Where a request to the port goes now; `None` when that depends on content that may still come.
     pub(super) fn decide(&self, port: u16, head: &RequestHead<'_>, content: Content<'_>) -> Option<Upstream> {
-        let Some(held) = self.0.get(&port) else {
-            return Some(Upstream::Real);
-        };
-        if held.iter().any(|held| held.probes.matches(head)) {
-            return Some(Upstream::Real);
-        }
-        let request = request(head, content);
-        for held in held {
-            if held.filter.matches(&request)? {
-                return Some(Upstream::Session(SessionId(held.session)));
-            }
-        }
-        Some(Upstream::Real)
+        decide(self.at(port), head, content)
     }
+}
+
+/// Among the claims of one port.
+pub(super) fn decide(held: &[Arc<Held>], head: &RequestHead<'_>, content: Content<'_>) -> Option<Upstream> {
+    if held.iter().any(|held| held.probes.matches(head)) {
+        return Some(Upstream::Real);
+    }
+    let request = request(head, content);
+    for held in held {
+        if held.filter.matches(&request)? {
+            return Some(Upstream::Session(SessionId(held.session)));
+        }
+    }
+    Some(Upstream::Real)
 }
 
 #[cfg(test)]

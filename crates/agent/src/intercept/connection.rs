@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use wire::message::ClaimMode;
 
 use super::Intercept;
-use super::claims::Whole;
+use super::claims::{self, Whole};
 use super::first::{First, first};
 use super::session_stream::SessionStream;
 use super::upstreams::Ends;
@@ -199,8 +199,17 @@ struct Decide {
 
 impl Router for Decide {
     fn decide(&self, head: &RequestHead<'_>, content: Content<'_>) -> Option<Upstream> {
-        let state = self.intercept.lock();
-        let decided = state.claims.decide(self.port, head, content);
+        let mut state = self.intercept.lock();
+        let decided = if matches!(content, Content::Whole([_, ..])) {
+            // To look into a body takes its time: nobody is to wait for the claims meanwhile.
+            let held = state.claims.at(self.port).to_vec();
+            drop(state);
+            let decided = claims::decide(&held, head, content);
+            state = self.intercept.lock();
+            decided
+        } else {
+            state.claims.decide(self.port, head, content)
+        };
         if decided.is_none() && content == Content::Coming {
             return None;
         }

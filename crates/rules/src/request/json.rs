@@ -11,8 +11,10 @@ use super::{PatternError, bounded};
 const MAX_QUERY: usize = 512;
 /// Brackets within brackets.
 const MAX_NESTED: usize = 16;
-/// Segments that look through everything below: each multiplies the work by the body's size.
-const MAX_DESCENDANTS: usize = 2;
+/// Segments that look through everything below, and selectors beside others: each multiplies the work by the body's size, or
+/// by their number.
+const MAX_DESCENDANTS: usize = 1;
+const MAX_BESIDE: usize = 3;
 
 #[derive(Debug, Clone)]
 pub(super) struct JsonPattern {
@@ -33,11 +35,15 @@ impl JsonPattern {
         if written.len() > MAX_QUERY {
             return Err(refuse(format!("it is longer than {MAX_QUERY} bytes")));
         }
-        if nesting(written) > MAX_NESTED {
-            return Err(refuse(format!("it nests more than {MAX_NESTED} deep")));
-        }
-        if written.matches("..").count() > MAX_DESCENDANTS {
-            return Err(refuse(format!("it has more than {MAX_DESCENDANTS} `..`")));
+        let shape = Shape::of(written);
+        for (found, most, what) in [
+            (shape.nested, MAX_NESTED, "levels of brackets and negations"),
+            (shape.descendants, MAX_DESCENDANTS, "`..`"),
+            (shape.beside, MAX_BESIDE, "commas in brackets"),
+        ] {
+            if found > most {
+                return Err(refuse(format!("at most {most} {what} are accepted")));
+            }
         }
         let listed = !written.trim_start().starts_with('$');
         let query = if listed {
@@ -58,18 +64,45 @@ impl JsonPattern {
     }
 }
 
-/// How deep brackets, and negations, which nest in the parser too, stand in each other.
-fn nesting(written: &str) -> usize {
-    let (mut now, mut most) = (0_usize, 0);
-    for byte in written.bytes() {
-        match byte {
-            b'(' | b'[' | b'!' => now += 1,
-            b')' | b']' => now = now.saturating_sub(1),
-            _ => {}
+/// What a query costs, seen from outside.
+#[derive(Debug, Default)]
+struct Shape {
+    /// How deep brackets, and negations, which nest in the parser too, stand in each other.
+    nested: usize,
+    descendants: usize,
+    /// Commas in square brackets; those between arguments of a function do not count.
+    beside: usize,
+}
+
+impl Shape {
+    fn of(written: &str) -> Self {
+        let mut shape = Self::default();
+        let mut open = Vec::new();
+        let mut bytes = written.bytes().peekable();
+        while let Some(byte) = bytes.next() {
+            match byte {
+                b'\'' | b'"' => {
+                    while let Some(quoted) = bytes.next() {
+                        match quoted {
+                            b'\\' => drop(bytes.next()),
+                            end if end == byte => break,
+                            _ => {}
+                        }
+                    }
+                }
+                b'!' if bytes.peek() == Some(&b'=') => {}
+                b'(' | b'[' | b'!' => {
+                    open.push(byte);
+                    shape.nested = shape.nested.max(open.len());
+                }
+                b')' | b']' => while open.pop() == Some(b'!') {},
+                b',' if open.iter().rfind(|bracket| **bracket != b'!') == Some(&b'[') => shape.beside += 1,
+                b'.' if bytes.peek() == Some(&b'.') => shape.descendants += 1,
+                _ => {}
+            }
         }
-        most = most.max(now);
+        shape
     }
-    most
 }
 
 /// The library's own message draws the query over several lines; its last one says what is wrong.
