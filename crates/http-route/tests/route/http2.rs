@@ -369,14 +369,45 @@ async fn what_the_client_grants_at_once_is_not_lost() {
         stream.write_all(hello).await.unwrap();
         let mut got = 0;
         while got < LENGTH {
-            let mut head = [0; 9];
-            stream.read_exact(&mut head).await.unwrap();
-            let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
-            stream.read_exact(&mut payload).await.unwrap();
+            let (head, payload) = frame(&mut stream).await;
             if head[3] == 0 {
                 got += payload.len();
             }
         }
+        stream.shutdown().await.unwrap();
+    })
+    .await;
+}
+
+/// The next frame: its head and its payload.
+async fn frame(stream: &mut TcpStream) -> ([u8; 9], Vec<u8>) {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+    stream.read_exact(&mut payload).await.unwrap();
+    (head, payload)
+}
+
+#[tokio::test]
+async fn what_is_malformed_is_refused_also_behind_a_sessions_answer() {
+    let servers = servers(65_535).await;
+    let (_, ()) = play(servers.addresses, |address| async move {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // GET /1 on stream 1.
+        let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\
+            \0\0\x0a\x01\x05\0\0\0\x01\x82\x86\x04\x02/1\x01\x02ab";
+        stream.write_all(hello).await.unwrap();
+        // Up to the answer's trailers.
+        while frame(&mut stream).await.0[3..5] != [1, 5] {}
+        // A PRIORITY of four bytes.
+        stream.write_all(b"\0\0\x04\x02\0\0\0\0\x01abcd").await.unwrap();
+        let reset = loop {
+            let (head, payload) = frame(&mut stream).await;
+            if head[3] == 3 {
+                break payload;
+            }
+        };
+        assert_eq!(reset, [0, 0, 0, 6], "FRAME_SIZE_ERROR");
         stream.shutdown().await.unwrap();
     })
     .await;

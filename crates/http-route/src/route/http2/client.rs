@@ -119,10 +119,14 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
         if head.stream == 0 {
             return self.connection_of_client(head, payload, frame);
         }
-        if let Some(client_done) = self.ended.known.get(&head.stream) {
+        let ended = self.ended.known.get(&head.stream).copied();
+        if (ended.is_some() || self.streams.contains_key(&head.stream)) && !self.is_well_formed(head, payload) {
+            return;
+        }
+        if let Some(client_done) = ended {
             if head.kind == kind::DATA {
                 self.client.grant(0, head.length);
-                if *client_done {
+                if client_done {
                     self.client.reset(head.stream, code::STREAM_CLOSED);
                 }
             }
@@ -157,11 +161,6 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
                 };
                 self.up(head.stream, up);
             }
-            kind::RST_STREAM | kind::WINDOW_UPDATE if head.length != 4 => self.fail(code::FRAME_SIZE_ERROR),
-            kind::PRIORITY if head.length != 5 => self.refuse_stream(head.stream, code::FRAME_SIZE_ERROR),
-            kind::WINDOW_UPDATE if frame::number(payload) == 0 => {
-                self.refuse_stream(head.stream, code::PROTOCOL_ERROR);
-            }
             kind::WINDOW_UPDATE if stream.number.is_none() => {
                 stream.granted += frame::number(payload) as usize;
                 if signed(stream.granted) + frame::WINDOW > frame::MAX_WINDOW {
@@ -183,6 +182,19 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
             kind::SETTINGS | kind::PING | kind::GOAWAY => self.real.out.extend_from_slice(frame),
             _ => {}
         }
+    }
+
+    /// Refuses what is wrong in a frame of a lifted stream, whatever became of the stream.
+    fn is_well_formed(&mut self, head: Head, payload: &[u8]) -> bool {
+        match head.kind {
+            kind::RST_STREAM | kind::WINDOW_UPDATE if head.length != 4 => self.fail(code::FRAME_SIZE_ERROR),
+            kind::PRIORITY if head.length != 5 => self.refuse_stream(head.stream, code::FRAME_SIZE_ERROR),
+            kind::WINDOW_UPDATE if frame::number(payload) == 0 => {
+                self.refuse_stream(head.stream, code::PROTOCOL_ERROR);
+            }
+            _ => return true,
+        }
+        false
     }
 
     /// The client breaks the rules on a lifted stream, as its upstream would say.
