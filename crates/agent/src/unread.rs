@@ -5,18 +5,18 @@ use wire::message::ClaimMode;
 
 /// What the owner of a filtered claim should know; `None` of what is too rare to matter, or an attack.
 pub(crate) fn words(port: u16, mode: ClaimMode, reason: RawReason) -> Option<String> {
-    let (what, steal) = match reason {
+    let (what, stays) = match reason {
         RawReason::Tls => ("TLS", "it stays with the real app"),
         RawReason::NotHttp => ("something other than HTTP", "it stays with the real app"),
         RawReason::Http2 => ("HTTP/2", "it stays with the real app, which does not speak it"),
         _ => return None,
     };
-    let then = match mode {
-        ClaimMode::Steal => steal.to_owned(),
-        ClaimMode::Mirror if reason == RawReason::Http2 => {
-            "a filtered mirror copies nothing of it (a mirror without a filter does, and a filtered steal takes its requests)".to_owned()
+    let then = match (mode, reason) {
+        (ClaimMode::Steal, _) => stays,
+        (ClaimMode::Mirror, RawReason::Http2) => {
+            "a filtered mirror copies nothing of it (a mirror without a filter does, and a filtered steal takes its requests)"
         }
-        ClaimMode::Mirror => "nothing of it is copied (without a filter it is)".to_owned(),
+        (ClaimMode::Mirror, _) => "nothing of it is copied (without a filter it is)",
     };
     Some(format!(
         "port {port}: a client speaks {what}, which the filter cannot look into: {then}"

@@ -51,14 +51,25 @@ pub(super) struct Whole {
     pub grpc_probe: bool,
 }
 
-/// All claims by port; a port's are asked in the order in which they came.
+/// All claims by port.
 #[derive(Debug, Default)]
-pub(super) struct Claims(BTreeMap<u16, Vec<Arc<Held>>>);
+pub(super) struct Claims(BTreeMap<u16, Arc<Port>>);
+
+/// The claims of one port, asked in the order in which they came. Whoever decides about a request has them as they were at
+/// that moment, and holds nobody up: to look into a request takes its time.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Port(pub(super) Vec<Arc<Held>>);
 
 impl Held {
     /// # Errors
     /// Why the claim cannot be used, for the person who made it.
-    pub(super) fn new(session: u64, owner: &str, claim: &Claim, older: u32) -> Result<Self, String> {
+    pub(super) fn new(
+        session: u64,
+        owner: &str,
+        claim: &Claim,
+        older: u32,
+        counters: Arc<Counters>,
+    ) -> Result<Self, String> {
         if claim.port == 0 {
             return Err("port 0 cannot be stolen".to_owned());
         }
@@ -73,7 +84,7 @@ impl Held {
             tcp_probe: claim.probes.contains(&Probe::Tcp { port: claim.port }),
             grpc_probe: has_grpc_probe(claim),
             older,
-            counters: Arc::default(),
+            counters,
         })
     }
 
@@ -121,6 +132,7 @@ impl Claims {
     pub(super) fn of(&self, session: u64, port: u16) -> Option<u32> {
         self.0
             .get(&port)?
+            .0
             .iter()
             .find(|held| held.session == session)
             .map(|held| held.older)
@@ -131,7 +143,7 @@ impl Claims {
     /// # Errors
     /// Who is in the way, or what else.
     pub(super) fn add(&mut self, port: u16, new: Held) -> Result<(), InTheWay> {
-        let others = self.0.entry(port).or_default();
+        let others = &self.at(port).0;
         let mine = others.iter().filter(|held| held.session == new.session).count();
         let in_the_way = others
             .iter()
@@ -155,14 +167,14 @@ impl Claims {
             && self
                 .0
                 .values()
-                .flatten()
+                .flat_map(|port| &port.0)
                 .filter(|held| held.session == new.session)
                 .count()
                 >= MAX_PORTS
         {
             return Err(format!("at most {MAX_PORTS} ports can be stolen").into());
         }
-        let held = self.0.entry(port).or_default();
+        let held = &mut Arc::make_mut(self.0.entry(port).or_default()).0;
         match held.iter_mut().find(|held| held.session == new.session) {
             Some(old) => *old = Arc::new(new),
             None => held.push(Arc::new(new)),
@@ -173,9 +185,11 @@ impl Claims {
     /// Ends the session's claims but those of `keep`.
     pub(super) fn retain(&mut self, session: u64, keep: &BTreeSet<u16>) {
         for (port, held) in &mut self.0 {
-            held.retain(|held| held.session != session || keep.contains(port));
+            Arc::make_mut(held)
+                .0
+                .retain(|held| held.session != session || keep.contains(port));
         }
-        self.0.retain(|_, held| !held.is_empty());
+        self.0.retain(|_, port| !port.0.is_empty());
     }
 
     pub(super) fn clear(&mut self) {
@@ -183,20 +197,16 @@ impl Claims {
     }
 
     pub(super) fn ports(&self) -> BTreeSet<u16> {
-        self.0
-            .iter()
-            .filter(|(_, held)| !held.is_empty())
-            .map(|(port, _)| *port)
-            .collect()
+        self.0.keys().copied().collect()
     }
 
     /// The claims of a port.
-    pub(super) fn at(&self, port: u16) -> &[Arc<Held>] {
-        self.0.get(&port).map(Vec::as_slice).unwrap_or_default()
+    pub(super) fn at(&self, port: u16) -> Arc<Port> {
+        self.0.get(&port).cloned().unwrap_or_default()
     }
 
     pub(super) fn whole(&self, port: u16) -> Option<Whole> {
-        match self.0.get(&port)?.as_slice() {
+        match self.0.get(&port)?.0.as_slice() {
             [held] if !held.is_filtered() => Some(Whole {
                 session: SessionId(held.session),
                 tcp_probe: held.tcp_probe,
@@ -205,25 +215,22 @@ impl Claims {
             _ => None,
         }
     }
-
-    /// Where a request to the port goes now; `None` when that depends on content that may still come.
-    pub(super) fn decide(&self, port: u16, head: &RequestHead<'_>, content: Content<'_>) -> Option<Upstream> {
-        decide(self.at(port), head, content)
-    }
 }
 
-/// Among the claims of one port.
-pub(super) fn decide(held: &[Arc<Held>], head: &RequestHead<'_>, content: Content<'_>) -> Option<Upstream> {
-    if held.iter().any(|held| held.probes.matches(head)) {
-        return Some(Upstream::Real);
-    }
-    let request = request(head, content);
-    for held in held {
-        if held.filter.matches(&request)? {
-            return Some(Upstream::Session(SessionId(held.session)));
+impl Port {
+    /// Where a request goes; `None` when that depends on content that may still come.
+    pub(super) fn decide(&self, head: &RequestHead<'_>, content: Content<'_>) -> Option<Upstream> {
+        if self.0.iter().any(|held| held.probes.matches(head)) {
+            return Some(Upstream::Real);
         }
+        let request = request(head, content);
+        for held in &self.0 {
+            if held.filter.matches(&request)? {
+                return Some(Upstream::Session(SessionId(held.session)));
+            }
+        }
+        Some(Upstream::Real)
     }
-    Some(Upstream::Real)
 }
 
 #[cfg(test)]
@@ -251,17 +258,21 @@ mod tests {
         }
     }
 
+    fn held(session: u64, owner: &str, claim: &Claim) -> Result<Held, String> {
+        Held::new(session, owner, claim, 0, Arc::default())
+    }
+
     fn add(claims: &mut Claims, session: u64, port: u16, header: Option<&str>) -> Result<(), InTheWay> {
         claims.add(
             port,
-            Held::new(session, &format!("owner{session}"), &claim(port, header), 0).unwrap(),
+            held(session, &format!("owner{session}"), &claim(port, header)).unwrap(),
         )
     }
 
     fn decide(claims: &Claims, head: &str) -> Upstream {
         let mut storage = FieldStorage::default();
         let head = RequestHead::parse(head.as_bytes(), &mut storage).unwrap();
-        claims.decide(80, &head, Content::Whole(&[])).unwrap()
+        claims.at(80).decide(&head, Content::Whole(&[])).unwrap()
     }
 
     #[test]
@@ -324,22 +335,18 @@ mod tests {
 
     #[test]
     fn claims_that_cannot_be_used_are_refused() {
-        assert!(Held::new(1, "", &claim(0, None), 0).is_err());
+        assert!(held(1, "", &claim(0, None)).is_err());
         let bad = Claim {
             filter: Term::read("re:("),
             ..claim(80, None)
         };
-        assert!(
-            Held::new(1, "", &bad, 0)
-                .unwrap_err()
-                .contains("not a regular expression")
-        );
+        assert!(held(1, "", &bad).unwrap_err().contains("not a regular expression"));
         let many = Claim {
             filter: vec![Term::Is("re:a".to_owned()); 33],
             ..claim(80, None)
         };
-        assert!(Held::new(1, "", &many, 0).is_err());
-        assert!(Held::new(1, "", &claim(81, None), 0).unwrap().tcp_probe);
-        assert!(!Held::new(1, "", &claim(80, None), 0).unwrap().tcp_probe);
+        assert!(held(1, "", &many).is_err());
+        assert!(held(1, "", &claim(81, None)).unwrap().tcp_probe);
+        assert!(!held(1, "", &claim(80, None)).unwrap().tcp_probe);
     }
 }

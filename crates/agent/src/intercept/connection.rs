@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use wire::message::ClaimMode;
 
 use super::Intercept;
-use super::claims::{self, Whole};
+use super::claims::Whole;
 use super::first::{First, first};
 use super::session_stream::SessionStream;
 use super::upstreams::Ends;
@@ -199,22 +199,13 @@ struct Decide {
 
 impl Router for Decide {
     fn decide(&self, head: &RequestHead<'_>, content: Content<'_>) -> Option<Upstream> {
-        let mut state = self.intercept.lock();
-        let decided = if matches!(content, Content::Whole([_, ..])) {
-            // To look into a body takes its time: nobody is to wait for the claims meanwhile.
-            let held = state.claims.at(self.port).to_vec();
-            drop(state);
-            let decided = claims::decide(&held, head, content);
-            state = self.intercept.lock();
-            decided
-        } else {
-            state.claims.decide(self.port, head, content)
-        };
+        let claims = self.intercept.claims(self.port);
+        let decided = claims.decide(head, content);
         if decided.is_none() && content == Content::Coming {
             return None;
         }
         let upstream = decided.unwrap_or(Upstream::Real);
-        state.claims.count(self.port, upstream);
+        claims.count(upstream);
         self.counted.store(true, Ordering::Relaxed);
         Some(upstream)
     }
@@ -224,18 +215,17 @@ impl Router for Decide {
         if self.counted.swap(true, Ordering::Relaxed) {
             return;
         }
-        let state = self.intercept.lock();
-        state.claims.count(self.port, upstream);
-        let filtering: Vec<_> = state.filtering(self.port).collect();
-        drop(state);
+        let claims = self.intercept.claims(self.port);
+        claims.count(upstream);
         if let Some(words) = unread::words(self.port, ClaimMode::Steal, reason) {
-            for session in filtering {
+            let filtered = claims.0.iter().filter(|held| held.is_filtered());
+            for session in filtered.filter_map(|held| self.intercept.session(held.session)) {
                 session.standing.warn(words.clone());
             }
         }
     }
 
     fn fallback(&self, session: SessionId) {
-        self.intercept.lock().claims.count_fallback(self.port, session);
+        self.intercept.claims(self.port).count_fallback(session);
     }
 }

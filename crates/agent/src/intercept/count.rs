@@ -2,13 +2,13 @@
 
 use http_route::{SessionId, Upstream};
 
-use super::claims::Claims;
+use super::claims::Port;
 use super::upstreams::Ends;
 
-impl Claims {
+impl Port {
     /// A request, or a connection that is not taken apart, went this way.
-    pub(super) fn count(&self, port: u16, upstream: Upstream) {
-        for held in self.at(port) {
+    pub(super) fn count(&self, upstream: Upstream) {
+        for held in &self.0 {
             held.counters.seen();
             match upstream {
                 Upstream::Session(session) if session.0 == held.session => held.counters.matched(),
@@ -19,8 +19,8 @@ impl Claims {
     }
 
     /// A session could not take what was counted as its: it went to the real app.
-    pub(super) fn count_fallback(&self, port: u16, session: SessionId) {
-        for held in self.at(port) {
+    pub(super) fn count_fallback(&self, session: SessionId) {
+        for held in &self.0 {
             held.counters.passed();
             if held.session == session.0 {
                 held.counters.unmatched();
@@ -32,23 +32,25 @@ impl Claims {
 impl Ends {
     /// The whole connection went this way.
     pub(super) fn count(&self, upstream: Upstream) {
-        self.intercept.lock().claims.count(self.server.port(), upstream);
+        self.intercept.claims(self.server.port()).count(upstream);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use rules::Term;
     use wire::message::{Claim, ClaimMode, Counts};
 
-    use super::super::claims::Held;
+    use super::super::claims::{Claims, Held};
     use super::*;
 
-    fn counts(claims: &Claims) -> Vec<(u64, u64, u64)> {
+    fn counts(port: &Port) -> Vec<(u64, u64, u64)> {
         let count = |Counts {
                          seen, matched, passed, ..
                      }| (seen, matched, passed);
-        claims.at(80).iter().map(|held| count(held.counters.counts())).collect()
+        port.0.iter().map(|held| count(held.counters.counts())).collect()
     }
 
     #[test]
@@ -62,17 +64,18 @@ mod tests {
                 probes: Vec::new(),
             };
             claims
-                .add(80, Held::new(session, "", &claim, 0).expect("a claim"))
+                .add(80, Held::new(session, "", &claim, 0, Arc::default()).expect("a claim"))
                 .expect("no other");
         }
-        claims.count(80, Upstream::Session(SessionId(1)));
-        claims.count(80, Upstream::Session(SessionId(2)));
-        claims.count(80, Upstream::Session(SessionId(2)));
-        claims.count(80, Upstream::Real);
-        assert_eq!(counts(&claims), [(4, 1, 1), (4, 2, 1)]);
-        claims.count_fallback(80, SessionId(2));
-        assert_eq!(counts(&claims), [(4, 1, 2), (4, 1, 2)]);
+        let port = claims.at(80);
+        port.count(Upstream::Session(SessionId(1)));
+        port.count(Upstream::Session(SessionId(2)));
+        port.count(Upstream::Session(SessionId(2)));
+        port.count(Upstream::Real);
+        assert_eq!(counts(&claims.at(80)), [(4, 1, 1), (4, 2, 1)]);
+        port.count_fallback(SessionId(2));
+        assert_eq!(counts(&claims.at(80)), [(4, 1, 2), (4, 1, 2)]);
         // A port that nobody has.
-        claims.count(81, Upstream::Real);
+        claims.at(81).count(Upstream::Real);
     }
 }

@@ -27,7 +27,7 @@ use wire::message::{Claim, ClaimMode, ClaimState};
 
 use crate::limit::Tried;
 use crate::session::Session;
-use claims::{Claims, Held, InTheWay};
+use claims::{Claims, Held, InTheWay, Port};
 
 /// How long the rules stay after the last connection: one whose first packet was redirected may not be accepted yet.
 const GRACE: Duration = Duration::from_millis(500);
@@ -70,12 +70,6 @@ impl State {
             },
             None => ClaimState::Refused(in_the_way.why),
         }
-    }
-
-    /// The sessions that have a filter on the port.
-    fn filtering(&self, port: u16) -> impl Iterator<Item = Arc<Session>> {
-        let filtered = self.claims.at(port).iter().filter(|held| held.is_filtered());
-        filtered.filter_map(|held| self.sessions.get(&held.session)?.upgrade())
     }
 }
 
@@ -126,11 +120,7 @@ impl Intercept {
                 .of(session.id, claim.port)
                 .unwrap_or_else(|| older(claim.port));
             let counters = session.standing.counters(claim.port, ClaimMode::Steal);
-            let added = Held::new(session.id, &session.owner, claim, older)
-                .map(|mut held| {
-                    held.counters = counters;
-                    held
-                })
+            let added = Held::new(session.id, &session.owner, claim, older, counters)
                 .map_err(InTheWay::from)
                 .and_then(|held| state.claims.add(claim.port, held));
             states.push(match added {
@@ -236,6 +226,11 @@ impl Intercept {
         if *self.open.borrow() == 0 && self.lock().claims.ports().is_empty() {
             self.end_soon();
         }
+    }
+
+    /// The claims of a port as they are now.
+    fn claims(&self, port: u16) -> Arc<Port> {
+        self.lock().claims.at(port)
     }
 
     fn session(&self, id: u64) -> Option<Arc<Session>> {

@@ -96,10 +96,10 @@ impl Mirror {
         let mut states = Vec::with_capacity(wanted.len());
         for claim in wanted {
             let older = known(&claim.port).unwrap_or_else(|| intercept::older(claim.port));
-            states.push(match Wanted::new(claim, older) {
+            let counters = session.standing.counters(claim.port, ClaimMode::Mirror);
+            states.push(match Wanted::new(claim, older, counters) {
                 Ok(wanted) if ports.len() < MAX_PORTS => {
-                    let counters = session.standing.counters(claim.port, ClaimMode::Mirror);
-                    ports.insert(claim.port, Arc::new(Wanted { counters, ..wanted }));
+                    ports.insert(claim.port, Arc::new(wanted));
                     ClaimState::Active { older }
                 }
                 Ok(_) => ClaimState::Refused(format!("at most {MAX_PORTS} ports can be mirrored")),
@@ -219,7 +219,7 @@ impl State {
 }
 
 impl Wanted {
-    fn new(claim: &Claim, older: u32) -> Result<Self, String> {
+    fn new(claim: &Claim, older: u32, counters: Arc<Counters>) -> Result<Self, String> {
         if claim.port == 0 {
             return Err("port 0 cannot be mirrored".to_owned());
         }
@@ -228,7 +228,7 @@ impl Wanted {
             filter,
             probes: intercept::probes(claim),
             older,
-            counters: Arc::default(),
+            counters,
         })
     }
 }
