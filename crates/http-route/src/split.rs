@@ -186,8 +186,7 @@ impl RequestSplitter {
             return bytes;
         };
         let room = MAX_HEAD.saturating_sub(self.partial.len());
-        let (now, _) = bytes.split_at(bytes.len().min(room));
-        let scanned = scan.scan_content(now, |run| {
+        let scanned = scan.scan_content(&bytes[..bytes.len().min(room)], |run| {
             content.extend_from_slice(run);
         });
         let taken = scanned.map_or(0, |scanned| scanned.taken);
@@ -195,7 +194,7 @@ impl RequestSplitter {
         let rest = &bytes[taken..];
         let known = match scanned {
             Ok(scanned) if scanned.done => Content::Whole(&content),
-            Ok(_) if taken == now.len() && rest.is_empty() => {
+            Ok(_) if rest.is_empty() => {
                 self.state = State::Undecided { length, scan, content };
                 return rest;
             }

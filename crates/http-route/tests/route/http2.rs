@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fixture::http2::{DATA_FRAMES, give};
-use h2::client::SendRequest;
-use h2::{Reason, RecvStream};
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_route::{End, Options, SessionId, Summary, Upstreams, route};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -56,6 +56,12 @@ async fn ask(send: SendRequest<Bytes>, path: &str, body: Vec<u8>) -> Answer {
     };
     let (sent, received) = tokio::join!(sending, receiving);
     received.and_then(|received| sent.map(|()| received))
+}
+
+/// A request whose body is still to come.
+async fn begin(send: SendRequest<Bytes>, path: &str) -> (ResponseFuture, SendStream<Bytes>) {
+    let request = Request::post(format!("http://a{path}")).body(()).unwrap();
+    send.ready().await.unwrap().send_request(request, false).unwrap()
 }
 
 async fn connected(address: SocketAddr, window: Option<u32>) -> SendRequest<Bytes> {
@@ -159,9 +165,7 @@ async fn short_messages_of_many_streams_all_arrive() {
             let send = send.clone();
             talks.spawn(async move {
                 let path = if number % 3 == 0 { "/1" } else { "/" };
-                let mut send = send.ready().await.unwrap();
-                let request = Request::post(format!("http://a{path}")).body(()).unwrap();
-                let (response, mut up) = send.send_request(request, false).unwrap();
+                let (response, mut up) = begin(send, path).await;
                 let mut down = response.await.unwrap().into_body();
                 for _ in 0..10 {
                     up.send_data(Bytes::from_static(b"hi"), false).unwrap();
@@ -242,9 +246,7 @@ async fn bodies_decide_however_they_arrive() {
                     assert_eq!((answer.0.as_str(), answer.1.as_slice()), (from, body.as_bytes()));
                     return;
                 }
-                let mut send = send.ready().await.unwrap();
-                let request = Request::post("http://a/by-body").body(()).unwrap();
-                let (response, mut up) = send.send_request(request, false).unwrap();
+                let (response, mut up) = begin(send, "/by-body").await;
                 for byte in body.as_bytes().chunks(1) {
                     up.send_data(Bytes::copy_from_slice(byte), false).unwrap();
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -274,9 +276,7 @@ async fn bodies_that_do_not_come_whole_decide_nothing() {
             long.spawn(ask(send.clone(), "/by-body", body));
         }
         // It waits for the answer before it says more.
-        let mut slow = send.clone().ready().await.unwrap();
-        let request = Request::post("http://a/by-body").body(()).unwrap();
-        let (response, mut up) = slow.send_request(request, false).unwrap();
+        let (response, mut up) = begin(send.clone(), "/by-body").await;
         up.send_data(Bytes::from_static(b"m"), false).unwrap();
         let response = response.await.unwrap();
         assert_eq!(response.headers()["x-from"], "real");
@@ -287,9 +287,7 @@ async fn bodies_that_do_not_come_whole_decide_nothing() {
             assert_eq!((from.as_str(), body.len()), ("real", 300_000));
         }
         // One that is given up before it is decided.
-        let mut gone = send.clone().ready().await.unwrap();
-        let request = Request::post("http://a/by-body").body(()).unwrap();
-        let (_, mut up) = gone.send_request(request, false).unwrap();
+        let (_, mut up) = begin(send.clone(), "/by-body").await;
         up.send_data(Bytes::from_static(b"m"), false).unwrap();
         up.send_reset(Reason::CANCEL);
         assert_eq!(ask(send, "/by-body", b"me".to_vec()).await.unwrap().0, "session");
@@ -307,10 +305,9 @@ async fn a_session_that_dies_takes_only_its_own_streams() {
     let mut session_server = JoinSet::new();
     session_server.spawn(serve(session_listener, "session", 65_535));
     let (summary, ()) = play(Addresses { real, session }, |address| async move {
-        let mut send = connected(address, None).await.ready().await.unwrap();
-        let request = |path: &str| Request::post(format!("http://a{path}")).body(()).unwrap();
-        let (mine, _mine) = send.send_request(request("/1"), false).unwrap();
-        let (theirs, mut their_body) = send.send_request(request("/"), false).unwrap();
+        let send = connected(address, None).await;
+        let (mine, _mine) = begin(send.clone(), "/1").await;
+        let (theirs, mut their_body) = begin(send.clone(), "/").await;
         let mut mine = mine.await.unwrap().into_body();
         let theirs = theirs.await.unwrap().into_body();
         session_server.shutdown().await;
@@ -330,9 +327,8 @@ async fn a_session_that_dies_takes_only_its_own_streams() {
 async fn an_app_that_leaves_lets_a_sessions_stream_end() {
     let servers = servers(65_535).await;
     let (_, ()) = play(servers.addresses, |address| async move {
-        let mut send = connected(address, None).await.ready().await.unwrap();
-        let request = Request::post("http://a/1").body(()).unwrap();
-        let (mine, mut body) = send.send_request(request, false).unwrap();
+        let send = connected(address, None).await;
+        let (mine, mut body) = begin(send.clone(), "/1").await;
         let mine = mine.await.unwrap().into_body();
         assert_eq!(ask(send.clone(), "/last", Vec::new()).await.unwrap().0, "real");
         body.send_data(Bytes::from_static(b"to the end"), true).unwrap();

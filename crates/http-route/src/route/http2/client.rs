@@ -120,7 +120,11 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
             return self.connection_of_client(head, payload, frame);
         }
         let ended = self.ended.known.get(&head.stream).copied();
-        if (ended.is_some() || self.streams.contains_key(&head.stream)) && !self.is_well_formed(head, payload) {
+        if ended.is_none() && !self.streams.contains_key(&head.stream) {
+            self.real.out.extend_from_slice(frame);
+            return;
+        }
+        if !self.is_well_formed(head, payload) {
             return;
         }
         if let Some(client_done) = ended {
@@ -133,7 +137,6 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
             return;
         }
         let Some(stream) = self.streams.get_mut(&head.stream) else {
-            self.real.out.extend_from_slice(frame);
             return;
         };
         let at = stream.at;

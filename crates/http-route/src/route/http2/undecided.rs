@@ -48,7 +48,7 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
             // Trailers.
             _ => true,
         };
-        if ended || stream.unsent() > MAX_BODY {
+        if ended || stream.prepaid > MAX_BODY {
             self.settle(number, ended);
         }
     }
@@ -58,18 +58,19 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
         let Some(stream) = self.streams.get(&number) else {
             return;
         };
-        let (mut to, mut body) = (Upstream::Real, Vec::new());
-        for up in &stream.waiting {
-            if let Up::Data { bytes, .. } = up {
-                body.extend_from_slice(bytes);
-            }
-        }
-        let content = if whole { Content::Whole(&body) } else { Content::Unseen };
-        if let Some(Up::Headers(headers)) = stream.waiting.front()
-            && let Judged::To(decided) = judge(&headers.fields, content, self.router)
-        {
-            to = decided;
-        }
+        let Some(Up::Headers(headers)) = stream.waiting.front() else {
+            return;
+        };
+        let data = stream.waiting.iter().filter_map(|up| match up {
+            Up::Data { bytes, .. } => Some(bytes.as_slice()),
+            Up::Headers(_) => None,
+        });
+        let body = whole.then(|| data.collect::<Vec<_>>().concat());
+        let content = body.as_deref().map_or(Content::Unseen, Content::Whole);
+        let to = match judge(&headers.fields, content, self.router) {
+            Judged::To(to) => to,
+            Judged::Improper | Judged::Undecided => Upstream::Real,
+        };
         match to {
             Upstream::Real => self.summary.passed += 1,
             Upstream::Session(_) => self.summary.matched += 1,
