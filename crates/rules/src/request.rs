@@ -174,6 +174,8 @@ impl<'a, F: Iterator<Item = (&'a [u8], &'a [u8])> + Clone> Request<'a, F> {
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     terms: Vec<Term>,
+    /// Where the terms of each node end.
+    ends: Vec<usize>,
     nodes: Vec<Node>,
 }
 
@@ -193,11 +195,12 @@ impl Filter {
             return Err(PatternError::TooMany);
         }
         let mut rest = terms.iter();
-        let mut nodes = Vec::new();
+        let (mut nodes, mut ends) = (Vec::new(), Vec::new());
         while !rest.as_slice().is_empty() {
             nodes.push(Node::build(&mut rest, 0)?);
+            ends.push(terms.len() - rest.len());
         }
-        Ok(Self { terms, nodes })
+        Ok(Self { terms, ends, nodes })
     }
 
     /// All of these, each in its written form.
@@ -231,18 +234,17 @@ impl Filter {
     /// Every request that `other` matches is matched by this one, as far as can be seen from how they are written.
     #[must_use]
     pub fn includes(&self, other: &Self) -> bool {
-        let parts = |filter: &Self| {
-            let mut rest = filter.terms.iter();
-            let mut parts = Vec::new();
-            while !rest.as_slice().is_empty() {
-                let whole = rest.as_slice();
-                Node::skip(&mut rest);
-                parts.push(whole[..whole.len() - rest.as_slice().len()].to_vec());
-            }
-            parts
-        };
-        let others = parts(other);
-        parts(self).iter().all(|part| others.contains(part))
+        let others: Vec<_> = other.conditions().collect();
+        self.conditions().all(|condition| others.contains(&condition))
+    }
+
+    /// The terms of each of the conditions that must be fulfilled.
+    fn conditions(&self) -> impl Iterator<Item = &[Term]> {
+        self.ends.iter().scan(0, |begin, end| {
+            let condition = &self.terms[*begin..*end];
+            *begin = *end;
+            Some(condition)
+        })
     }
 }
 
@@ -263,21 +265,6 @@ impl Node {
             Term::All(count) => Self::All(some(*count)?),
             Term::Any(count) => Self::Any(some(*count)?),
         })
-    }
-
-    /// Passes over one whole operand.
-    fn skip(rest: &mut std::slice::Iter<'_, Term>) {
-        let mut left = 1_usize;
-        while left > 0
-            && let Some(term) = rest.next()
-        {
-            left -= 1;
-            left += match term {
-                Term::Is(_) => 0,
-                Term::Not => 1,
-                Term::All(count) | Term::Any(count) => usize::from(*count),
-            };
-        }
     }
 
     fn matches<'a, F>(&self, request: &Request<'a, F>) -> Option<bool>

@@ -111,21 +111,19 @@ impl Claims {
                 }
             };
             let holders = states.iter().filter_map(|state| match state {
-                ClaimState::Taken { session, .. } => Some(*session),
+                ClaimState::Taken { session, .. } if !ended.contains(session) => Some(*session),
                 _ => None,
             });
-            let before = ended.len();
-            let holders: Vec<_> = holders.filter(|holder| !ended.contains(holder)).collect();
-            if self.rules.when_taken == WhenTaken::TakeOver {
-                ended.extend(&holders);
-            }
-            if ended.len() == before || ended.len() > MAX_ENDED {
+            let holders: BTreeSet<_> = holders.collect();
+            let takes = self.rules.when_taken == WhenTaken::TakeOver && !holders.is_empty();
+            if !takes || ended.len() + holders.len() > MAX_ENDED {
                 return Ok(states);
             }
-            for holder in holders {
+            for holder in &holders {
                 // One that has left meanwhile is no error.
-                agent.control.call(RequestBody::StopSession(holder)).await?;
+                agent.control.call(RequestBody::StopSession(*holder)).await?;
             }
+            ended.extend(holders);
         }
     }
 
