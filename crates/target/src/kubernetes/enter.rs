@@ -31,6 +31,16 @@ const UPLOAD: Duration = Duration::from_secs(240);
 /// The longest line a script says, in bytes.
 const LINE: usize = 256;
 
+/// What came of one try of a script.
+pub(super) enum Tried {
+    /// It runs, and has said its first line.
+    Said(PodExec, String),
+    /// It ended before.
+    Broke(io::Error),
+    /// Its container does not take it, or not yet.
+    Refused(String),
+}
+
 impl PodTarget {
     /// Executes the script in the agent's container, does its part of the delivery, and leaves the stream to the link.
     pub(super) async fn enter(&self, rights: &Rights, report: Report<'_>) -> Result<BoxTransport, TargetError> {
@@ -77,6 +87,28 @@ impl PodTarget {
         }
     }
 
+    /// One try of a script in a container, up to its first line.
+    ///
+    /// # Errors
+    /// What trying again does not help.
+    pub(super) async fn try_exec(&self, container: &str, command: &[&str]) -> Result<Tried, TargetError> {
+        let tried = tokio::time::timeout(TRY, async {
+            let mut stream = self.cluster.exec(&self.name, container, command, true).await?;
+            let line = read_line(&mut stream).await;
+            Ok((stream, line))
+        });
+        Ok(match tried.await {
+            Ok(Ok((stream, Ok(line)))) => Tried::Said(stream, line),
+            Ok(Ok((_, Err(error)))) => Tried::Broke(error),
+            Ok(Err(error)) => match self.cluster.explain(self.cluster.asking("create", "pods/exec"), error) {
+                // Not there yet: the kubelet's answer comes as 400, 404 or 500, by version and moment.
+                TargetError::Api { message, .. } => Tried::Refused(message),
+                error => return Err(error),
+            },
+            Err(_) => Tried::Refused(format!("exec does not answer within {} s", TRY.as_secs())),
+        })
+    }
+
     /// Tries exec until the container answers. Its status would say `running` 150 ms later than exec does.
     async fn knock(&self, rights: &Rights, length: usize) -> Result<(PodExec, String), TargetError> {
         let container = &rights.container;
@@ -85,14 +117,9 @@ impl PodTarget {
         let since = Instant::now();
         let mut looked = (!rights.reused).then_some(since);
         loop {
-            let tried = tokio::time::timeout(TRY, async {
-                let mut stream = self.cluster.exec(&self.name, container, &command, true).await?;
-                let line = read_line(&mut stream).await;
-                Ok((stream, line))
-            });
-            let refusal = match tried.await {
-                Ok(Ok((stream, Ok(line)))) => return Ok((stream, line)),
-                Ok(Ok((_, Err(error)))) => match exec::failure(&error) {
+            let refusal = match self.try_exec(container, &command).await? {
+                Tried::Said(stream, line) => return Ok((stream, line)),
+                Tried::Broke(error) => match exec::failure(&error) {
                     Some(failure) if failure.code == Some(script::GAVE_UP) => {
                         return Err(TargetError::Delivery {
                             pod: self.name.clone(),
@@ -101,12 +128,7 @@ impl PodTarget {
                     }
                     _ => error.to_string(),
                 },
-                Ok(Err(error)) => match self.cluster.explain(self.cluster.asking("create", "pods/exec"), error) {
-                    // Not there yet: the kubelet's answer comes as 400, 404 or 500, by version and moment.
-                    TargetError::Api { message, .. } => message,
-                    error => return Err(error),
-                },
-                Err(_) => format!("exec does not answer within {} s", TRY.as_secs()),
+                Tried::Refused(message) => message,
             };
             tracing::trace!(container, refusal, "not yet");
             if looked.is_none_or(|looked| looked.elapsed() >= STATUS_PAUSE) {
@@ -191,7 +213,7 @@ async fn upload(stream: &mut PodExec, program: &[u8]) -> io::Result<String> {
 }
 
 /// One line of a script, without its end. Nothing behind it is taken from the stream.
-pub(super) async fn read_line(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<String> {
+async fn read_line(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<String> {
     let mut line = Vec::new();
     loop {
         match stream.read_u8().await? {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use wire::BoxTransport;
 
 use super::deliver::PodTarget;
-use super::enter::{TRY, read_line};
+use super::enter::Tried;
 use super::pod;
 use super::script;
 use super::start::{self, Fate, Stem};
@@ -39,24 +39,14 @@ impl PodTarget {
         let command = ["sh", "-c", script::ATTACH, "inpod", container];
         let since = Instant::now();
         loop {
-            let tried = tokio::time::timeout(TRY, async {
-                let mut stream = self.cluster.exec(&self.name, container, &command, true).await?;
-                let line = read_line(&mut stream).await;
-                Ok((stream, line))
-            });
-            let message = match tried.await {
-                Ok(Ok((stream, Ok(line)))) => match line.as_str() {
+            let message = match self.try_exec(container, &command).await? {
+                Tried::Said(stream, line) => match line.as_str() {
                     script::ATTACHING => return Ok(Some(Box::new(stream))),
                     script::NOBODY => return Ok(None),
                     other => format!("its container said `{other}`, which is not understood"),
                 },
-                Ok(Ok((_, Err(error)))) => error.to_string(),
-                Ok(Err(error)) => match self.cluster.explain(self.cluster.asking("create", "pods/exec"), error) {
-                    // The kubelet's answer about a container that does not run comes as 400, 404 or 500.
-                    TargetError::Api { message, .. } => message,
-                    error => return Err(error),
-                },
-                Err(_) => format!("exec does not answer within {} s", TRY.as_secs()),
+                Tried::Broke(error) => error.to_string(),
+                Tried::Refused(message) => message,
             };
             let pod = self.read().await?;
             if start::fate(&pod, container) != Fate::Open {
