@@ -14,18 +14,13 @@ pub fn program(name: &str, version: &str) -> PathBuf {
     let root = workspace().join("target/suites").join(format!("{name}-{version}"));
     let program = root.join("bin").join(name);
     if !program.exists() {
-        let built = Command::new("cargo")
+        let mut cargo = Command::new("cargo");
+        cargo
             .args(["install", name, "--version", version, "--locked", "--debug", "--root"])
             .arg(&root)
             .args(["--target-dir"])
-            .arg(workspace().join("target/suites/build"))
-            .output()
-            .expect("cargo can be run");
-        assert!(
-            built.status.success(),
-            "cargo install {name}: {}",
-            String::from_utf8_lossy(&built.stderr)
-        );
+            .arg(workspace().join("target/suites/build"));
+        build(&mut cargo, "cargo can be run");
     }
     program
 }
@@ -40,18 +35,18 @@ pub fn go<const N: usize>(packages: [(&str, &str); N]) -> [PathBuf; N] {
     packages.map(|(name, package)| {
         let program = workspace().join("target/suites/go").join(name);
         // It knows itself what is to be done.
-        let built = Command::new("go")
-            .args(["build", "-buildvcs=false", "-trimpath", "-o"])
+        let mut go = Command::new("go");
+        go.args(["build", "-buildvcs=false", "-trimpath", "-o"])
             .args([program.as_os_str(), package.as_ref()])
             .current_dir(&source)
-            .env("CGO_ENABLED", "0")
-            .output()
-            .expect("Go is installed (https://go.dev/dl)");
-        assert!(
-            built.status.success(),
-            "go build {package}: {}",
-            String::from_utf8_lossy(&built.stderr)
-        );
+            .env("CGO_ENABLED", "0");
+        build(&mut go, "Go is installed (https://go.dev/dl)");
         program
     })
+}
+
+fn build(command: &mut Command, there: &str) {
+    let built = command.output().expect(there);
+    let said = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{command:?}: {said}");
 }

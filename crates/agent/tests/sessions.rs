@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::{POD, Session, World, attach, in_time, serve, until, world};
@@ -32,6 +32,27 @@ fn app(world: &World) {
             tokio::spawn(answer(socket));
         }
     });
+}
+
+/// An app in a pod, and an agent that serves there.
+struct Stage {
+    world: World,
+    socket: PathBuf,
+    _place: tempfile::TempDir,
+    _agent: tokio::process::Child,
+}
+
+async fn stage() -> Stage {
+    let world = world();
+    app(&world);
+    let place = tempfile::tempdir().unwrap();
+    let socket = place.path().join("socket");
+    Stage {
+        _agent: serve(&world, &socket, "60").await,
+        world,
+        socket,
+        _place: place,
+    }
 }
 
 /// The session's app.
@@ -107,16 +128,12 @@ fn counts(entry: &SessionEntry) -> Vec<(u16, ClaimMode, Option<&str>, Counts)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_holds_what_and_what_came_to_it() {
-    let world = world();
-    app(&world);
-    let place = tempfile::tempdir().unwrap();
-    let socket = place.path().join("socket");
-    let _agent = serve(&world, &socket, "60").await;
-    let visitor = visitor(&socket).await;
+    let Stage { world, socket, .. } = &stage().await;
+    let visitor = visitor(socket).await;
     assert_eq!(list(&visitor).await, []);
 
-    let mut ada = attached(&socket, "ada").await;
-    let mut bob = attached(&socket, "bob").await;
+    let mut ada = attached(socket, "ada").await;
+    let mut bob = attached(socket, "bob").await;
     let nothing = list(&visitor).await;
     let owners: Vec<&str> = nothing.iter().map(|entry| entry.owner.as_str()).collect();
     assert_eq!(owners, ["ada", "bob"], "the visitor is not among them");
@@ -124,15 +141,15 @@ async fn who_holds_what_and_what_came_to_it() {
 
     hold(&ada, vec![claim(ClaimMode::Steal, Some("ada"))]).await;
     hold(&bob, vec![claim(ClaimMode::Steal, Some("bob"))]).await;
-    local(std::mem::replace(&mut ada.acceptor, visitor_acceptor(&socket).await));
-    local(std::mem::replace(&mut bob.acceptor, visitor_acceptor(&socket).await));
+    local(std::mem::replace(&mut ada.acceptor, visitor_acceptor(socket).await));
+    local(std::mem::replace(&mut bob.acceptor, visitor_acceptor(socket).await));
     for user in ["ada", "ada", "bob", "eve", "eve", "eve"] {
-        ask(&world, &request(user)).await;
+        ask(world, &request(user)).await;
     }
     // What is not HTTP is one connection, and the real app's.
-    ask(&world, "\x01\x02nonsense").await;
+    ask(world, "\x01\x02nonsense").await;
     // Several requests of one connection are several.
-    ask(&world, &[request("ada"), request("bob")].concat()).await;
+    ask(world, &[request("ada"), request("bob")].concat()).await;
     let of = |matched, passed| Counts {
         seen: 9,
         matched,
@@ -159,7 +176,7 @@ async fn who_holds_what_and_what_came_to_it() {
     // What was the other's is the real app's when he has left.
     ada.link.close();
     until("ada has left", async || list(&visitor).await.len() == 1).await;
-    ask(&world, &request("ada")).await;
+    ask(world, &request("ada")).await;
     let entries = list(&visitor).await;
     assert_eq!(counts(&entries[0])[0].3, Counts { seen: 10, ..of(2, 5) });
     assert!(entries[0].age_ms < 60_000);
@@ -172,19 +189,15 @@ async fn visitor_acceptor(socket: &Path) -> wire::Acceptor {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whole_ports_count_connections() {
-    let world = world();
-    app(&world);
-    let place = tempfile::tempdir().unwrap();
-    let socket = place.path().join("socket");
-    let _agent = serve(&world, &socket, "60").await;
-    let mut ada = attached(&socket, "ada").await;
-    let bob = attached(&socket, "bob").await;
+    let Stage { world, socket, .. } = &stage().await;
+    let mut ada = attached(socket, "ada").await;
+    let bob = attached(socket, "bob").await;
     hold(&ada, vec![claim(ClaimMode::Steal, None)]).await;
     hold(&bob, vec![claim(ClaimMode::Mirror, None)]).await;
-    local(std::mem::replace(&mut ada.acceptor, visitor_acceptor(&socket).await));
-    ask(&world, "\x01\x02nonsense").await;
-    ask(&world, &request("ada")).await;
-    ask(&world, &[request("ada"), request("ada")].concat()).await;
+    local(std::mem::replace(&mut ada.acceptor, visitor_acceptor(socket).await));
+    ask(world, "\x01\x02nonsense").await;
+    ask(world, &request("ada")).await;
+    ask(world, &[request("ada"), request("ada")].concat()).await;
     // As a TCP probe does.
     let probe = world.client.connect(&format!("{POD}:{PORT}")).unwrap();
     drop(probe);
@@ -212,7 +225,7 @@ async fn whole_ports_count_connections() {
     hold(&bob, vec![]).await;
     assert!(list(&bob).await[1].claims.is_empty());
     hold(&bob, vec![claim(ClaimMode::Mirror, Some("ada"))]).await;
-    ask(&world, &[request("bob"), request("ada"), request("bob")].concat()).await;
+    ask(world, &[request("bob"), request("ada"), request("bob")].concat()).await;
     let filtered = Counts {
         seen: 7,
         mirrored: 5,
@@ -226,17 +239,13 @@ async fn whole_ports_count_connections() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_is_stopped_and_the_others_see_nothing() {
-    let world = world();
-    app(&world);
-    let place = tempfile::tempdir().unwrap();
-    let socket = place.path().join("socket");
-    let _agent = serve(&world, &socket, "60").await;
-    let mut ada = attached(&socket, "ada").await;
-    let mut bob = attached(&socket, "bob").await;
+    let Stage { world, socket, .. } = &stage().await;
+    let mut ada = attached(socket, "ada").await;
+    let mut bob = attached(socket, "bob").await;
     for (session, user) in [(&ada, "ada"), (&bob, "bob")] {
         hold(session, vec![claim(ClaimMode::Steal, Some(user))]).await;
     }
-    let visitor = visitor(&socket).await;
+    let visitor = visitor(socket).await;
     assert!(matches!(
         visitor.call(RequestBody::StopSession([9; 16])).await,
         ReplyBody::Failed(_)
@@ -266,7 +275,7 @@ async fn one_is_stopped_and_the_others_see_nothing() {
 
     let entries = list(&visitor).await;
     assert_eq!((entries.len(), entries[0].owner.as_str()), (1, "bob"));
-    ask(&world, &request("ada")).await;
+    ask(world, &request("ada")).await;
     let stream = {
         tokio::spawn({
             let mut socket = world.client.connect(&format!("{POD}:{PORT}")).unwrap();

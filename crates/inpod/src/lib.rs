@@ -16,6 +16,7 @@ pub mod ls;
 pub mod machine;
 pub mod plan;
 pub mod report;
+mod runtime;
 pub mod sessions;
 mod sys;
 mod text;

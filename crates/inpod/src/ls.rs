@@ -7,6 +7,7 @@ use target::{Listed, Listing};
 
 use crate::cli::LsArgs;
 use crate::error::{CliError, Kind};
+use crate::runtime::block_on;
 use crate::text::plain;
 
 /// Lists one namespace on stdout; what is missing is told on stderr.
@@ -16,11 +17,7 @@ use crate::text::plain;
 pub fn run(arguments: &LsArgs) -> Result<(), CliError> {
     let input = config::Input::here(arguments.place.flags())?;
     let resolved = config::load(&input)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::new(Kind::Machine, &error))?;
-    let listing = runtime.block_on(target::list(&arguments.place.kube(&resolved)))?;
+    let listing = block_on(target::list(&arguments.place.kube(&resolved)))?;
     let text = if arguments.json {
         json(&listing)
     } else {

@@ -9,7 +9,8 @@ use target::{Connector, TargetError};
 
 use crate::agent::agent_settings;
 use crate::cli::PlanArgs;
-use crate::error::{CliError, Kind};
+use crate::error::CliError;
+use crate::runtime::block_on;
 use crate::text::plain;
 
 /// One decision.
@@ -93,13 +94,9 @@ fn target(arguments: &PlanArgs, resolved: &config::Resolved, files: &mut FileRul
             ..Known::default()
         });
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::new(Kind::Machine, &error))?;
     let spec = target.parse().map_err(TargetError::from)?;
     let options = arguments.target.place.kube(resolved);
-    let connector = runtime.block_on(Connector::resolve(&spec, &options, agent_settings(resolved)?))?;
+    let connector = block_on(Connector::resolve(&spec, &options, agent_settings(resolved)?))?;
     let mounts = connector.pod_volume_mounts();
     files.volumes = mounts.into_iter().map(|mount| PathBuf::from(mount.path)).collect();
     let notes = match connector.describe() {

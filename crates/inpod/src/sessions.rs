@@ -12,6 +12,7 @@ use crate::cli::{SessionsAction, SessionsArgs, StopArgs, TargetArgs};
 use crate::error::{CliError, Kind};
 use crate::exec::{no_target, owner, random};
 use crate::ls::written;
+use crate::runtime::block_on;
 use crate::text::{columns, plain};
 
 /// Digits of a session's name that are shown.
@@ -22,11 +23,7 @@ const SHOWN: usize = 8;
 /// # Errors
 /// When the configuration is wrong, the target cannot be asked, or there is no such session.
 pub fn run(arguments: &SessionsArgs) -> Result<(), CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::new(Kind::Machine, &error))?;
-    runtime.block_on(async {
+    block_on(async {
         match &arguments.action {
             None => list(arguments).await,
             Some(SessionsAction::Stop(stop)) => end(stop).await,
