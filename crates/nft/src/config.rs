@@ -14,20 +14,9 @@ pub struct Config {
     pub listener: u16,
     /// The upper 16 bits of the marks of our own sockets, as `0x1d0d_0000`; the lower 16 bits are the client.
     pub mark: u32,
-    /// Which side of the pod is taken.
-    pub traffic: Traffic,
     /// Incoming connections are redirected only when they are for an address of this namespace (`fib daddr type
     /// local`; needs nft_fib_inet). For a namespace that routes for others, such as a whole machine.
     pub own_addresses_only: bool,
-}
-
-/// Which connections are redirected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Traffic {
-    /// From outside and from the pod itself.
-    All,
-    /// Only what passes the loopback device: with a redirecting mesh sidecar, the side where it is decrypted.
-    Loopback,
 }
 
 impl Default for Config {
@@ -36,7 +25,6 @@ impl Default for Config {
             name: "inpod".to_owned(),
             listener: 15100,
             mark: 0x1d0d_0000,
-            traffic: Traffic::All,
             own_addresses_only: false,
         }
     }

@@ -25,7 +25,7 @@
 //! The rules, in nft's language (the port set and the maps change at run time):
 //!
 //! ```text
-//! prerouting  nat -100  tcp flags & (fin|syn|rst|ack) == syn tcp dport @ports redirect to :15100
+//! prerouting  nat  -99  tcp flags & (fin|syn|rst|ack) == syn tcp dport @ports redirect to :15100
 //! output      nat -101  oif lo meta mark & 0xffff0000 != 0x1d0d0000 (the same)
 //! postrouting nat  100  meta mark & 0xffff0000 == 0x1d0d0000 snat ip to meta mark map @clients4 (and ip6, @clients6)
 //! input    filter    0  tcp dport 15100 ct status & dnat == 0 drop
@@ -51,8 +51,8 @@ mod table;
 mod uapi;
 
 pub use clients::Mark;
-pub use config::{Config, Traffic};
-pub use diag::{Connection, connections, older_connections};
+pub use config::Config;
+pub use diag::{Connection, Open, Spoke, connections, local_port, older_connections, open_connections};
 pub use error::Error;
 pub use original::original_destination;
 pub use socket::Socket;
@@ -65,7 +65,13 @@ pub fn fuzz(data: &[u8]) {
             reply.errno(),
             ruleset::owner_of(reply.payload),
             diag::decode(reply.payload),
+            diag::decode_open(reply.payload),
         );
     }
-    let _ = (message::attribute(data, 7), ruleset::owner_of(data), diag::decode(data));
+    let _ = (
+        message::attribute(data, 7),
+        ruleset::owner_of(data),
+        diag::decode(data),
+        diag::decode_open(data),
+    );
 }

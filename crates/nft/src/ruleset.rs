@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::clients::{MARK_MASK, Mark};
-use crate::config::{Config, Traffic};
+use crate::config::Config;
 use crate::error::Step;
 use crate::expr::{Compare, Rule};
 use crate::message::Writer;
@@ -16,6 +16,9 @@ const PORTS: &str = "ports";
 const CLIENTS4: &str = "clients4";
 const CLIENTS6: &str = "clients6";
 
+/// After the usual -100: where a mesh sidecar redirects what comes from outside to itself, encrypted most likely, it stays
+/// the sidecar's, and is ours when the sidecar hands it to the app over loopback. What it leaves alone is ours at once.
+const PREROUTING_PRIORITY: i32 = -99;
 /// Before the usual -100, so that a mesh sidecar's own output rules, which let loopback pass, do not decide first.
 /// Conntrack is at -200; the kernel refuses nat chains before it.
 const OUTPUT_PRIORITY: i32 = -101;
@@ -59,24 +62,29 @@ pub(crate) fn create(config: &Config) -> Batch {
 
 fn chains(batch: &mut Batch, config: &Config) {
     let listener = config.listener;
-    if config.traffic == Traffic::All {
-        push_chain(batch, config, "prerouting", "nat", Hook::Prerouting, -100);
-        push_rule(
-            batch,
-            config,
-            "prerouting",
-            "redirect of incoming connections",
-            |rule| {
-                rule.tcp();
-                if config.own_addresses_only {
-                    rule.own_address();
-                }
-                rule.first_syn();
-                rule.destination_port_in(PORTS);
-                rule.redirect(listener);
-            },
-        );
-    }
+    push_chain(
+        batch,
+        config,
+        "prerouting",
+        "nat",
+        Hook::Prerouting,
+        PREROUTING_PRIORITY,
+    );
+    push_rule(
+        batch,
+        config,
+        "prerouting",
+        "redirect of incoming connections",
+        |rule| {
+            rule.tcp();
+            if config.own_addresses_only {
+                rule.own_address();
+            }
+            rule.first_syn();
+            rule.destination_port_in(PORTS);
+            rule.redirect(listener);
+        },
+    );
     push_chain(batch, config, "output", "nat", Hook::Output, OUTPUT_PRIORITY);
     push_rule(batch, config, "output", "redirect of local connections", |rule| {
         rule.tcp();

@@ -1,8 +1,9 @@
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use nft::{Socket, Table, connections, older_connections};
+use nft::{Open, Socket, Spoke, Table, connections, local_port, older_connections, open_connections};
 
 use crate::world::*;
 
@@ -166,7 +167,7 @@ fn connections_older_than_the_table_stay_with_the_app_and_are_counted() {
     for (client, accepted) in &mut older {
         talk(accepted, client);
     }
-    assert!(try_accept(&listener, std::time::Duration::ZERO).is_none());
+    assert!(try_accept(&listener, Duration::ZERO).is_none());
 }
 
 #[test]
@@ -190,5 +191,52 @@ fn ending_a_steal_lets_open_connections_go_on() {
     for (client, taken) in &mut redirected {
         talk(client, taken);
     }
-    assert!(try_accept(&listener, std::time::Duration::ZERO).is_none());
+    assert!(try_accept(&listener, Duration::ZERO).is_none());
+}
+
+#[test]
+fn who_spoke_last_on_a_connection_and_its_end_from_outside() {
+    let world = World::new();
+    let app = world.pod.within(|| listen(APP));
+    for ip in POD {
+        let mut client = world.peer.within(|| connect(address(ip, APP), From::default()));
+        let mut accepted = accept(&app);
+        let look = || world.pod.within(|| open_connections(APP).unwrap());
+        let pause = || std::thread::sleep(Duration::from_millis(50));
+        let only = |found: Vec<Open>| {
+            assert_eq!(found.len(), 1, "{found:?}");
+            found[0]
+        };
+        pause();
+        let open = only(look());
+        assert_eq!(open.connection.remote, client.local_addr().unwrap());
+        assert_eq!(open.last, Spoke::Both, "nobody has");
+        assert!(open.quiet.as_millis() >= 40, "{open:?}");
+        // A request that the app has not read.
+        client.write_all(b"?").unwrap();
+        pause();
+        assert_eq!(only(look()).quiet.as_millis(), 0);
+        accepted.read_exact(&mut [0]).unwrap();
+        let open = only(look());
+        assert_eq!(open.last, Spoke::Remote);
+        assert!(open.quiet.as_millis() >= 40, "{open:?}");
+        accepted.write_all(b"!").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+        pause();
+        let answered = only(look());
+        assert_eq!(answered.last, Spoke::Local);
+        assert_eq!(answered.cookie(), open.cookie());
+        assert!(answered.quiet.as_millis() >= 40, "{answered:?}");
+
+        let remote = client.local_addr().unwrap();
+        world.pod.within(|| {
+            assert_eq!(local_port(remote).unwrap(), Some(APP));
+            answered.close().unwrap();
+            answered.close().unwrap();
+            assert_eq!(local_port(remote).unwrap(), None);
+        });
+        let ended = client.read(&mut [0]).unwrap_err();
+        assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(look(), vec![]);
+    }
 }

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use nft::{Error, Socket, Table, Traffic, original_destination};
+use nft::{Error, Socket, Table, original_destination};
 
 use crate::world::*;
 
@@ -87,22 +87,35 @@ fn connections_within_the_pod_are_redirected_unless_they_are_ours() {
     }
 }
 
+/// As Istio's and Linkerd's init containers lay it: everything from outside but a few ports.
+const MESH: &str = "table inet mesh {
+    chain prerouting {
+        type nat hook prerouting priority dstnat
+        tcp dport != 8081 redirect to :15006
+    }
+}";
+
 #[test]
-fn the_loopback_side_alone_leaves_what_comes_from_outside() {
+fn what_a_mesh_sidecar_takes_is_taken_when_it_hands_it_on() {
     let world = World::new();
-    let (app, listener) = world.servers();
-    let _table = stealing(
-        &world,
-        &nft::Config {
-            traffic: Traffic::Loopback,
-            ..config()
-        },
-    );
-    for ip in POD {
+    let (_app, listener) = world.servers();
+    let sidecar = world.pod.within(|| listen(15006));
+    world.pod.load(MESH);
+    let mut table = stealing(&world, &config());
+    table.set_ports(&BTreeSet::from([APP, 8081])).unwrap();
+    for (ip, own) in [(POD[0], "127.0.0.6"), (POD[1], "::1")] {
         let mut outside = world.peer.within(|| connect(address(ip, APP), From::default()));
-        talk(&mut outside, &mut accept(&app));
-        let mut inside = world.pod.within(|| connect(address(ip, APP), From::default()));
-        talk(&mut inside, &mut accept(&listener));
+        talk(&mut outside, &mut accept(&sidecar));
+        assert!(try_accept(&listener, Duration::ZERO).is_none());
+        let from = From {
+            ip: Some(own),
+            ..From::default()
+        };
+        let mut handed_on = world.pod.within(|| connect(address(ip, APP), from));
+        talk(&mut handed_on, &mut accept(&listener));
+        // A port that the mesh leaves alone.
+        let mut outside = world.peer.within(|| connect(address(ip, 8081), From::default()));
+        talk(&mut outside, &mut accept(&listener));
     }
 }
 

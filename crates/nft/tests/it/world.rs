@@ -79,6 +79,11 @@ impl Namespace {
         })
     }
 
+    /// Adds rules in nft's language.
+    pub fn load(&self, rules: &str) {
+        run("ip", &["netns", "exec", &self.name, "nft", rules]);
+    }
+
     pub fn ruleset(&self) -> String {
         run("ip", &["netns", "exec", &self.name, "nft", "list", "ruleset"])
     }
