@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -70,6 +71,12 @@ pub trait Router: Send + Sync {
 
     /// The rest of this connection goes, unparsed, to `upstream`.
     fn raw(&self, _reason: RawReason, _upstream: Upstream) {}
+
+    /// Ends when the client is to go on over another connection: one that is idle is then closed, and who makes requests is
+    /// told with the next response (`Connection: close`, GOAWAY). What is raw or upgraded stays. Asked once a connection.
+    fn leaves(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(std::future::pending())
+    }
 
     /// A session could not be opened or was gone before any byte was sent; the request goes to the real app.
     fn fallback(&self, _session: SessionId) {}

@@ -65,6 +65,9 @@ pub enum End {
     RealUnreachable(std::io::ErrorKind),
     /// Idle for [`crate::Options::orphan`] without any upstream.
     Orphaned,
+    /// The router wanted the client to go on over another connection ([`crate::Router::leaves`]): this one was idle, or its
+    /// last response has said so.
+    Left,
     /// Both directions of a raw connection, or of an upgraded one, ended.
     RawEnded,
 }

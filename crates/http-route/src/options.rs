@@ -15,6 +15,8 @@ pub struct Options {
     pub session_open: Duration,
     /// Idle time after which a client with no upstream open is closed.
     pub orphan: Duration,
+    /// Idle time after which a client is closed that is to go on over another connection ([`crate::Router::leaves`]).
+    pub leave: Duration,
     /// After the last response byte: how long the client's unread bytes are drained, so that closing does not reset the
     /// response away (RFC 9112 section 9.6).
     pub drain: Duration,
@@ -27,6 +29,7 @@ impl Default for Options {
             head: Duration::from_secs(10),
             session_open: Duration::from_secs(3),
             orphan: Duration::from_secs(60),
+            leave: Duration::from_secs(2),
             drain: Duration::from_secs(2),
         }
     }

@@ -6,6 +6,7 @@
 mod buffer;
 mod content;
 mod exchange;
+mod farewell;
 mod http2;
 mod idle;
 mod pool;
@@ -16,6 +17,7 @@ use crate::counters::{End, RawReason, Summary};
 use crate::http1::{Body, FieldStorage};
 use crate::{Connection, Content, Options, RequestHead, Router, Upstream, Upstreams};
 use exchange::{Outcome, Request, exchange};
+use farewell::Farewell;
 use http2::multiplex;
 use idle::{Next, Waiting, unreachable};
 use pool::{Pool, UpstreamSide};
@@ -49,6 +51,7 @@ where
         client: Side::new(downstream),
         pool,
         router,
+        farewell: Farewell::new(router.leaves()),
         options,
         summary,
     };
@@ -74,6 +77,7 @@ struct Driver<'a, D, U: Upstreams, R: ?Sized> {
     client: Side<D>,
     pool: Pool<'a, U>,
     router: &'a R,
+    farewell: Farewell<'a>,
     options: &'a Options,
     summary: Summary,
 }
@@ -83,7 +87,8 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Driver<'_, D, U, R> {
     async fn run(&mut self) -> Option<End> {
         let mut waiting = Waiting::new();
         loop {
-            let judged = match waiting.next(&mut self.client, &mut self.pool, self.options).await {
+            let next = waiting.next(&mut self.client, &mut self.pool, &mut self.farewell, self.options);
+            let judged = match next.await {
                 Next::End(end) => {
                     if end == End::ClientReset {
                         self.pool.reset();
@@ -154,7 +159,7 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Driver<'_, D, U, R> {
                 }
                 (Err(error), Upstream::Real) => return Some(unreachable(&mut self.client, error.kind())),
             };
-            let outcome = exchange(&mut self.client, &mut side, &mut request).await;
+            let outcome = exchange(&mut self.client, &mut side, &mut request, &mut self.farewell).await;
             if outcome != Outcome::NothingSent {
                 return self.settle(outcome, which, side).await;
             }
@@ -195,6 +200,7 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Driver<'_, D, U, R> {
                 finish(&mut self.client, &mut side).await;
                 Some(End::Closed)
             }
+            Outcome::Left => Some(End::Left),
             Outcome::Switched => {
                 self.summary.upgraded = true;
                 Some(self.relay(side).await)
@@ -242,7 +248,15 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Driver<'_, D, U, R> {
                 return (self.client, self.summary);
             }
         };
-        let (client, end) = multiplex(self.client, real, self.pool.opener(), self.router, &mut self.summary).await;
+        let (client, end) = multiplex(
+            self.client,
+            real,
+            self.pool.opener(),
+            self.router,
+            self.farewell,
+            &mut self.summary,
+        )
+        .await;
         self.summary.end = end;
         (client, self.summary)
     }

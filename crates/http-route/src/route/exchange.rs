@@ -1,8 +1,10 @@
 //! One request and its response between the client and one upstream.
 
 use std::future::poll_fn;
-use std::task::{Context, Poll};
+use std::io;
+use std::task::{Context, Poll, ready};
 
+use super::farewell::Farewell;
 use super::side::Side;
 use crate::Connection;
 use crate::counters::RawReason;
@@ -46,6 +48,8 @@ pub(super) enum Outcome {
     Complete,
     /// The response is complete and the last one of this connection.
     Last,
+    /// The same, because the client was told so by us.
+    Left,
     /// Another protocol takes over.
     Switched,
     /// What follows cannot be framed: it stays, both ways, with this upstream.
@@ -66,13 +70,27 @@ enum Stage {
     Switched,
 }
 
-struct Exchange<'a, D, U> {
+/// Tells a client that this response is the connection's last (RFC 9112 section 9.6).
+const CLOSE: &[u8] = b"Connection: close\r\n";
+
+/// [`CLOSE`], on its way into a response's head.
+struct Close {
+    /// Bytes of the head that come before.
+    before: usize,
+    sent: usize,
+}
+
+struct Exchange<'a, 'r, D, U> {
     client: &'a mut Side<D>,
     upstream: &'a mut Side<U>,
     request: &'a mut Request,
+    farewell: &'a mut Farewell<'r>,
     stage: Stage,
     /// Bytes at the beginning of the upstream's buffer that belong to the response and are not sent yet.
     cleared: usize,
+    close: Option<Close>,
+    /// The client is told to go elsewhere.
+    leaves: bool,
     /// Some of the response reached the client.
     answered: bool,
     persists: bool,
@@ -85,6 +103,7 @@ pub(super) async fn exchange<D: Connection, U: Connection>(
     client: &mut Side<D>,
     upstream: &mut Side<U>,
     request: &mut Request,
+    farewell: &mut Farewell<'_>,
 ) -> Outcome {
     let persists = request.persists;
     let stage = Stage::Head(HeadScan::default());
@@ -92,8 +111,11 @@ pub(super) async fn exchange<D: Connection, U: Connection>(
         client,
         upstream,
         request,
+        farewell,
         stage,
         cleared: 0,
+        close: None,
+        leaves: false,
         answered: false,
         persists,
         reset: false,
@@ -101,8 +123,9 @@ pub(super) async fn exchange<D: Connection, U: Connection>(
     poll_fn(|cx| exchange.poll(cx)).await
 }
 
-impl<D: Connection, U: Connection> Exchange<'_, D, U> {
+impl<D: Connection, U: Connection> Exchange<'_, '_, D, U> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let _ = self.farewell.poll(cx);
         let early = self.poll_request(cx).or_else(|| self.poll_response(cx));
         if let Some(outcome) = early {
             return Poll::Ready(outcome);
@@ -114,7 +137,7 @@ impl<D: Connection, U: Connection> Exchange<'_, D, U> {
                 Poll::Ready(Err(_)) => Poll::Ready(Outcome::ClientReset),
                 Poll::Ready(Ok(())) if !self.persists || self.request.refused => Poll::Ready(Outcome::Last),
                 Poll::Ready(Ok(())) if self.request.complete && self.request.cleared == 0 => {
-                    Poll::Ready(Outcome::Complete)
+                    Poll::Ready(if self.leaves { Outcome::Left } else { Outcome::Complete })
                 }
                 Poll::Ready(Ok(())) => Poll::Pending,
             },
@@ -192,16 +215,9 @@ impl<D: Connection, U: Connection> Exchange<'_, D, U> {
                 }
             }
             while self.cleared > 0 {
-                match self
-                    .client
-                    .poll_write(cx, &self.upstream.received.bytes()[..self.cleared])
-                {
+                match self.poll_answer(cx) {
                     Poll::Pending => break,
-                    Poll::Ready(Ok(count)) => {
-                        self.upstream.received.consume(count);
-                        self.cleared -= count;
-                        self.answered = true;
-                    }
+                    Poll::Ready(Ok(())) => self.answered = true,
                     Poll::Ready(Err(_)) => return Some(Outcome::ClientReset),
                 }
             }
@@ -237,6 +253,28 @@ impl<D: Connection, U: Connection> Exchange<'_, D, U> {
         }
     }
 
+    /// Sends of what is cleared of the response.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.close {
+            Some(Close { before: 0, sent }) => {
+                *sent += ready!(self.client.poll_write(cx, &CLOSE[*sent..]))?;
+                if *sent == CLOSE.len() {
+                    self.close = None;
+                }
+            }
+            close => {
+                let most = close.as_ref().map_or(self.cleared, |close| close.before);
+                let count = ready!(self.client.poll_write(cx, &self.upstream.received.bytes()[..most]))?;
+                self.upstream.received.consume(count);
+                self.cleared -= count;
+                if let Some(close) = close {
+                    close.before -= count;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Clears what can be of the received bytes; whether that was any.
     fn scan_response(&mut self) -> Result<bool, RawReason> {
         let ahead = &self.upstream.received.bytes()[self.cleared..];
@@ -261,6 +299,9 @@ impl<D: Connection, U: Connection> Exchange<'_, D, U> {
                     return Ok(cut > 0);
                 };
                 let head = ResponseHead::parse(&ahead[..length])?;
+                let last_line = ahead[..length]
+                    .ends_with(b"\r\n\r\n")
+                    .then_some(self.cleared + length - 2);
                 self.cleared += length;
                 self.stage = if head.switches(self.request.is_connect) {
                     Stage::Switched
@@ -268,6 +309,10 @@ impl<D: Connection, U: Connection> Exchange<'_, D, U> {
                     Stage::Head(HeadScan::default())
                 } else {
                     self.persists &= head.persists;
+                    if let Some(before) = last_line.filter(|_| self.persists && self.farewell.is_said()) {
+                        self.close = Some(Close { before, sent: 0 });
+                        self.leaves = true;
+                    }
                     match head.body(self.request.is_head) {
                         Body::Length(0) => Stage::Complete,
                         body => Stage::Body(BodyScan::new(body)),

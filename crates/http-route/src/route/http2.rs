@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
+use super::farewell::Farewell;
 use super::pool::{Opener, UpstreamSide};
 use super::side::{Link, Side};
 use crate::counters::{End, RawReason, Summary};
@@ -33,6 +34,9 @@ use undecided::Undecided;
 /// Streams that have ended and whose last frames may still come.
 const REMEMBERED: usize = 4096;
 
+/// A GOAWAY's payload: no stream is refused (2^31 - 1 is the last), and nothing is wrong (RFC 9113 section 6.8).
+const GO_ELSEWHERE: [u8; 8] = [0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+
 type UpstreamLink<U> = Link<<U as Upstreams>::Real, <U as Upstreams>::Session>;
 
 struct Multiplex<'a, D, U: Upstreams, R: ?Sized> {
@@ -40,6 +44,7 @@ struct Multiplex<'a, D, U: Upstreams, R: ?Sized> {
     real: Peer<UpstreamLink<U>>,
     opener: Opener<'a, U>,
     router: &'a R,
+    farewell: Farewell<'a>,
     summary: &'a mut Summary,
     /// By a number of this connection's own.
     sessions: BTreeMap<usize, Session<'a, UpstreamLink<U>>>,
@@ -98,6 +103,7 @@ pub(super) async fn multiplex<'a, D, U, R>(
     real: UpstreamSide<U>,
     opener: Opener<'a, U>,
     router: &'a R,
+    farewell: Farewell<'a>,
     summary: &'a mut Summary,
 ) -> (Side<D>, End)
 where
@@ -110,6 +116,7 @@ where
         real: Peer::new(real),
         opener,
         router,
+        farewell,
         summary,
         sessions: BTreeMap::new(),
         next_session: NOBODY,
@@ -154,6 +161,7 @@ impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R>
             moved |= self.poll_undecided(cx);
             moved |= self.poll_sessions(cx);
             self.release();
+            self.say_farewell(cx);
             let client_sent = self.client.poll_send(cx);
             if let Poll::Ready(Err(_)) = client_sent {
                 self.real.side.io.reset();
@@ -184,6 +192,15 @@ impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R>
         let held = self.sessions.values().any(|session| !session.held.is_empty());
         let waits = self.leaving && (held || !self.streams.is_empty()) || !self.held.is_empty();
         self.real.side.ended && self.real.side.received.is_empty() && (self.client.side.ended || !waits)
+    }
+
+    /// The client takes its next requests to another connection; streams that are open go on here, and so does one that is on
+    /// its way.
+    fn say_farewell(&mut self, cx: &mut Context<'_>) {
+        let known = self.farewell.is_said() || !self.greeted || self.leaving || self.failed || self.real_raw;
+        if !known && self.farewell.poll(cx).is_ready() {
+            frame::write(kind::GOAWAY, 0, 0, &GO_ELSEWHERE, &mut self.client.out);
+        }
     }
 
     fn end(&self) -> End {

@@ -6,6 +6,7 @@ use std::task::Poll;
 
 use tokio::time::{Instant, timeout_at};
 
+use super::farewell::Farewell;
 use super::pool::{Pool, Stirred};
 use super::side::Side;
 use crate::counters::{End, RawReason};
@@ -35,6 +36,8 @@ enum Event {
     Client,
     ClientReset,
     Upstream(Stirred),
+    /// The client is to leave.
+    Farewell,
 }
 
 impl Waiting {
@@ -49,8 +52,10 @@ impl Waiting {
         &mut self,
         client: &mut Side<D>,
         pool: &mut Pool<'_, U>,
+        farewell: &mut Farewell<'_>,
         options: &Options,
     ) -> Next {
+        let begun = Instant::now();
         let mut scan = HeadScan::default();
         let mut head_since = None;
         loop {
@@ -79,8 +84,12 @@ impl Waiting {
                 self.silent_since = None;
                 Some(*head_since.get_or_insert_with(Instant::now) + options.head)
             };
-            match wait(client, pool, deadline).await {
-                Some(Event::Client) => {}
+            // Only who has spoken HTTP knows what it means.
+            let leave = farewell.is_said() && self.detected && client.received.is_empty();
+            let leave = leave.then(|| begun + options.leave);
+            let deadline = deadline.into_iter().chain(leave).min();
+            match wait(client, pool, farewell, deadline).await {
+                Some(Event::Client | Event::Farewell) => {}
                 Some(Event::ClientReset) => return Next::End(End::ClientReset),
                 Some(Event::Upstream(Stirred::RealSpoke)) => {
                     return Next::Raw(if self.detected {
@@ -98,6 +107,7 @@ impl Waiting {
                     }
                     return Next::End(End::UpstreamClosed { reset });
                 }
+                None if leave.is_some() && leave == deadline => return Next::End(End::Left),
                 None if !client.received.is_empty() => return Next::Raw(RawReason::SlowHead),
                 None if self.silent_since.take().is_some() => match pool.opener().open(Upstream::Real).await {
                     Ok(side) => pool.keep(Upstream::Real, side),
@@ -137,6 +147,7 @@ pub(super) fn unreachable<D: Connection>(client: &mut Side<D>, kind: ErrorKind) 
 async fn wait<D: Connection, U: Upstreams>(
     client: &mut Side<D>,
     pool: &mut Pool<'_, U>,
+    farewell: &mut Farewell<'_>,
     deadline: Option<Instant>,
 ) -> Option<Event> {
     let event = poll_fn(|cx| {
@@ -146,6 +157,9 @@ async fn wait<D: Connection, U: Upstreams>(
             } else {
                 Event::ClientReset
             });
+        }
+        if !farewell.is_said() && farewell.poll(cx).is_ready() {
+            return Poll::Ready(Event::Farewell);
         }
         pool.poll_stirred(cx).map(Event::Upstream)
     });

@@ -379,6 +379,35 @@ fn a_client_without_upstream_is_not_kept_forever() {
 }
 
 #[test]
+fn a_client_that_is_to_go_elsewhere() {
+    const LAST: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+    const LEAVE: &str = "GET /leave HTTP/1.1\r\n\r\n";
+    const LATER: &str = "GET /leave-later HTTP/1.1\r\n\r\n";
+    let summary = check(&Case {
+        client: &[(GET, OK), (LEAVE, LAST)],
+        half_close: false,
+        upstreams: &[(REAL, &[(GET, OK), (LEAVE, OK)], Then::Wait)],
+    });
+    assert_eq!((summary.requests, summary.end), (2, End::Left));
+    // One that is idle is closed.
+    let summary = check(&Case {
+        client: &[(LATER, OK)],
+        half_close: false,
+        upstreams: &[(REAL, &[(LATER, OK)], Then::Wait)],
+    });
+    assert_eq!((summary.requests, summary.end), (1, End::Left));
+    // What has become another protocol stays.
+    const UPGRADE: &str = "GET /leave HTTP/1.1\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n";
+    const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n";
+    let summary = check(&Case {
+        client: &[(UPGRADE, SWITCHED), ("a", "b"), (SETTLE, ""), ("c", "d")],
+        half_close: true,
+        upstreams: &[(REAL, &[(UPGRADE, SWITCHED), ("a", "b"), ("c", "d")], Then::Wait)],
+    });
+    assert_eq!(summary.end, End::RawEnded);
+}
+
+#[test]
 fn bodies_that_decide() {
     const MINE: &str = "POST /by-body HTTP/1.1\r\nContent-Length:  2\r\n\r\nme";
     const THEIRS: &str = "POST /by-body HTTP/1.1\r\nContent-Length: 2\r\n\r\nno";

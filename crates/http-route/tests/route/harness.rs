@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http_route::{Connection, Content, Options, RequestHead, Router, SessionId, Summary, Upstream, Upstreams, route};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream, DuplexStream, ReadBuf, duplex};
+use tokio::sync::Notify;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
 
@@ -25,16 +26,35 @@ pub fn decide(head: &RequestHead<'_>) -> Upstream {
     }
 }
 
-/// As [`decide`]; requests for `/by-body` are a session's where their body is `me`.
-pub struct Decide;
+/// As [`decide`]; requests for `/by-body` are a session's where their body is `me`. Behind one for `/leave` the client is to
+/// go elsewhere, at once, or some time after one for `/leave-later`.
+#[derive(Default)]
+pub struct Decide {
+    leave: Notify,
+    leave_later: Notify,
+}
 
 impl Router for Decide {
     fn decide(&self, head: &RequestHead<'_>, content: Content<'_>) -> Option<Upstream> {
+        match head.path() {
+            "/leave" => self.leave.notify_one(),
+            "/leave-later" => self.leave_later.notify_one(),
+            _ => {}
+        }
         match (head.path(), content) {
             ("/by-body", Content::Coming) => None,
             ("/by-body", Content::Whole(b"me")) => Some(S1),
             _ => Some(decide(head)),
         }
+    }
+
+    fn leaves(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            tokio::select! {
+                () = self.leave.notified() => {}
+                () = self.leave_later.notified() => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        })
     }
 }
 
@@ -128,7 +148,8 @@ async fn play(case: &Case<'_>, client_by: usize, upstream_by: usize) -> Summary 
         );
     };
     let options = Options::default();
-    let (summary, ()) = tokio::join!(route(Lazy(BufStream::new(far)), &fake, &Decide, &options), client);
+    let router = Decide::default();
+    let (summary, ()) = tokio::join!(route(Lazy(BufStream::new(far)), &fake, &router, &options), client);
     let mut tasks = fake.tasks.into_inner().unwrap();
     while let Some(done) = tasks.join_next().await {
         done.unwrap().unwrap_or_else(|error| panic!("upstream: {error}"));

@@ -91,7 +91,7 @@ async fn play<T, C: Future<Output = T>>(
     let router = async {
         let (downstream, _) = front.accept().await.unwrap();
         downstream.set_nodelay(true).unwrap();
-        route(downstream, &upstreams, &Decide, &options).await
+        route(downstream, &upstreams, &Decide::default(), &options).await
     };
     let all = async { tokio::join!(router, client(address)) };
     timeout(PATIENCE, all).await.expect("it hangs")
@@ -180,6 +180,27 @@ async fn short_messages_of_many_streams_all_arrive() {
     })
     .await;
     assert_eq!((summary.requests, summary.fallbacks), (200, 0));
+}
+
+#[tokio::test]
+async fn who_is_to_leave_ends_what_it_has_begun() {
+    let servers = servers(65_535).await;
+    let (summary, ()) = play(servers.addresses, |address| async move {
+        let send = connected(address, None).await;
+        let (response, mut up) = begin(send.clone(), "/1").await;
+        let mut down = response.await.unwrap().into_body();
+        assert_eq!(ask(send.clone(), "/leave", b"abc".to_vec()).await.unwrap().1, b"abc");
+        // The library learns of it with what it reads next.
+        up.send_data(Bytes::from_static(b"hi"), false).unwrap();
+        assert_eq!(down.data().await.unwrap().unwrap(), "hi");
+        let refused = ask(send, "/", Vec::new()).await.unwrap_err();
+        assert_eq!(refused.reason(), Some(Reason::NO_ERROR), "{refused}");
+        down.flow_control().release_capacity(2).unwrap();
+        up.send_data(Bytes::new(), true).unwrap();
+        assert_eq!(take(down).await.unwrap().1, "2");
+    })
+    .await;
+    assert_eq!((summary.requests, summary.raw), (2, None));
 }
 
 #[tokio::test]
