@@ -1,5 +1,6 @@
 //! The pod's own probes, so that a session leaves them to the real app.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
@@ -40,20 +41,40 @@ pub(crate) fn of(pod: &Pod) -> Vec<PodProbe> {
         .and_then(|spec| spec.init_containers.as_deref())
         .unwrap_or_default();
     let mut found: Vec<PodProbe> = Vec::new();
+    let mut add = |container: &Container, probe: &Probe| {
+        if let Some(probe) = one(container, probe)
+            && !found.contains(&probe)
+        {
+            found.push(probe);
+        }
+    };
     for container in pod::containers(pod).iter().chain(initial) {
-        for probe in [
+        let own = [
             &container.readiness_probe,
             &container.liveness_probe,
             &container.startup_probe,
-        ] {
-            if let Some(probe) = probe.as_ref().and_then(|probe| one(container, probe))
-                && !found.contains(&probe)
-            {
-                found.push(probe);
-            }
+        ];
+        for probe in own.into_iter().flatten() {
+            add(container, probe);
+        }
+        for (name, probe) in rewritten(container) {
+            let of = pod::container(pod, &name).unwrap_or(container);
+            add(of, &probe);
         }
     }
     found
+}
+
+/// Probes that Istio's injector has taken over: the kubelet asks the sidecar, and the sidecar the app. It keeps the original
+/// ones in a variable, as `{"/app-health/CONTAINER/readyz": PROBE, ...}` (istio.io, "Health Checking of Istio Services").
+fn rewritten(sidecar: &Container) -> Vec<(String, Probe)> {
+    let variables = sidecar.env.iter().flatten();
+    let kept = variables.filter(|variable| variable.name == "ISTIO_KUBE_APP_PROBERS");
+    let kept = kept.filter_map(|variable| serde_json::from_str(variable.value.as_deref()?).ok());
+    let probes = kept.flat_map(|probes: BTreeMap<String, Probe>| probes);
+    probes
+        .map(|(path, probe)| (path.split('/').nth(2).unwrap_or_default().to_owned(), probe))
+        .collect()
 }
 
 fn one(container: &Container, probe: &Probe) -> Option<PodProbe> {
@@ -130,6 +151,8 @@ mod tests {
                 "httpHeaders": [{"name": "X-Probe", "value": "yes"}]}},
              "livenessProbe": {"exec": {"command": ["true"]}},
              "startupProbe": {"httpGet": {"port": 8443, "scheme": "HTTPS"}}},
+            {"name": "istio-proxy", "env": [{"name": "ISTIO_KUBE_APP_PROBERS", "value":
+                "{\"/app-health/app/livez\":{\"httpGet\":{\"path\":\"/alive\",\"port\":\"web\"}},\"/app-health/app/readyz\":{\"grpc\":{\"port\":9001}}}"}]},
             {"name": "side", "livenessProbe": {"grpc": {"port": 9000}},
              "readinessProbe": {"tcpSocket": {"port": "nowhere"}}},
         ]}}))
