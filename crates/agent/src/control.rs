@@ -7,7 +7,7 @@ use wire::message::{Bytes, ClaimMode, ClaimState, Fault, Reply, ReplyBody, Reque
 use wire::{LinkError, Stream, frame};
 
 use crate::session::Session;
-use crate::{facts, sessions};
+use crate::{facts, reconnect, sessions};
 
 /// Answers and events that may wait for the link.
 const QUEUE: usize = 256;
@@ -95,6 +95,7 @@ async fn answer(session: &Arc<Session>, body: RequestBody, events: &mpsc::Sender
             let lost = || ClaimState::Refused("the agent lost the claim".to_owned());
             let states: Vec<_> = states.map(|state| state.unwrap_or_else(lost)).collect();
             session.standing.hold(&claims, &states);
+            reconnect::begin(session, &claims, &states);
             ReplyBody::Claims(states)
         }
         RequestBody::Resolve(question) => session.agent.names.resolve(&session.agent, &question).await,

@@ -22,6 +22,7 @@ mod limit;
 mod mirror;
 mod names;
 mod process;
+mod reconnect;
 mod relay;
 mod serve;
 pub mod session;
@@ -59,8 +60,8 @@ impl Agent {
             target,
             files,
             names: names::Resolver::default(),
+            mirror: mirror::Mirror::new(Arc::clone(&intercept)),
             intercept,
-            mirror: mirror::Mirror::new(),
             sessions: sessions::Sessions::new(),
         })
     }

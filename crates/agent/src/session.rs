@@ -1,7 +1,8 @@
 //! One session: its link, its services, its end.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 use wire::message::Open;
@@ -23,6 +24,8 @@ pub(crate) struct Session {
     /// Cancelled at the session's end: everything it started stops.
     pub ended: CancellationToken,
     pub standing: Standing,
+    /// Ports whose older connections are being closed.
+    pub reconnecting: Mutex<BTreeSet<u16>>,
 }
 
 impl Session {
@@ -53,6 +56,7 @@ pub async fn serve<T: Transport>(transport: T, agent: Arc<Agent>) -> Result<(), 
         link,
         agent,
         ended,
+        reconnecting: Mutex::default(),
     });
     session.agent.sessions.add(&session);
     tracing::info!(

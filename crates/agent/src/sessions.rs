@@ -153,6 +153,10 @@ impl Standing {
         holdings.sort_by_key(|held| held.port);
     }
 
+    pub(crate) fn holds(&self, port: u16) -> bool {
+        self.holdings().iter().any(|held| held.port == port && held.in_force)
+    }
+
     /// Nothing any more.
     pub(crate) fn release(&self) {
         self.hold(&[], &[]);
@@ -166,7 +170,8 @@ impl Standing {
         }
     }
 
-    fn tell(&self, event: Event) -> bool {
+    /// Whether the session could take it.
+    pub(crate) fn tell(&self, event: Event) -> bool {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         events
             .as_ref()
@@ -240,6 +245,7 @@ mod tests {
             mode: ClaimMode::Steal,
             filter: filter.to_vec(),
             probes: Vec::new(),
+            reconnect: false,
         }
     }
 

@@ -17,6 +17,7 @@ fn claim(header: Option<&str>) -> Claim {
         mode: ClaimMode::Mirror,
         filter: header.map(exact).into_iter().collect(),
         probes: vec![],
+        reconnect: false,
     }
 }
 

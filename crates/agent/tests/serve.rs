@@ -31,6 +31,7 @@ async fn sessions_come_and_go_and_the_agent_lingers() {
             mode: ClaimMode::Steal,
             filter,
             probes: vec![],
+            reconnect: false,
         }])
     };
     assert_eq!(

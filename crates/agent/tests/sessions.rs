@@ -86,6 +86,7 @@ fn claim(mode: ClaimMode, user: Option<&str>) -> Claim {
         mode,
         filter: user.map(exact).into_iter().collect(),
         probes: vec![Probe::Tcp { port: PORT }],
+        reconnect: false,
     }
 }
 

@@ -85,6 +85,7 @@ fn claim(header: Option<(&str, &str)>) -> Claim {
         mode: ClaimMode::Steal,
         filter: header.map(exact).into_iter().collect(),
         probes: vec![probe],
+        reconnect: false,
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Flags {
     pub filters: Vec<String>,
     /// `--wait` or `--take-over`.
     pub when_taken: Option<WhenTaken>,
+    /// `--reconnect-clients`.
+    pub reconnect_clients: bool,
     pub agent_image: Option<String>,
     /// `--engine`.
     pub engine: Option<EngineChoice>,
@@ -58,6 +60,9 @@ impl Flags {
             Some(WhenTaken::Wait) => entries.push(("incoming.when_taken", "--wait", Node::text("wait"))),
             Some(WhenTaken::TakeOver) => entries.push(("incoming.when_taken", "--take-over", Node::text("take-over"))),
             Some(WhenTaken::Refuse) | None => {}
+        }
+        if self.reconnect_clients {
+            entries.push(("incoming.reconnect_clients", "--reconnect-clients", Node::switch(true)));
         }
         let flag = match (self.headers.is_empty(), self.filters.is_empty()) {
             (true, true) => return entries,

@@ -294,6 +294,16 @@ pub const KEYS: &[Key] = &[
         set: |reader, node, out| reader.choice(node, WHEN_TAKEN, &mut out.plan.incoming.when_taken),
     },
     Key {
+        path: "incoming.reconnect_clients",
+        takes: SWITCH,
+        default: "`false`",
+        flag: Some("--reconnect-clients"),
+        about: "Connections that were open before belong to the real app until they close, and clients that keep theirs (proxies, \
+                connection pools) never come through inpod. This closes them once they are idle: see \
+                [Open connections](incoming.md#open-connections).",
+        set: |reader, node, out| reader.switch(node, &mut out.plan.incoming.reconnect_clients),
+    },
+    Key {
         path: "outgoing.tcp",
         takes: SWITCH,
         default: "`true`",

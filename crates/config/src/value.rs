@@ -39,6 +39,13 @@ impl Node {
         }
     }
 
+    pub(crate) fn switch(on: bool) -> Self {
+        Self {
+            value: Value::Bool(on),
+            at: 0,
+        }
+    }
+
     pub(crate) fn list(items: impl Iterator<Item = String>) -> Self {
         Self {
             value: Value::List(items.map(Self::text).collect()),

@@ -48,6 +48,8 @@ pub enum Event {
     Exited { status: i32 },
     /// Someone else has ended the session; what they call themselves.
     Stopped { by: String },
+    /// Of the connections that were open before a claim: so many were closed since, because they were idle.
+    Reconnected { port: u16, closed: u32, left: u32 },
 }
 
 impl fmt::Display for Event {
@@ -108,6 +110,11 @@ impl fmt::Display for Event {
             Self::Stopped { by } => write!(
                 out,
                 "stopped by {by} (`inpod sessions stop`, or `--take-over`): the app is ended"
+            ),
+            Self::Reconnected { port, closed, left } => write!(
+                out,
+                "port {port}: of the connections that were open before, {closed} were idle and have been closed, so that their \
+                 clients come back through inpod; {left} still stay with the real app"
             ),
         }
     }

@@ -94,6 +94,9 @@ pub struct ExecArgs {
     /// Where somebody else steals the same requests: end their session
     #[arg(long, conflicts_with_all = ["mirror", "no_incoming"])]
     pub take_over: bool,
+    /// Close connections that were open before, once they are idle, so that their clients come back through inpod
+    #[arg(long, conflicts_with = "no_incoming")]
+    pub reconnect_clients: bool,
     /// How the program's calls are seen: a seccomp filter (trap), a preloaded library (layer), or both [default: auto]
     #[arg(long, value_name = "ENGINE", value_parser = engine)]
     pub engine: Option<config::EngineChoice>,
@@ -249,6 +252,7 @@ impl ExecArgs {
                 (_, true) => Some(rules::WhenTaken::TakeOver),
                 _ => None,
             },
+            reconnect_clients: self.reconnect_clients,
             agent_image: self.agent_image.clone(),
             engine: self.engine,
             ..self.target.flags()

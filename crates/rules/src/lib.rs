@@ -85,6 +85,8 @@ pub struct IncomingRules {
     pub port_map: BTreeMap<u16, u16>,
     pub filter: Filter,
     pub when_taken: WhenTaken,
+    /// Close the connections that were open before, once they are idle.
+    pub reconnect_clients: bool,
 }
 
 impl IncomingRules {

@@ -143,6 +143,7 @@ impl Claims {
                 mode,
                 filter: self.rules.filter.terms().to_vec(),
                 probes: self.probes.clone(),
+                reconnect: self.rules.reconnect_clients,
             })
             .collect()
     }

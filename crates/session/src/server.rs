@@ -211,7 +211,7 @@ impl Server {
             async move {
                 while let Some(event) = events.recv().await {
                     match agent_event(event) {
-                        Told::Warning(message) => guests.event(Event::Warning { message }),
+                        Told::Event(event) => guests.event(event),
                         Told::Stopped(by) => {
                             let _ = stop.send(by);
                             return;
@@ -378,18 +378,22 @@ fn nsswitch(machine: &str, pod_hosts: Option<&str>) -> String {
 
 /// What an event of the agent's is here.
 enum Told {
-    Warning(String),
+    Event(Event),
     /// By whom.
     Stopped(String),
 }
 
 fn agent_event(event: wire::message::Event) -> Told {
+    let warning = |message| Told::Event(Event::Warning { message });
     match event {
-        wire::message::Event::MirrorDropped { port, connections } => Told::Warning(format!(
+        wire::message::Event::MirrorDropped { port, connections } => warning(format!(
             "port {port}: {connections} connections were left out of the mirror, because it could not keep up"
         )),
-        wire::message::Event::Warning(text) => Told::Warning(text),
+        wire::message::Event::Warning(text) => warning(text),
         wire::message::Event::Stopped { by } => Told::Stopped(by),
+        wire::message::Event::Reconnected { port, closed, left } => {
+            Told::Event(Event::Reconnected { port, closed, left })
+        }
     }
 }
 

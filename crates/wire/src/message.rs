@@ -172,6 +172,8 @@ pub struct Claim {
     pub filter: Vec<Term>,
     /// Requests that match one of these go to the real app in any case (the pod's own probes).
     pub probes: Vec<Probe>,
+    /// Connections that were open before are closed once they are idle, so that their clients come back.
+    pub reconnect: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -216,6 +218,9 @@ pub enum Event {
     /// Another session has ended this one: its claims are gone, the link follows. `by` is what that one's client calls
     /// itself.
     Stopped { by: String },
+    /// Of the connections that were open before a claim with [`Claim::reconnect`]: so many were closed since, so many are
+    /// open still.
+    Reconnected { port: u16, closed: u32, left: u32 },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -97,10 +97,11 @@ fn requests() {
         mode: ClaimMode::Mirror,
         filter,
         probes,
+        reconnect: false,
     };
     check(
         &request(RequestBody::Claims(vec![claim])),
-        "0102015000050003613d620103020200000472653a63030050012f0001510252",
+        "0102015000050003613d620103020200000472653a63030050012f000151025200",
     );
     check(
         &request(RequestBody::Resolve(Resolve {
@@ -155,6 +156,12 @@ fn replies() {
     );
     check(&ToSession::Event(Event::Warning("w".to_owned())), "01010177");
     check(&ToSession::Event(Event::Stopped { by: "b".to_owned() }), "01020162");
+    let reconnected = Event::Reconnected {
+        port: 80,
+        closed: 2,
+        left: 1,
+    };
+    check(&ToSession::Event(reconnected), "0103500201");
     check(&reply(ReplyBody::Stopped), "000107");
     let claim = |filter: Option<&str>| ClaimEntry {
         port: 80,

@@ -255,6 +255,7 @@ mod tests {
             mode: ClaimMode::Steal,
             filter: header.map(exact).into_iter().collect(),
             probes,
+            reconnect: false,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -223,6 +224,10 @@ impl Router for Decide {
                 session.standing.warn(words.clone());
             }
         }
+    }
+
+    fn leaves(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.intercept.unclaimed(self.port))
     }
 
     fn fallback(&self, session: SessionId) {

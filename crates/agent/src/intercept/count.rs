@@ -62,6 +62,7 @@ mod tests {
                 mode: ClaimMode::Steal,
                 filter: Term::read(&format!("re:{session}")),
                 probes: Vec::new(),
+                reconnect: false,
             };
             claims
                 .add(80, Held::new(session, "", &claim, 0, Arc::default()).expect("a claim"))

@@ -2,7 +2,8 @@
 //! real app.
 //!
 //! Packet rules exist only while something is claimed or a redirected connection is open. Ending a claim empties the port
-//! set at once; connections that are open go on, with new requests going to the real app.
+//! set at once; connections that are open go on, with new requests going to the real app. HTTP clients are led away from
+//! them: what is idle is closed, and what is not is told with its next response.
 
 mod claims;
 mod connection;
@@ -42,6 +43,8 @@ pub(crate) struct Intercept {
     state: Mutex<State>,
     /// Redirected connections that are open.
     open: watch::Sender<usize>,
+    /// Ports that somebody claims.
+    claimed: watch::Sender<BTreeSet<u16>>,
 }
 
 #[derive(Default)]
@@ -49,6 +52,9 @@ struct State {
     claims: Claims,
     sessions: HashMap<u64, Weak<Session>>,
     active: Option<Active>,
+    /// Cookies of the connections that were open before a port was claimed; kept while there are packet rules, since our own
+    /// connections to the real app could not be told from them later.
+    older: HashMap<u16, BTreeSet<u64>>,
 }
 
 /// The packet rules and their listener.
@@ -59,6 +65,10 @@ struct Active {
 }
 
 impl State {
+    fn older(&mut self, port: u16) -> &BTreeSet<u64> {
+        self.older.entry(port).or_insert_with(|| open_now(port))
+    }
+
     fn refused(&self, in_the_way: InTheWay) -> ClaimState {
         let holder = in_the_way
             .holder
@@ -81,6 +91,7 @@ impl Intercept {
             tried: Tried::default(),
             state: Mutex::default(),
             open: watch::Sender::new(0),
+            claimed: watch::Sender::default(),
         })
     }
 
@@ -118,7 +129,7 @@ impl Intercept {
             let older = state
                 .claims
                 .of(session.id, claim.port)
-                .unwrap_or_else(|| older(claim.port));
+                .unwrap_or_else(|| count(state.older(claim.port).intersection(&open_now(claim.port)).count()));
             let counters = session.standing.counters(claim.port, ClaimMode::Steal);
             let added = Held::new(session.id, &session.owner, claim, older, counters)
                 .map_err(InTheWay::from)
@@ -159,6 +170,16 @@ impl Intercept {
         }
     }
 
+    /// Where redirected connections are accepted, while there are any.
+    pub(crate) fn listener(&self) -> Option<u16> {
+        self.lock().active.as_ref().map(|active| active.port)
+    }
+
+    /// Waits until nobody claims the port.
+    async fn unclaimed(&self, port: u16) {
+        let _ = self.claimed.subscribe().wait_for(|ports| !ports.contains(&port)).await;
+    }
+
     /// Waits until no redirected connection is open.
     pub(crate) async fn drained(&self) {
         let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
@@ -167,10 +188,18 @@ impl Intercept {
     /// Makes the packet rules what the claims say.
     fn apply(self: &Arc<Self>, state: &mut State) -> Result<(), String> {
         let ports = state.claims.ports();
+        self.claimed.send_if_modified(|claimed| {
+            let changed = *claimed != ports;
+            claimed.clone_from(&ports);
+            changed
+        });
         if state.active.is_none() && !ports.is_empty() {
             state.active = Some(self.start()?);
         }
-        let Some(active) = &mut state.active else { return Ok(()) };
+        let Some(active) = &mut state.active else {
+            state.older.clear();
+            return Ok(());
+        };
         if ports.contains(&active.port) {
             return Err(format!("port {} is the agent's own", active.port));
         }
@@ -208,6 +237,7 @@ impl Intercept {
             if !state.claims.ports().is_empty() || *intercept.open.borrow() > 0 {
                 return;
             }
+            state.older.clear();
             if let Some(active) = state.active.take() {
                 active.stop.cancel();
                 if let Err(error) = active.table.remove() {
@@ -228,6 +258,12 @@ impl Intercept {
         }
     }
 
+    /// Cookies of the connections of a port that nobody's claim has ever reached.
+    pub(crate) fn older(&self, port: u16) -> BTreeSet<u64> {
+        let known = self.lock().older.get(&port).cloned();
+        known.unwrap_or_else(|| open_now(port))
+    }
+
     /// The claims of a port as they are now.
     fn claims(&self, port: u16) -> Arc<Port> {
         self.lock().claims.at(port)
@@ -242,9 +278,18 @@ impl Intercept {
     }
 }
 
-/// Connections that are older than the steal stay with the real app. Only a number for a person: no reason to fail.
+/// Connections that are older than a claim stay with the real app. Only a number for a person: no reason to fail.
 pub(crate) fn older(port: u16) -> u32 {
-    nft::older_connections(port).map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX))
+    nft::older_connections(port).map_or(0, count)
+}
+
+fn open_now(port: u16) -> BTreeSet<u64> {
+    let open = nft::open_connections(port).unwrap_or_default();
+    open.iter().map(nft::Open::cookie).collect()
+}
+
+fn count(connections: usize) -> u32 {
+    u32::try_from(connections).unwrap_or(u32::MAX)
 }
 
 /// On every address of both families, since redirected connections arrive at the receiving interface's; the packet rules

@@ -34,6 +34,10 @@ impl Upstreams for Ends {
             TcpSocket::new_v6()?
         };
         let standing_in = self.mark(&socket)?;
+        if standing_in.is_none() {
+            // An address of the pod's own, as a sidecar's 127.0.0.6; where it is none, the app sees the pod's.
+            let _ = socket.bind(SocketAddr::new(self.client.ip(), 0));
+        }
         let connected = socket.connect(self.server).await;
         // The client's address was decided by the first packet.
         if let Some(client) = standing_in

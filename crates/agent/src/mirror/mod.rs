@@ -5,6 +5,7 @@
 
 mod feed;
 mod reader;
+mod sidecars;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -18,7 +19,7 @@ use tokio::sync::mpsc;
 use wire::message::{Claim, ClaimMode, ClaimState, Event, ToSession};
 
 use crate::counters::Counters;
-use crate::intercept;
+use crate::intercept::{self, Intercept};
 use crate::limit::Tried;
 use crate::session::Session;
 use feed::Feed;
@@ -30,6 +31,7 @@ pub(crate) struct Mirror {
     tried: Tried,
     state: Mutex<State>,
     budget: feed::Budget,
+    intercept: Arc<Intercept>,
 }
 
 #[derive(Default)]
@@ -61,11 +63,12 @@ struct Reader {
 }
 
 impl Mirror {
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(intercept: Arc<Intercept>) -> Arc<Self> {
         Arc::new(Self {
             tried: Tried::default(),
             state: Mutex::default(),
             budget: feed::budget(),
+            intercept,
         })
     }
 

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 
 use super::Mirror;
 use super::feed::Feed;
+use super::sidecars::Sidecars;
 
 /// The marks of the agent's own connections to the app: their clients have been seen already.
 const OWN_MARKS: (u32, u32) = (0x1d0d_0000, 0xffff_0000);
@@ -40,6 +41,7 @@ pub(super) fn start(mirror: Arc<Mirror>, capture: Capture, wake: Arc<OwnedFd>) -
             mirror,
             capture,
             live: HashMap::new(),
+            sidecars: Sidecars::default(),
             runtime,
         };
         if let Err(error) = reader.run(&wake) {
@@ -58,6 +60,7 @@ struct Reading {
     mirror: Arc<Mirror>,
     capture: Capture,
     live: HashMap<ConnectionId, Vec<Feed>>,
+    sidecars: Sidecars,
     runtime: Handle,
 }
 
@@ -120,7 +123,8 @@ impl Reading {
         match event {
             Event::Opened { id, client, server } => {
                 let feeds = self.mirror.feeds(client, server);
-                if feeds.is_empty() {
+                let own = || self.mirror.intercept.listener();
+                if feeds.is_empty() || self.sidecars.take(client, server, own) {
                     self.capture.abandon(id);
                 } else {
                     self.live.insert(id, feeds);

@@ -95,13 +95,15 @@ fn every_flag_sets_its_key() {
         headers: vec!["X-User=me".into(), "re:a,b".into()],
         filters: vec!["path:/a*".into()],
         when_taken: Some(WhenTaken::TakeOver),
+        reconnect_clients: true,
         agent_image: Some("i".into()),
         engine: Some(EngineChoice::Layer),
         file: None,
     };
     let resolved = load(&with_flags(flags)).unwrap();
-    assert_eq!(resolved.sources.len(), 9);
+    assert_eq!(resolved.sources.len(), 10);
     assert_eq!(resolved.plan.incoming.when_taken, WhenTaken::TakeOver);
+    assert!(resolved.plan.incoming.reconnect_clients);
     assert_eq!(resolved.engine, EngineChoice::Layer);
     let texts = [
         resolved.target,
@@ -132,7 +134,7 @@ fn every_variable_of_the_table_is_read() {
             "agent.linger" => "1s",
             "agent.log" => "debug",
             "engine" => "layer",
-            "outgoing.tcp" | "outgoing.udp" | "dns.on" | "skip.build_tools" => "false",
+            "outgoing.tcp" | "outgoing.udp" | "dns.on" | "skip.build_tools" | "incoming.reconnect_clients" => "false",
             _ => "a,b",
         };
         let resolved = load(&Input {

@@ -36,6 +36,7 @@ ports = [80, 8080]
 port_map = { 3000 = 80 }
 filter = ["X-User=me", "re:^x-tenant: (a|b)$"]
 when_taken = "wait"
+reconnect_clients = true
 
 [outgoing]
 tcp = true
@@ -71,7 +72,8 @@ const JSON: &str = r#"
     "map": {"fixtures": "/srv/data"}
   },
   "incoming": {
-    "mode": "steal", "ports": [80, 8080], "port_map": {"3000": 80}, "filter": ["X-User=me", "re:^x-tenant: (a|b)$"], "when_taken": "wait"
+    "mode": "steal", "ports": [80, 8080], "port_map": {"3000": 80}, "filter": ["X-User=me", "re:^x-tenant: (a|b)$"], "when_taken": "wait",
+    "reconnect_clients": true
   },
   "outgoing": {
     "tcp": true, "udp": false, "unix": ["/var/run/app.sock"], "local": ["10.0.0.0/8", "*.corp:443", ":8125"],
@@ -120,6 +122,7 @@ incoming:
     - X-User=me
     - "re:^x-tenant: (a|b)$"
   when_taken: wait
+  reconnect_clients: true
 outgoing:
   tcp: true
   udp: false

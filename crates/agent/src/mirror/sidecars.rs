@@ -1,0 +1,53 @@
+//! Which ports a mesh sidecar takes from outside.
+//!
+//! Istio, Linkerd and the like redirect what comes to the pod to their proxy, which hands it on to the app over loopback.
+//! What was redirected is TLS and not for the app: the copy is made of what the proxy hands on, which is captured as well. A
+//! redirected connection is known by its socket in the pod, whose port is the proxy's.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// A look goes through all sockets of the machine: connections that have ended before it are not worth many.
+const AGAIN: Duration = Duration::from_millis(50);
+
+#[derive(Default)]
+pub(super) struct Sidecars {
+    /// By port of the pod. Packet rules of a mesh stay as they are for as long as the pod lives.
+    known: HashMap<u16, bool>,
+    looked: Option<Instant>,
+}
+
+impl Sidecars {
+    /// Whether a connection is taken by a sidecar; `own` is the port of the agent's own listener, whose packet rules redirect
+    /// as well.
+    pub(super) fn take(&mut self, client: SocketAddr, server: SocketAddr, own: impl Fn() -> Option<u16>) -> bool {
+        // From inside of the pod, the sidecar's own included.
+        if client.ip().is_loopback() || client.ip() == server.ip() {
+            return false;
+        }
+        if let Some(taken) = self.known.get(&server.port()) {
+            return *taken;
+        }
+        if self.looked.is_some_and(|looked| looked.elapsed() < AGAIN) {
+            return false;
+        }
+        self.looked = Some(Instant::now());
+        let Ok(Some(port)) = nft::local_port(client) else {
+            return false;
+        };
+        if Some(port) == own() {
+            return false;
+        }
+        let taken = port != server.port();
+        if taken {
+            tracing::info!(
+                port = server.port(),
+                sidecar = port,
+                "a sidecar takes what comes from outside"
+            );
+        }
+        self.known.insert(server.port(), taken);
+        taken
+    }
+}
