@@ -57,7 +57,8 @@ pub struct Admin {
 #[derive(Debug, Clone)]
 pub struct FreshPod<'a> {
     pub namespace: &'a str,
-    /// One of the testbed's images by its short name: `shop`, `shop-bare`, `busybox`, `nginx`, `redis`, `tools`.
+    /// One of the testbed's images by its short name: `shop`, `shop-bare`, `busybox`, `nginx`, `redis`, `mesh`,
+    /// `tools`.
     pub image: &'a str,
     pub args: &'a [&'a str],
     pub env: &'a [(&'a str, &'a str)],

@@ -100,6 +100,17 @@ const IMAGES: &[Image] = &[
         ],
         user: "65534:65534",
     },
+    // A service mesh's proxy and the packet rules that lead to it.
+    Image {
+        name: "mesh",
+        parts: &[
+            Part::Debian(&["haproxy", "iptables", "openssl"]),
+            Part::File("mesh/init.sh", include_str!("../images/mesh-init.sh")),
+            Part::File("mesh/haproxy.cfg", include_str!("../images/mesh-haproxy.cfg")),
+        ],
+        entrypoint: &["/usr/sbin/haproxy", "-db", "-f", "/mesh/haproxy.cfg"],
+        user: "1337:1337",
+    },
     Image {
         name: "tools",
         parts: &[

@@ -1,0 +1,161 @@
+//! Pods with a service mesh's sidecar: what comes from outside is the proxy's, encrypted; what it hands on to the app is
+//! mirrored and stolen.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
+
+use std::path::Path;
+
+use serde_json::json;
+use testbed::{FreshPod, Pod};
+use tests::{Stage, guests, scratch, wait_until};
+
+const PORT: u16 = 8080;
+
+/// A shop behind the proxy of testbed/images/mesh-haproxy.cfg, with the packet rules of this mesh.
+fn behind(mesh: &str) -> Stage {
+    let certificates = json!([{"name": "certs", "mountPath": "/certs"}]);
+    let probes =
+        json!({"/app-health/main/readyz": {"httpGet": {"path": "/healthz", "port": PORT}, "periodSeconds": 1}});
+    let probe = json!({"httpGet": {"path": "/app-health/main/readyz", "port": 15020}, "periodSeconds": 1, "failureThreshold": 1});
+    Stage::of(&FreshPod {
+        spec: json!({
+            "initContainers": [{
+                "name": "mesh-init", "image": "inpod.test/mesh:1", "imagePullPolicy": "Never",
+                "command": ["/bin/sh", "/mesh/init.sh", mesh], "volumeMounts": certificates,
+                "securityContext": {"runAsUser": 0, "runAsGroup": 0, "capabilities": {"add": ["NET_ADMIN", "NET_RAW"]}},
+            }],
+            "containers": [{
+                "name": "istio-proxy", "image": "inpod.test/mesh:1", "imagePullPolicy": "Never", "volumeMounts": certificates,
+                "env": [{"name": "ISTIO_KUBE_APP_PROBERS", "value": probes.to_string()}],
+            }, {
+                "name": "main", "image": "inpod.test/shop:1", "imagePullPolicy": "Never", "args": ["web"],
+                "env": [{"name": "SERVICE", "value": "real"}],
+                "ports": [{"containerPort": PORT}], "readinessProbe": probe, "livenessProbe": probe,
+            }],
+            "volumes": [{"name": "certs", "emptyDir": {}}],
+        }),
+        ..FreshPod::default()
+    })
+}
+
+/// Someone in the cluster, who speaks TLS as the mesh does.
+struct Client<'a> {
+    pod: Pod,
+    stage: &'a Stage,
+}
+
+impl<'a> Client<'a> {
+    fn of(stage: &'a Stage) -> Self {
+        let pod = tests::testbed().admin().pod("default", "client").unwrap();
+        Self { pod, stage }
+    }
+
+    /// What a request brings, and whom the service takes for its client.
+    fn asks(&self, path: &str, headers: &[&str]) -> (String, String) {
+        let url = format!("https://{}{path}", self.stage.address());
+        let mut curl = vec!["curl", "-sk", "--max-time", "20", &url];
+        for header in headers {
+            curl.extend(["-H", header]);
+        }
+        let answer = self.pod.exec(&curl).unwrap();
+        let line = |name: &str| {
+            let found = answer.lines().find_map(|line| line.strip_prefix(name));
+            found.unwrap_or_else(|| panic!("no {name} in {answer:?}")).to_owned()
+        };
+        let client = line("client=");
+        (line("service="), client.rsplit_once(':').unwrap().0.to_owned())
+    }
+
+    fn who_answers(&self, headers: &[&str]) -> String {
+        self.asks("/", headers).0
+    }
+}
+
+fn paths(file: &Path) -> Vec<String> {
+    let bytes = std::fs::read(file).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines = text.split("GET ").skip(1);
+    lines
+        .filter_map(|line| Some(line.split_once(' ')?.0.to_owned()))
+        .collect()
+}
+
+#[test]
+fn a_steal_takes_what_the_sidecar_hands_on() {
+    for (mesh, own) in [("istio", "127.0.0.6"), ("linkerd", "")] {
+        let stage = behind(mesh);
+        let client = Client::of(&stage);
+        let address = if own.is_empty() { &stage.pod.ip } else { own };
+        let real = ("real".to_owned(), address.to_owned());
+        assert_eq!(client.asks("/", &[]), real, "{mesh}: the real app sees its sidecar");
+        {
+            let flags = ["--steal", "--header", "X-User=me", "--reconnect-clients"];
+            let session = stage.with_local_shop(&flags, "local");
+            wait_until("the sidecar's connection to be idle", || {
+                !session.events("reconnected").is_empty()
+            });
+            assert_eq!(client.who_answers(&["X-User: me"]), "local");
+            assert_eq!(
+                client.asks("/", &[]),
+                real,
+                "{mesh}: passed on with its client's address"
+            );
+            assert_eq!(client.asks("/", &["X-User: me"]).1, address);
+            // From inside of the pod, the way of no sidecar.
+            let other = stage.pod.exec_command(
+                Some("main"),
+                &["wget", "-qO-", "--header", "X-User: me", "http://127.0.0.1:8080/"],
+            );
+            let other = other.unwrap().output().unwrap();
+            let other = String::from_utf8_lossy(&other.stdout).into_owned();
+            assert!(other.starts_with("service=local"), "{other}");
+        }
+        stage.wait_for_own_rules();
+        assert_eq!(client.who_answers(&["X-User: me"]), "real");
+        stage.assert_well();
+    }
+}
+
+/// The sidecar asks in the kubelet's place, from an address of its own.
+#[test]
+fn probes_that_go_through_the_sidecar_stay_with_the_real_app() {
+    let stage = behind("istio");
+    let client = Client::of(&stage);
+    let file = scratch(&format!("{}.requests", stage.pod.name));
+    let record = guests::script("record.py");
+    let mut session = stage.session(&["--steal"], &["python3", &record, &file.display().to_string()]);
+    session.wait_for_claim(PORT);
+    assert_eq!(client.who_answers(&[]), "local");
+    // Several periods of a probe that may not fail once.
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    assert_eq!(paths(&file), ["/"]);
+    stage.assert_well();
+}
+
+#[test]
+fn a_mirror_copies_what_the_sidecar_hands_on_and_nothing_of_its_tls() {
+    for mesh in ["istio", "linkerd"] {
+        let stage = behind(mesh);
+        let client = Client::of(&stage);
+        let file = scratch(&format!("{}.requests", stage.pod.name));
+        let record = guests::script("record.py");
+        let mut session = stage.session(&[], &["python3", &record, &file.display().to_string()]);
+        session.wait_for_claim(PORT);
+        for number in 0..5 {
+            assert_eq!(client.asks(&format!("/{number}"), &[]).0, "real");
+        }
+        let copies = || {
+            let mut paths = paths(&file);
+            paths.retain(|path| path != "/healthz");
+            paths
+        };
+        wait_until("the copies", || copies().len() >= 5);
+        assert_eq!(copies(), ["/0", "/1", "/2", "/3", "/4"], "{mesh}");
+        let ends = session.stdout();
+        let broken = ends
+            .lines()
+            .filter(|line| line.starts_with("end") && !line.ends_with(" 0 bytes"));
+        assert_eq!(broken.count(), 0, "{mesh}: {ends}");
+        assert!(session.events("warning").is_empty(), "{:?}", session.events("warning"));
+    }
+}
