@@ -16,6 +16,8 @@ pub struct Http {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     pub status: u16,
+    /// It is the connection's last.
+    pub last: bool,
     pub body: String,
 }
 
@@ -76,15 +78,21 @@ impl Http {
             .nth(1)
             .and_then(|code| code.parse().ok())
             .ok_or(io::ErrorKind::InvalidData)?;
-        let mut lines = text.lines().filter_map(|line| line.split_once(':'));
-        let length = lines.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-        let length: usize = length.and_then(|(_, value)| value.trim().parse().ok()).unwrap_or(0);
+        let field = |wanted: &str| {
+            let mut fields = text.lines().filter_map(|line| line.split_once(':'));
+            let found = fields.find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+            found.map(|(_, value)| value.trim().to_owned())
+        };
+        let length: usize = field("content-length")
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(0);
+        let last = field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         while self.received.len() < head + length {
             self.more()?;
         }
         let body = String::from_utf8_lossy(&self.received[head..head + length]).into_owned();
         self.received.drain(..head + length);
-        Ok(Response { status, body })
+        Ok(Response { status, last, body })
     }
 
     fn more(&mut self) -> io::Result<()> {

@@ -369,18 +369,19 @@ fn what_is_not_http_on_a_filtered_port_stays_with_the_pod() {
     }
 }
 
-/// Keeps asking over one connection until `stop`; who answered each time. One lost request is a panic.
+/// Keeps asking over one connection, as long as it is not said to be over, until `stop`; who answered each time. One lost
+/// request is a panic.
 fn keep_asking(stage: &Stage, stop: &AtomicBool, answered: &(dyn Fn(u16) + Sync)) {
     let mut client = stage.connect();
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {
         number += 1;
         let response = client.get(&format!("/{number}"), &[]);
-        answered(
-            response
-                .unwrap_or_else(|error| panic!("request {number} is lost: {error}"))
-                .status,
-        );
+        let response = response.unwrap_or_else(|error| panic!("request {number} is lost: {error}"));
+        answered(response.status);
+        if response.last {
+            client = stage.connect();
+        }
         thread::sleep(Duration::from_millis(5));
     }
 }
