@@ -26,7 +26,17 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("session", &["guest", "rules", "target", "view", "wire"]),
     (
         "inpod",
-        &["config", "guest", "rules", "session", "target", "trap", "view", "wire"],
+        &[
+            "config",
+            "guest",
+            "http-route",
+            "rules",
+            "session",
+            "target",
+            "trap",
+            "view",
+            "wire",
+        ],
     ),
 ];
 

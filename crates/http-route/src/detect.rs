@@ -58,6 +58,26 @@ pub fn detect(bytes: &[u8]) -> Detected {
     }
 }
 
+/// As [`detect`], but a request line is one by the version at its end: a method and a space begin a command of memcached or
+/// redis, too. The whole line is needed for that, however long it is.
+#[must_use]
+pub fn detect_line(bytes: &[u8]) -> Detected {
+    let detected = detect(bytes);
+    if detected != Detected::Http1 {
+        return detected;
+    }
+    let mut lines = bytes.split_inclusive(|&byte| byte == b'\n');
+    let line = lines.find(|line| !line.trim_ascii().is_empty()).unwrap_or_default();
+    let Some(line) = line.strip_suffix(b"\n") else {
+        return Detected::NeedMore;
+    };
+    let version = line.trim_ascii_end().rsplit(|&byte| byte == b' ').next();
+    match version {
+        Some(version) if version.starts_with(b"HTTP/1.") => Detected::Http1,
+        _ => Detected::Other,
+    }
+}
+
 /// `tchar` of RFC 9110 section 5.6.2.
 pub(crate) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
@@ -95,5 +115,17 @@ mod tests {
         check(b" GET / HTTP/1.1", Detected::Other);
         check(b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", Detected::Other);
         check(b"SSH-2.0-OpenSSH_9.2p1\r\n", Detected::Other);
+    }
+
+    #[test]
+    fn first_lines() {
+        let check = |bytes: &[u8], expect: Detected| {
+            assert_eq!(detect_line(bytes), expect, "{}", bytes.escape_ascii());
+        };
+        check(b"GET / HTTP/1.1", Detected::NeedMore);
+        check(b"\r\nGET / HTTP/1.1\r\nHost", Detected::Http1);
+        check(b"get foo\r\n", Detected::Other);
+        check(b"SET key HTTP/2.0\r\n", Detected::Other);
+        check(b"\x16\x03", Detected::Tls);
     }
 }

@@ -4,7 +4,7 @@
 //! came: order, case and spacing of fields, chunk sizes and trailers. What cannot be framed without doubt goes raw to the
 //! one upstream it belongs to, for the rest of the connection.
 //!
-//! - [`detect`], [`http1`], [`ProbeMatcher`] and [`RequestSplitter`] are pure: bytes in, verdicts out, no I/O.
+//! - [`detect`], [`detect_line`], [`http1`], [`ProbeMatcher`] and [`RequestSplitter`] are pure: bytes in, verdicts out, no I/O.
 //! - [`route`] drives them over any [`Connection`]; TCP and in-memory pipes are [`Connection`]s already.
 //!
 //! Invariant: no message is ever split between two upstreams.
@@ -22,7 +22,7 @@ mod split;
 
 pub use connection::{Connection, Content, Router, SessionId, Upstream, Upstreams};
 pub use counters::{End, RawReason, Summary};
-pub use detect::{Detected, detect};
+pub use detect::{Detected, detect, detect_line};
 pub use http1::RequestHead;
 pub use options::Options;
 pub use probe::{HttpProbe, ProbeMatcher};

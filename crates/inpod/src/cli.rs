@@ -49,6 +49,10 @@ List the sessions at a target: who they are by their own account, since when, an
 filter and what has come: requests (connections, where they are not taken apart) that were seen, that matched and went to the \
 session, that passed to the real app, that were mirrored, and copies that were dropped. Nothing is started in the cluster.";
 
+const DUMP: &str = "\
+Show what clients send to a target, as it comes: HTTP/1 by request, with its fields and body, all else by its bytes. It is a copy: \
+the pod answers as always, and what it answers is not shown. Ctrl-C ends it.";
+
 /// Run a program on this machine as if it ran inside a Kubernetes pod.
 #[derive(Debug, Parser)]
 #[command(name = "inpod", version = VERSION.as_str(), after_help = EXAMPLES, max_term_width = 110)]
@@ -70,6 +74,9 @@ pub enum Command {
     /// List who holds what at a target; `sessions stop` ends one of them.
     #[command(long_about = SESSIONS)]
     Sessions(SessionsArgs),
+    /// Show what comes to a target, live; nothing is touched.
+    #[command(long_about = DUMP)]
+    Dump(DumpArgs),
     /// Tell what this machine allows, and what to do about what it does not.
     Doctor(DoctorArgs),
 }
@@ -81,13 +88,8 @@ pub struct ExecArgs {
     pub target: TargetArgs,
     #[command(flatten)]
     pub incoming: IncomingArgs,
-    /// Only requests with this header; repeatable, all must match. `re:PATTERN` searches a regular expression in `Name: value`
-    #[arg(long = "header", value_name = "NAME=VALUE", conflicts_with = "no_incoming")]
-    pub headers: Vec<String>,
-    /// Only requests that fulfil this; repeatable, all must. `path:/a*`, `method:POST`, `grpc:shop.Cart`, `json:@.user == 'me'`,
-    /// `not:...` and others: docs/filters.md
-    #[arg(long = "filter", value_name = "CONDITION", conflicts_with = "no_incoming")]
-    pub filters: Vec<String>,
+    #[command(flatten)]
+    pub filter: FilterArgs,
     /// Where somebody else steals the same requests: wait until their session ends
     #[arg(long, conflicts_with_all = ["mirror", "no_incoming", "take_over"])]
     pub wait: bool,
@@ -121,8 +123,20 @@ pub struct IncomingArgs {
     #[arg(long)]
     pub mirror: bool,
     /// Leave the pod's traffic alone
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["headers", "filters"])]
     pub no_incoming: bool,
+}
+
+/// Which requests.
+#[derive(Debug, Args)]
+pub struct FilterArgs {
+    /// Only requests with this header; repeatable, all must match. `re:PATTERN` searches a regular expression in `Name: value`
+    #[arg(long = "header", value_name = "NAME=VALUE")]
+    pub headers: Vec<String>,
+    /// Only requests that fulfil this; repeatable, all must. `path:/a*`, `method:POST`, `grpc:shop.Cart`, `json:@.user == 'me'`,
+    /// `not:...` and others: docs/filters.md
+    #[arg(long = "filter", value_name = "CONDITION")]
+    pub filters: Vec<String>,
 }
 
 /// Which pod or process, and where.
@@ -219,6 +233,24 @@ pub struct StopArgs {
     pub session: String,
 }
 
+/// `inpod dump`.
+#[derive(Debug, Args)]
+pub struct DumpArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// A port of the pod; repeatable [default: those that its containers declare and those that something listens on]
+    #[arg(short, long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub ports: Vec<u16>,
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Most bytes that are shown of a body, and of a connection that is not HTTP/1
+    #[arg(long, value_name = "BYTES", default_value_t = 1024)]
+    pub bytes: usize,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `inpod doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
@@ -245,8 +277,8 @@ impl ExecArgs {
     pub fn flags(&self) -> config::Flags {
         config::Flags {
             incoming: self.incoming.mode(),
-            headers: self.headers.clone(),
-            filters: self.filters.clone(),
+            headers: self.filter.headers.clone(),
+            filters: self.filter.filters.clone(),
             when_taken: match (self.wait, self.take_over) {
                 (true, _) => Some(rules::WhenTaken::Wait),
                 (_, true) => Some(rules::WhenTaken::TakeOver),
@@ -255,6 +287,19 @@ impl ExecArgs {
             reconnect_clients: self.reconnect_clients,
             agent_image: self.agent_image.clone(),
             engine: self.engine,
+            ..self.target.flags()
+        }
+    }
+}
+
+impl DumpArgs {
+    /// As the strongest source of the configuration.
+    #[must_use]
+    pub fn flags(&self) -> config::Flags {
+        config::Flags {
+            incoming: Some(IncomingMode::Mirror),
+            headers: self.filter.headers.clone(),
+            filters: self.filter.filters.clone(),
             ..self.target.flags()
         }
     }

@@ -11,7 +11,9 @@ fn read(line: &str) -> Result<Cli, String> {
 fn exec(line: &str) -> ExecArgs {
     match read(line).unwrap_or_else(|error| panic!("{line}: {error}")).command {
         Command::Exec(exec) => *exec,
-        Command::Ls(_) | Command::Plan(_) | Command::Sessions(_) | Command::Doctor(_) => panic!("{line} is not exec"),
+        Command::Ls(_) | Command::Plan(_) | Command::Sessions(_) | Command::Dump(_) | Command::Doctor(_) => {
+            panic!("{line} is not exec")
+        }
     }
 }
 
@@ -145,4 +147,22 @@ fn help_tells_the_exit_codes() {
         assert!(help.contains(&format!("  {:>3}  ", kind.code())), "{help}");
     }
     assert!(help.contains("inpod exec -t deploy/checkout -- npm start"), "{help}");
+}
+
+#[test]
+fn dump_has_ports_and_filters_and_never_more_than_a_copy() {
+    let dump = |line: &str| match read(line).unwrap_or_else(|error| panic!("{line}: {error}")).command {
+        Command::Dump(dump) => dump,
+        other => panic!("{other:?}"),
+    };
+    let all = dump("inpod dump -t deploy/a -p 80 --port 443 --header X-User=me --filter not:path:/a --bytes 0 --json");
+    assert_eq!((all.ports.as_slice(), all.bytes, all.json), (&[80, 443][..], 0, true));
+    let flags = all.flags();
+    assert_eq!(flags.incoming, Some(IncomingMode::Mirror));
+    assert_eq!(
+        (flags.headers, flags.filters),
+        (vec!["X-User=me".to_owned()], vec!["not:path:/a".to_owned()])
+    );
+    assert!(dump("inpod dump").ports.is_empty());
+    assert!(read("inpod dump -p 0").is_err());
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use inpod::cli::{Cli, Command};
 use inpod::error::CliError;
 use inpod::report::{Report, Style};
-use inpod::{doctor, exec, ls, plan, sessions};
+use inpod::{doctor, dump, exec, ls, plan, sessions};
 
 fn main() -> ExitCode {
     let cli = match Cli::read(std::env::args_os()) {
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Ls(arguments) => ls::run(arguments).map(|()| 0),
         Command::Plan(arguments) => plan::run(arguments).map(|()| 0),
         Command::Sessions(arguments) => sessions::run(arguments).map(|()| 0),
+        Command::Dump(arguments) => dump::run(arguments).map(|()| 0),
         Command::Doctor(arguments) => doctor::run(arguments).map(|()| 0),
     };
     match done {

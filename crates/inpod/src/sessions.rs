@@ -225,7 +225,7 @@ fn short(session: &SessionEntry) -> String {
 }
 
 /// Text of others in one line.
-fn cell(text: &str) -> String {
+pub(crate) fn cell(text: &str) -> String {
     plain(text).replace('\n', " ")
 }
 

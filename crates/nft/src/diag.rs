@@ -1,4 +1,4 @@
-//! Which connections a port has now, from sock_diag(7). To look needs no privilege; sees the calling thread's network
+//! Which connections a port has now, and which ports listen, from sock_diag(7). To look needs no privilege; sees the calling thread's network
 //! namespace.
 
 use std::cmp::Ordering;
@@ -13,12 +13,14 @@ use crate::error::{Error, Step, meaning};
 use crate::message::{Writer, attribute, replies};
 use crate::uapi::nlm;
 
-const DOING: &str = "listing the connections of a port";
+const DOING: &str = "listing TCP sockets";
 /// `SOCK_DIAG_BY_FAMILY` and `SOCK_DESTROY`, linux/sock_diag.h.
 const BY_FAMILY: u16 = 20;
 const DESTROY: u16 = 21;
 /// `TCP_ESTABLISHED` as a bit of `idiag_states`.
 const ESTABLISHED: u32 = 1 << 1;
+/// `TCP_LISTEN`, the same.
+const LISTEN: u32 = 1 << 10;
 /// `INET_DIAG_INFO`, as an attribute and as a bit of `idiag_ext`.
 const INFO: u16 = 2;
 const WITH_INFO: u8 = 1 << (INFO - 1);
@@ -112,7 +114,7 @@ pub fn older_connections(port: u16) -> Result<usize, Error> {
 /// # Errors
 /// As [`older_connections`].
 pub fn connections(port: u16) -> Result<Vec<Connection>, Error> {
-    let mut found = list(Ports { local: port, remote: 0 }, 0, decode)?;
+    let mut found = list(&Wanted::of(port), decode)?;
     found.retain(|it| it.local.port() == port);
     Ok(found)
 }
@@ -122,7 +124,11 @@ pub fn connections(port: u16) -> Result<Vec<Connection>, Error> {
 /// # Errors
 /// As [`older_connections`].
 pub fn open_connections(port: u16) -> Result<Vec<Open>, Error> {
-    let mut found = list(Ports { local: port, remote: 0 }, WITH_INFO, decode_open)?;
+    let wanted = Wanted {
+        extensions: WITH_INFO,
+        ..Wanted::of(port)
+    };
+    let mut found = list(&wanted, decode_open)?;
     found.retain(|it| it.connection.local.port() == port);
     Ok(found)
 }
@@ -133,20 +139,46 @@ pub fn open_connections(port: u16) -> Result<Vec<Open>, Error> {
 /// # Errors
 /// As [`older_connections`].
 pub fn local_port(remote: SocketAddr) -> Result<Option<u16>, Error> {
-    let ports = Ports {
-        local: 0,
+    let wanted = Wanted {
         remote: remote.port(),
+        ..Wanted::of(0)
     };
-    let found = list(ports, 0, decode)?;
+    let found = list(&wanted, decode)?;
     let found = found.iter().find(|it| it.remote == remote);
     Ok(found.map(|it| it.local.port()))
 }
 
-/// Which sockets are listed; 0 is any.
-#[derive(Clone, Copy)]
-struct Ports {
+/// Where something listens for TCP, both families.
+///
+/// # Errors
+/// As [`older_connections`].
+pub fn listening() -> Result<Vec<SocketAddr>, Error> {
+    let wanted = Wanted {
+        states: LISTEN,
+        ..Wanted::of(0)
+    };
+    let found = list(&wanted, decode)?;
+    Ok(found.into_iter().map(|socket| socket.local).collect())
+}
+
+/// Which sockets are listed, by state and port, and with what; port 0 is any.
+struct Wanted {
+    states: u32,
     local: u16,
     remote: u16,
+    extensions: u8,
+}
+
+impl Wanted {
+    /// Established connections of a port.
+    fn of(local: u16) -> Wanted {
+        Wanted {
+            states: ESTABLISHED,
+            local,
+            remote: 0,
+            extensions: 0,
+        }
+    }
 }
 
 fn open() -> Result<OwnedFd, Errno> {
@@ -158,13 +190,13 @@ fn open() -> Result<OwnedFd, Errno> {
     )
 }
 
-fn list<T>(ports: Ports, extensions: u8, decode: fn(&[u8]) -> Option<T>) -> Result<Vec<T>, Error> {
+fn list<T>(wanted: &Wanted, decode: fn(&[u8]) -> Option<T>) -> Result<Vec<T>, Error> {
     let fail = |errno| meaning(DOING, Step::Whole, errno);
     let fd = open().map_err(fail)?;
     let mut buffer = vec![0; BUFFER];
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
-        send(&fd, request(family, ports, extensions).as_bytes(), SendFlags::empty()).map_err(fail)?;
+        send(&fd, request(family, wanted).as_bytes(), SendFlags::empty()).map_err(fail)?;
         'dump: loop {
             let (length, _) =
                 rustix::io::retry_on_intr(|| recv(&fd, &mut buffer[..], RecvFlags::empty())).map_err(fail)?;
@@ -185,13 +217,13 @@ fn list<T>(ports: Ports, extensions: u8, decode: fn(&[u8]) -> Option<T>) -> Resu
 
 /// `struct inet_diag_req_v2`: family, protocol, extensions, padding, states, then `struct inet_diag_sockid`, of which
 /// only the ports count.
-fn request(family: u8, ports: Ports, extensions: u8) -> Writer {
+fn request(family: u8, wanted: &Wanted) -> Writer {
     let mut writer = Writer::default();
     writer.message(BY_FAMILY, nlm::REQUEST | nlm::DUMP, 1, |body| {
-        body.raw(&[family, libc::IPPROTO_TCP as u8, extensions, 0]);
-        body.raw(&ESTABLISHED.to_ne_bytes());
-        body.raw(&ports.local.to_be_bytes());
-        body.raw(&ports.remote.to_be_bytes());
+        body.raw(&[family, libc::IPPROTO_TCP as u8, wanted.extensions, 0]);
+        body.raw(&wanted.states.to_ne_bytes());
+        body.raw(&wanted.local.to_be_bytes());
+        body.raw(&wanted.remote.to_be_bytes());
         body.raw(&[0; ID_LENGTH - 4]);
     });
     writer

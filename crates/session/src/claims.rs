@@ -128,12 +128,17 @@ impl Claims {
     }
 
     fn wanted(&self) -> Vec<Claim> {
+        let ports = self.lock().values().map(|listener| listener.pod_port).collect();
+        self.of(ports)
+    }
+
+    /// A claim for each of the ports.
+    pub(crate) fn of(&self, mut ports: Vec<u16>) -> Vec<Claim> {
         let mode = match self.rules.mode {
             IncomingMode::Off => return Vec::new(),
             IncomingMode::Mirror => ClaimMode::Mirror,
             IncomingMode::Steal => ClaimMode::Steal,
         };
-        let mut ports: Vec<u16> = self.lock().values().map(|listener| listener.pod_port).collect();
         ports.sort_unstable();
         ports.dedup();
         ports
@@ -152,22 +157,27 @@ impl Claims {
     fn tell(&self, claims: &[Claim], states: &[ClaimState], told: &mut BTreeMap<u16, Option<String>>, guests: &Guests) {
         told.retain(|port, _| claims.iter().any(|claim| claim.port == *port));
         for (claim, state) in claims.iter().zip(states) {
-            let (news, event) = match state {
-                ClaimState::Active { older } => (
-                    None,
-                    Event::Claimed {
-                        port: claim.port,
-                        mode: self.words(),
-                        older_connections: *older,
-                    },
-                ),
-                ClaimState::Refused(reason) => refused(claim.port, reason.clone()),
-                ClaimState::Taken { why, .. } => refused(claim.port, format!("{why}; {}", self.what_then())),
-            };
+            let (news, event) = self.news(claim, state);
             if told.get(&claim.port) != Some(&news) {
                 told.insert(claim.port, news);
                 guests.event(event);
             }
+        }
+    }
+
+    /// Why the claim is not in force, if it is not, and how that is said.
+    pub(crate) fn news(&self, claim: &Claim, state: &ClaimState) -> (Option<String>, Event) {
+        match state {
+            ClaimState::Active { older } => (
+                None,
+                Event::Claimed {
+                    port: claim.port,
+                    mode: self.words(),
+                    older_connections: *older,
+                },
+            ),
+            ClaimState::Refused(reason) => refused(claim.port, reason.clone()),
+            ClaimState::Taken { why, .. } => refused(claim.port, format!("{why}; {}", self.what_then())),
         }
     }
 

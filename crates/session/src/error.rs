@@ -17,6 +17,10 @@ pub(crate) enum SessionError {
     Confused { what: &'static str },
     #[error("{what} is refused here: {reason}")]
     Refused { what: &'static str, reason: String },
+    #[error("what comes in cannot be shown here: {reason}")]
+    Unseen { reason: String },
+    #[error("it is not known which ports of the target to look at: {reason}")]
+    NoPort { reason: String },
     #[error("cannot {what} on this machine")]
     Machine { what: &'static str, source: std::io::Error },
     #[error("the connection to the target is lost")]
@@ -47,6 +51,8 @@ impl SessionError {
                 FailureKind::Refused,
                 vec!["leave the flag out to go on without it".to_owned()],
             ),
+            Self::Unseen { .. } => (FailureKind::Refused, Vec::new()),
+            Self::NoPort { .. } => (FailureKind::Refused, vec!["name them: --port 8080".to_owned()]),
             Self::Machine { .. } => (FailureKind::Machine, Vec::new()),
             Self::Stopped { .. } => (FailureKind::Lost, Vec::new()),
             Self::Lost(_) => (

@@ -27,8 +27,10 @@ mod sys;
 mod udp;
 mod unix;
 mod visit;
+mod watch;
 
 pub use directory::Directory;
 pub use names::fuzz;
 pub use server::Settings;
 pub use visit::{Visit, visit};
+pub use watch::{Watch, watch};

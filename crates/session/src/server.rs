@@ -13,6 +13,8 @@ use rules::Plan;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use view::Members;
+use wire::ControlClient;
+use wire::message::RequestBody;
 
 use crate::claims::Claims;
 use crate::directory::Directory;
@@ -358,10 +360,15 @@ impl Server {
 
     /// Says goodbye to the agent, so that claims end at once, and ends what is left of the app.
     async fn end(mut self) {
-        let goodbye = self.router.call(wire::message::RequestBody::Goodbye);
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), goodbye).await;
+        goodbye(&self.router.primary().control).await;
         let _ = tokio::task::spawn_blocking(move || self.tree.end()).await;
     }
+}
+
+/// Nobody waits for an agent that does not answer.
+pub(crate) async fn goodbye(control: &ControlClient) {
+    let goodbye = control.call(RequestBody::Goodbye);
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), goodbye).await;
 }
 
 /// The machine's nsswitch.conf with the pod's `hosts:` line; without one in the pod, what glibc does without the file.
@@ -377,13 +384,13 @@ fn nsswitch(machine: &str, pod_hosts: Option<&str>) -> String {
 }
 
 /// What an event of the agent's is here.
-enum Told {
+pub(crate) enum Told {
     Event(Event),
     /// By whom.
     Stopped(String),
 }
 
-fn agent_event(event: wire::message::Event) -> Told {
+pub(crate) fn agent_event(event: wire::message::Event) -> Told {
     let warning = |message| Told::Event(Event::Warning { message });
     match event {
         wire::message::Event::MirrorDropped { port, connections } => warning(format!(

@@ -31,13 +31,14 @@ pub(crate) struct Started {
 /// Connects and gathers.
 pub(crate) async fn start(settings: &Settings, guests: &Guests) -> Result<Started, SessionError> {
     let connector = Connector::resolve(&settings.target, &settings.kube, settings.agent.clone()).await?;
-    let (link, acceptor, peer) = connect(&connector, settings, guests).await?;
+    let hello = Hello::new(settings.session, settings.token, &settings.owner);
+    let (link, acceptor, peer) = connect(&connector, &hello, |event| guests.event(event)).await?;
     let begun = Instant::now();
     tracing::debug!(build = %peer.build, "linked");
     let (control, events) = ControlClient::new(link.open(&Open::Control, &[]).await?);
     let files = FilesClient::new(link.open(&Open::Files, &[]).await?);
     let router = Router::single(Agent { link, control, files });
-    let (mut facts, mut env) = tokio::try_join!(facts(&router), env(&router))?;
+    let (mut facts, mut env) = tokio::try_join!(facts(&router.primary().control), env(&router))?;
     guests.event(Event::Phase {
         name: "facts and environment".to_owned(),
         milliseconds: u64::try_from(begun.elapsed().as_millis()).ok(),
@@ -61,35 +62,24 @@ pub(crate) async fn start(settings: &Settings, guests: &Guests) -> Result<Starte
 }
 
 /// An agent that another session has left may end just when this one attaches: then another follows.
-async fn connect(
+pub(crate) async fn connect(
     connector: &Connector,
-    settings: &Settings,
-    guests: &Guests,
+    hello: &Hello,
+    tell: impl Fn(Event) + Send + Sync,
 ) -> Result<(Link, Acceptor, Hello), SessionError> {
     let mut again = true;
     loop {
-        let transport = connector.connect(|progress| guests.event(phase(progress))).await?;
+        let transport = connector.connect(|progress| tell(phase(progress))).await?;
         let reused = connector.rights().is_some_and(|rights| rights.reused);
-        match wire::connect(transport, hello(settings)).await {
+        match wire::connect(transport, hello.clone()).await {
             Err(LinkError::Ended { .. } | LinkError::Io { .. } | LinkError::Closed) if reused && again => again = false,
             outcome => return Ok(outcome?),
         }
     }
 }
 
-fn hello(settings: &Settings) -> Hello {
-    Hello {
-        versions: wire::hello::VERSIONS,
-        features: 0,
-        build: env!("CARGO_PKG_VERSION").to_owned(),
-        session: settings.session,
-        token: settings.token,
-        owner: settings.owner.clone(),
-    }
-}
-
-async fn facts(router: &Router) -> Result<Facts, SessionError> {
-    match router.call(RequestBody::Facts).await? {
+pub(crate) async fn facts(control: &ControlClient) -> Result<Facts, SessionError> {
+    match control.call(RequestBody::Facts).await? {
         ReplyBody::Facts(facts) => Ok(facts),
         other => Err(unexpected("say who the target is", other)),
     }

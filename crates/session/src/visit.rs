@@ -85,7 +85,7 @@ impl Visit {
     }
 }
 
-fn unexpected(what: &'static str, reply: Result<ReplyBody, LinkError>) -> SessionError {
+pub(crate) fn unexpected(what: &'static str, reply: Result<ReplyBody, LinkError>) -> SessionError {
     match reply {
         Ok(ReplyBody::Failed(fault)) => SessionError::Agent { what, fault },
         Ok(_) => SessionError::Confused { what },

@@ -155,6 +155,15 @@ impl Connector {
         }
     }
 
+    /// The TCP ports that the pod's containers declare; none for a process.
+    #[must_use]
+    pub fn pod_ports(&self) -> Vec<u16> {
+        match &self.place {
+            Place::Pod(pod) => pod.ports(),
+            Place::Process(_) => Vec::new(),
+        }
+    }
+
     /// The environment as the pod's spec gives it, for an agent that may not read the process' own; config maps and secrets
     /// are read as far as this user may. `None` for a process, of which nothing else is known.
     pub async fn pod_env(&self) -> Option<EnvFromSpec> {

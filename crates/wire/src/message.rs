@@ -98,6 +98,8 @@ pub enum RequestBody {
     Sessions,
     /// Ends another session by its [`SessionEntry::session`]; answered when it has ended.
     StopSession([u8; 16]),
+    /// The TCP ports that something listens on in the pod.
+    Listening,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +129,8 @@ pub enum ReplyBody {
     /// In the order in which they came.
     Sessions(Vec<SessionEntry>),
     Stopped,
+    /// In ascending order, each once, without the agent's own.
+    Listening(Vec<u16>),
 }
 
 /// Bytes that are not text: encoded as one run.

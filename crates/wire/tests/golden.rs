@@ -115,6 +115,7 @@ fn requests() {
     check(&request(RequestBody::Sessions), "0106");
     let session = "07".repeat(16);
     check(&request(RequestBody::StopSession([7; 16])), &format!("0107{session}"));
+    check(&request(RequestBody::Listening), "0108");
 }
 
 #[test]
@@ -163,6 +164,7 @@ fn replies() {
     };
     check(&ToSession::Event(reconnected), "0103500201");
     check(&reply(ReplyBody::Stopped), "000107");
+    check(&reply(ReplyBody::Listening(vec![80, 300])), "0001080250ac02");
     let claim = |filter: Option<&str>| ClaimEntry {
         port: 80,
         mode: ClaimMode::Steal,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http_route::{Detected, detect};
+use http_route::{Detected, detect_line};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -51,24 +51,10 @@ pub(super) async fn first(client: &TcpStream) -> std::io::Result<First> {
     }
 }
 
-/// A method and a space begin a request line, but also a command of memcached or redis: only the version at its end tells.
 fn judge(bytes: &[u8]) -> Option<First> {
-    match detect(bytes) {
+    match detect_line(bytes) {
         Detected::NeedMore => None,
-        Detected::Http1 => {
-            let mut lines = bytes.split_inclusive(|&byte| byte == b'\n');
-            let line = lines.find(|line| !line.trim_ascii().is_empty())?;
-            let (&last, line) = line.split_last()?;
-            if last != b'\n' {
-                return None;
-            }
-            let version = line.trim_ascii_end().rsplit(|&byte| byte == b' ').next()?;
-            Some(if version.starts_with(b"HTTP/1.") {
-                First::Http
-            } else {
-                First::Other
-            })
-        }
+        Detected::Http1 => Some(First::Http),
         Detected::Http2 => Some(First::Http2),
         Detected::Tls | Detected::Other => Some(First::Other),
     }

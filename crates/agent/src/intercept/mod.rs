@@ -264,6 +264,13 @@ impl Intercept {
         known.unwrap_or_else(|| open_now(port))
     }
 
+    /// The ports that something listens on, but for the listener of ours.
+    pub(crate) fn listening(&self) -> Result<Vec<u16>, nft::Error> {
+        let own = self.listener();
+        let ports: BTreeSet<u16> = nft::listening()?.iter().map(SocketAddr::port).collect();
+        Ok(ports.into_iter().filter(|port| Some(*port) != own).collect())
+    }
+
     /// The claims of a port as they are now.
     fn claims(&self, port: u16) -> Arc<Port> {
         self.lock().claims.at(port)

@@ -53,7 +53,7 @@ impl BodyScan {
     ///
     /// # Errors
     /// As [`Self::scan`].
-    pub(crate) fn scan_content(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) -> Result<Scanned, RawReason> {
+    pub fn scan_content(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) -> Result<Scanned, RawReason> {
         match &mut self.0 {
             State::Left(left) => {
                 let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());

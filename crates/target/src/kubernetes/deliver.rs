@@ -135,6 +135,10 @@ impl PodTarget {
         self.with_state(|state| probes::of(&state.pod))
     }
 
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.with_state(|state| pod::ports(&state.pod))
+    }
+
     /// Reads what the spec only refers to, as far as the user may.
     pub(crate) async fn env_from_spec(&self) -> EnvFromSpec {
         let pod = self.with_state(|state| state.pod.clone());

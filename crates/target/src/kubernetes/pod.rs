@@ -91,6 +91,17 @@ pub(crate) fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
     containers(pod).iter().find(|container| container.name == name)
 }
 
+/// The TCP ports that the pod's containers declare.
+pub(crate) fn ports(pod: &Pod) -> Vec<u16> {
+    let declared = containers(pod)
+        .iter()
+        .flat_map(|container| container.ports.iter().flatten());
+    declared
+        .filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"))
+        .filter_map(|port| u16::try_from(port.container_port).ok())
+        .collect()
+}
+
 fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
     pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }

@@ -51,6 +51,16 @@ fn a_container_that_is_not_there() {
 }
 
 #[test]
+fn declared_ports() {
+    let containers = json!([
+        {"name": "app", "ports": [{"containerPort": 8080}, {"containerPort": 53, "protocol": "UDP"}]},
+        {"name": "side", "ports": [{"containerPort": 9090, "protocol": "TCP"}]},
+        {"name": "bare"},
+    ]);
+    assert_eq!(ports(&with_containers(&containers, &json!({}))), [8080, 9090]);
+}
+
+#[test]
 fn native_sidecars_are_never_chosen() {
     let pod = pod(json!({"metadata": {"name": "web"}, "spec": {
         "initContainers": [{"name": "first", "restartPolicy": "Always"}],
