@@ -130,7 +130,20 @@ fn two_sessions_are_told_apart_and_one_ends_the_other() {
     drop(client);
 
     // The agent stays for a while after its last session; that is nobody.
-    drop(ada);
+    let ended = ada.stop();
+    let counted: Vec<Value> = ended
+        .stderr
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let counted = counted.iter().find(|event| event["event"] == "counted").unwrap();
+    assert_eq!(
+        *counted,
+        json!({
+            "event": "counted", "port": PORT, "mode": "stolen",
+            "seen": 22, "matched": 6, "passed": 6, "mirrored": 0, "dropped": 0,
+        })
+    );
     wait_until("the end of the last session", || listed(&stage).is_empty());
     let (code, stdout, stderr) = sessions("eve", &["-t", &target]);
     assert_eq!((code, stdout.as_str()), (Some(0), ""), "{stderr}");

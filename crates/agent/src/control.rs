@@ -106,6 +106,7 @@ async fn answer(session: &Arc<Session>, body: RequestBody, events: &mpsc::Sender
         }
         RequestBody::Sessions => ReplyBody::Sessions(session.agent.sessions.list()),
         RequestBody::StopSession(name) => sessions::stop(session, name).await,
+        RequestBody::Held => ReplyBody::Held(session.standing.held()),
         RequestBody::Listening => match session.agent.intercept.listening() {
             Ok(ports) => ReplyBody::Listening(ports),
             Err(error) => failed(libc::EOPNOTSUPP, &error.to_string()),

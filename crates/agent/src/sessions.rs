@@ -89,6 +89,18 @@ struct Holding {
     counters: Arc<Counters>,
     filter: Option<String>,
     in_force: bool,
+    was_in_force: bool,
+}
+
+impl Holding {
+    fn entry(&self) -> ClaimEntry {
+        ClaimEntry {
+            port: self.port,
+            mode: self.mode,
+            filter: self.filter.clone(),
+            counts: self.counters.counts(),
+        }
+    }
 }
 
 impl Standing {
@@ -132,6 +144,7 @@ impl Standing {
             counters: Arc::clone(&counters),
             filter: None,
             in_force: false,
+            was_in_force: false,
         });
         counters
     }
@@ -145,6 +158,7 @@ impl Standing {
                 (claim.port, claim.mode) == (held.port, held.mode) && matches!(state, ClaimState::Active { .. })
             });
             held.in_force = state.is_some();
+            held.was_in_force |= held.in_force;
             held.filter = state.and_then(|(claim, _)| filter_words(claim));
         }
         if holdings.len() > KEPT {
@@ -155,6 +169,13 @@ impl Standing {
 
     pub(crate) fn holds(&self, port: u16) -> bool {
         self.holdings().iter().any(|held| held.port == port && held.in_force)
+    }
+
+    /// What the session holds and has held.
+    pub(crate) fn held(&self) -> Vec<ClaimEntry> {
+        let holdings = self.holdings();
+        let held = holdings.iter().filter(|held| held.was_in_force);
+        held.map(Holding::entry).collect()
     }
 
     /// Nothing any more.
@@ -187,12 +208,7 @@ impl Standing {
 fn entry(session: &Session) -> SessionEntry {
     let standing = &session.standing;
     let held = standing.holdings();
-    let claims = held.iter().filter(|held| held.in_force).map(|held| ClaimEntry {
-        port: held.port,
-        mode: held.mode,
-        filter: held.filter.clone(),
-        counts: held.counters.counts(),
-    });
+    let claims = held.iter().filter(|held| held.in_force).map(Holding::entry);
     SessionEntry {
         session: standing.name,
         owner: session.owner.clone(),
@@ -267,6 +283,12 @@ mod tests {
         assert_eq!(in_force(&standing), [(80, None)]);
         standing.release();
         assert_eq!(in_force(&standing), []);
+        let counts: Vec<_> = standing
+            .held()
+            .iter()
+            .map(|held| (held.port, held.counts.seen))
+            .collect();
+        assert_eq!(counts, [(80, 1)], "one that was refused was never held");
         standing.counters(81, ClaimMode::Steal).seen();
         standing.hold(&[claim(81, &[])], &[active]);
         assert_eq!(in_force(&standing), [(81, None)]);

@@ -50,6 +50,16 @@ pub enum Event {
     Stopped { by: String },
     /// Of the connections that were open before a claim: so many were closed since, because they were idle.
     Reconnected { port: u16, closed: u32, left: u32 },
+    /// What came to a port while it was held, at the session's end.
+    Counted {
+        port: u16,
+        mode: String,
+        seen: u64,
+        matched: u64,
+        passed: u64,
+        mirrored: u64,
+        dropped: u64,
+    },
 }
 
 impl fmt::Display for Event {
@@ -116,6 +126,32 @@ impl fmt::Display for Event {
                 "port {port}: of the connections that were open before, {closed} were idle and have been closed, so that their \
                  clients come back through inpod; {left} still stay with the real app"
             ),
+            Self::Counted {
+                port, mode, seen: 0, ..
+            } => write!(
+                out,
+                "port {port}: nothing came to it while it was {mode}; clients may call another pod or port, or stay on \
+                 connections from before (`inpod dump -t TARGET` shows what comes)"
+            ),
+            Self::Counted {
+                port,
+                mode,
+                seen,
+                matched,
+                passed,
+                mirrored,
+                dropped,
+            } => {
+                write!(out, "port {port}, {mode}: requests and connections seen: {seen}")?;
+                let counts = [
+                    (*matched, "matched"),
+                    (*passed, "passed to the real app"),
+                    (*mirrored, "mirrored"),
+                    (*dropped, "not mirrored whole"),
+                ];
+                let counts = counts.iter().filter(|(count, _)| *count > 0);
+                counts.map(|(count, what)| write!(out, ", {what}: {count}")).collect()
+            }
         }
     }
 }

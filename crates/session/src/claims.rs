@@ -9,8 +9,8 @@ use guest::event::Event;
 use guest::protocol::SocketCookie;
 use rules::{IncomingMode, IncomingRules, WhenTaken};
 use tokio::sync::watch;
-use wire::LinkError;
-use wire::message::{self, Claim, ClaimMode, ClaimState, ReplyBody, RequestBody};
+use wire::message::{self, Claim, ClaimEntry, ClaimMode, ClaimState, ReplyBody, RequestBody};
+use wire::{ControlClient, LinkError};
 
 use crate::guests::Guests;
 use crate::router::{Agent, Router};
@@ -127,6 +127,27 @@ impl Claims {
         }
     }
 
+    /// Says what came to the ports that were held, if any was.
+    pub(crate) async fn tell_counts(&self, control: &ControlClient, guests: &Guests) {
+        if *self.changed.borrow() == 0 {
+            return;
+        }
+        // What the agent cannot say any more is not worth waiting for.
+        let held = tokio::time::timeout(AGAIN, control.call(RequestBody::Held)).await;
+        let Ok(Ok(ReplyBody::Held(held))) = held else { return };
+        for ClaimEntry { port, mode, counts, .. } in held {
+            guests.event(Event::Counted {
+                port,
+                mode: verb(mode).to_owned(),
+                seen: counts.seen,
+                matched: counts.matched,
+                passed: counts.passed,
+                mirrored: counts.mirrored,
+                dropped: counts.dropped,
+            });
+        }
+    }
+
     fn wanted(&self) -> Vec<Claim> {
         let ports = self.lock().values().map(|listener| listener.pod_port).collect();
         self.of(ports)
@@ -191,10 +212,10 @@ impl Claims {
     }
 
     fn words(&self) -> String {
-        let verb = match self.rules.mode {
-            IncomingMode::Steal => "stolen",
-            _ => "mirrored",
-        };
+        let verb = verb(match self.rules.mode {
+            IncomingMode::Steal => ClaimMode::Steal,
+            _ => ClaimMode::Mirror,
+        });
         if self.rules.filter.is_empty() {
             verb.to_owned()
         } else {
@@ -204,6 +225,13 @@ impl Claims {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SocketCookie, Listener>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn verb(mode: ClaimMode) -> &'static str {
+    match mode {
+        ClaimMode::Steal => "stolen",
+        ClaimMode::Mirror => "mirrored",
     }
 }
 

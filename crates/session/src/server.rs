@@ -360,7 +360,8 @@ impl Server {
 
     /// Says goodbye to the agent, so that claims end at once, and ends what is left of the app.
     async fn end(mut self) {
-        goodbye(&self.router.primary().control).await;
+        let control = &self.router.primary().control;
+        tokio::join!(self.claims.tell_counts(control, &self.guests), goodbye(control));
         let _ = tokio::task::spawn_blocking(move || self.tree.end()).await;
     }
 }

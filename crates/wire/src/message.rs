@@ -100,6 +100,8 @@ pub enum RequestBody {
     StopSession([u8; 16]),
     /// The TCP ports that something listens on in the pod.
     Listening,
+    /// What this session holds and has held.
+    Held,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +133,8 @@ pub enum ReplyBody {
     Stopped,
     /// In ascending order, each once, without the agent's own.
     Listening(Vec<u16>),
+    /// Each claim that is or was in force, by port.
+    Held(Vec<ClaimEntry>),
 }
 
 /// Bytes that are not text: encoded as one run.

@@ -116,6 +116,7 @@ fn requests() {
     let session = "07".repeat(16);
     check(&request(RequestBody::StopSession([7; 16])), &format!("0107{session}"));
     check(&request(RequestBody::Listening), "0108");
+    check(&request(RequestBody::Held), "0109");
 }
 
 #[test]
@@ -188,6 +189,7 @@ fn replies() {
         &reply(ReplyBody::Sessions(vec![entry])),
         &format!("00010601{session}0161050250010001020304ac02500101016601020304ac02"),
     );
+    check(&reply(ReplyBody::Held(vec![claim(None)])), "0001090150010001020304ac02");
     let facts = Facts {
         hostname: "h".to_owned(),
         addresses: vec!["10.0.0.1".parse().unwrap()],

@@ -156,3 +156,32 @@ fn descriptors_that_cannot_be_written_are_refused() {
         assert_eq!(error.raw_os_error(), Some(9), "{descriptor}: EBADF");
     }
 }
+
+#[test]
+fn counts_are_one_line_for_each_port() {
+    let counted = |port, mode: &str, [seen, matched, passed, mirrored, dropped]: [u64; 5]| Event::Counted {
+        port,
+        mode: mode.to_owned(),
+        seen,
+        matched,
+        passed,
+        mirrored,
+        dropped,
+    };
+    let events = [
+        counted(80, "stolen", [5, 2, 3, 0, 0]),
+        counted(81, "mirrored", [4, 0, 0, 3, 1]),
+        counted(82, "stolen", [0; 5]),
+    ];
+    let text = told(Style::Person { verbose: 0 }, false, &events);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(
+        lines[..2],
+        [
+            "inpod: port 80, stolen: requests and connections seen: 5, matched: 2, passed to the real app: 3",
+            "inpod: port 81, mirrored: requests and connections seen: 4, mirrored: 3, not mirrored whole: 1",
+        ]
+    );
+    assert!(lines[2].starts_with("inpod: port 82: nothing came to it while it was stolen; "));
+    assert_eq!(lines.len(), 3);
+}
