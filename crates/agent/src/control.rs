@@ -106,6 +106,10 @@ async fn answer(session: &Arc<Session>, body: RequestBody, events: &mpsc::Sender
         }
         RequestBody::Sessions => ReplyBody::Sessions(session.agent.sessions.list()),
         RequestBody::StopSession(name) => sessions::stop(session, name).await,
+        RequestBody::Check(port) => match session.standing.holds(port) {
+            Some(mode) => ReplyBody::Checked(session.agent.checks.check(port, mode).await),
+            None => failed(libc::ENOENT, "looking for the claim"),
+        },
         RequestBody::Held => ReplyBody::Held(session.standing.held()),
         RequestBody::Listening => match session.agent.intercept.listening() {
             Ok(ports) => ReplyBody::Listening(ports),

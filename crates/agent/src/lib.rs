@@ -9,6 +9,7 @@
 
 mod arguments;
 mod attach;
+mod check;
 mod control;
 mod counters;
 mod descriptors;
@@ -48,6 +49,7 @@ pub struct Agent {
     pub(crate) intercept: Arc<intercept::Intercept>,
     pub(crate) mirror: Arc<mirror::Mirror>,
     pub(crate) sessions: sessions::Sessions,
+    pub(crate) checks: Arc<check::Checks>,
 }
 
 impl Agent {
@@ -55,14 +57,17 @@ impl Agent {
     #[must_use]
     pub fn new(target: Target, netlink: Option<nft::Socket>) -> Arc<Self> {
         let files = files::Workers::new(target.credentials().clone());
-        let intercept = intercept::Intercept::new(netlink, target.shares_the_machines_network());
+        let checks = Arc::new(check::Checks::default());
+        let machine = target.shares_the_machines_network();
+        let intercept = intercept::Intercept::new(netlink, machine, Arc::clone(&checks));
         Arc::new(Self {
             target,
             files,
             names: names::Resolver::default(),
-            mirror: mirror::Mirror::new(Arc::clone(&intercept)),
+            mirror: mirror::Mirror::new(Arc::clone(&intercept), Arc::clone(&checks)),
             intercept,
             sessions: sessions::Sessions::new(),
+            checks,
         })
     }
 

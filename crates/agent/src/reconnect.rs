@@ -33,7 +33,7 @@ async fn until_closed(session: Weak<Session>, port: u16, mut older: BTreeSet<u64
     while !older.is_empty() {
         tokio::time::sleep(LOOK).await;
         let Some(session) = session.upgrade() else { return };
-        if !session.standing.holds(port) {
+        if session.standing.holds(port).is_none() {
             ports(&session).remove(&port);
             return;
         }

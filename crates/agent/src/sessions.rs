@@ -167,8 +167,11 @@ impl Standing {
         holdings.sort_by_key(|held| held.port);
     }
 
-    pub(crate) fn holds(&self, port: u16) -> bool {
-        self.holdings().iter().any(|held| held.port == port && held.in_force)
+    /// In which mode the port is held, if it is.
+    pub(crate) fn holds(&self, port: u16) -> Option<ClaimMode> {
+        let holdings = self.holdings();
+        let held = holdings.iter().find(|held| held.in_force && held.port == port)?;
+        Some(held.mode)
     }
 
     /// What the session holds and has held.

@@ -60,6 +60,8 @@ pub enum Event {
         mirrored: u64,
         dropped: u64,
     },
+    /// What became of a connection that tried whether a port's traffic reaches the app.
+    Checked { port: u16, reached: bool, message: String },
 }
 
 impl fmt::Display for Event {
@@ -126,12 +128,13 @@ impl fmt::Display for Event {
                 "port {port}: of the connections that were open before, {closed} were idle and have been closed, so that their \
                  clients come back through inpod; {left} still stay with the real app"
             ),
+            Self::Checked { port, message, .. } => write!(out, "port {port}: {message}"),
             Self::Counted {
                 port, mode, seen: 0, ..
             } => write!(
                 out,
-                "port {port}: nothing came to it while it was {mode}; clients may call another pod or port, or stay on \
-                 connections from before (`inpod dump -t TARGET` shows what comes)"
+                "port {port}: nothing came to it while it was {mode}; clients may call another pod or port, stay on \
+                 connections from before, or be led around inpod (`inpod exec --check` tries)"
             ),
             Self::Counted {
                 port,

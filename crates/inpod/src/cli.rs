@@ -99,6 +99,9 @@ pub struct ExecArgs {
     /// Close connections that were open before, once they are idle, so that their clients come back through inpod
     #[arg(long, conflicts_with = "no_incoming")]
     pub reconnect_clients: bool,
+    /// Try, once the program listens, whether a connection to the pod's address reaches it: docs/check.md
+    #[arg(long)]
+    pub check: bool,
     /// How the program's calls are seen: a seccomp filter (trap), a preloaded library (layer), or both [default: auto]
     #[arg(long, value_name = "ENGINE", value_parser = engine)]
     pub engine: Option<config::EngineChoice>,
@@ -123,7 +126,7 @@ pub struct IncomingArgs {
     #[arg(long)]
     pub mirror: bool,
     /// Leave the pod's traffic alone
-    #[arg(long, conflicts_with_all = ["headers", "filters"])]
+    #[arg(long, conflicts_with_all = ["headers", "filters", "check"])]
     pub no_incoming: bool,
 }
 

@@ -316,6 +316,7 @@ fn server_settings(
         owner_shown,
         resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
         nsswitch: std::fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default(),
+        check: arguments.check,
     })
 }
 

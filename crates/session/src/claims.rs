@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use wire::message::{self, Claim, ClaimEntry, ClaimMode, ClaimState, ReplyBody, RequestBody};
 use wire::{ControlClient, LinkError};
 
+use crate::check;
 use crate::guests::Guests;
 use crate::router::{Agent, Router};
 
@@ -33,6 +34,8 @@ pub(crate) struct Claims {
     probes: Vec<message::Probe>,
     listeners: Mutex<BTreeMap<SocketCookie, Listener>>,
     changed: watch::Sender<u64>,
+    /// Each claim is tried once it is in force.
+    check: bool,
 }
 
 impl Claims {
@@ -42,7 +45,12 @@ impl Claims {
             probes,
             listeners: Mutex::default(),
             changed: watch::channel(0).0,
+            check: false,
         }
+    }
+
+    pub(crate) fn with_check(self, check: bool) -> Self {
+        Self { check, ..self }
     }
 
     /// A socket of the app listens.
@@ -92,7 +100,11 @@ impl Claims {
                 };
                 waits |= self.rules.when_taken == WhenTaken::Wait
                     && states.iter().any(|state| matches!(state, ClaimState::Taken { .. }));
-                self.tell(&claims, &states, &mut told, guests);
+                for port in self.tell(&claims, &states, &mut told, guests) {
+                    if self.check {
+                        tokio::spawn(check::check(agent.control.clone(), port, guests.clone()));
+                    }
+                }
             }
         }
     }
@@ -174,16 +186,25 @@ impl Claims {
             .collect()
     }
 
-    /// Says what changed for a person: a port newly in force, or refused for a new reason.
-    fn tell(&self, claims: &[Claim], states: &[ClaimState], told: &mut BTreeMap<u16, Option<String>>, guests: &Guests) {
+    /// Says what changed for a person: a port newly in force, which is returned, or refused for a new reason.
+    fn tell(
+        &self,
+        claims: &[Claim],
+        states: &[ClaimState],
+        told: &mut BTreeMap<u16, Option<String>>,
+        guests: &Guests,
+    ) -> Vec<u16> {
+        let mut in_force = Vec::new();
         told.retain(|port, _| claims.iter().any(|claim| claim.port == *port));
         for (claim, state) in claims.iter().zip(states) {
             let (news, event) = self.news(claim, state);
             if told.get(&claim.port) != Some(&news) {
+                in_force.extend(news.is_none().then_some(claim.port));
                 told.insert(claim.port, news);
                 guests.event(event);
             }
         }
+        in_force
     }
 
     /// Why the claim is not in force, if it is not, and how that is said.

@@ -8,6 +8,7 @@
 //! Invariant: this process holds /dev/fuse, so it never resolves a path in the app's mount namespace.
 
 pub mod bond;
+mod check;
 mod claims;
 mod directory;
 mod error;

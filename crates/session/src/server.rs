@@ -48,6 +48,8 @@ pub struct Settings {
     /// Text of this machine's /etc/resolv.conf and /etc/nsswitch.conf.
     pub resolv_conf: String,
     pub nsswitch: String,
+    /// Whether the pod's traffic comes through a claim is tried once it is in force.
+    pub check: bool,
 }
 
 /// Runs to the end of the session; the exit status of the server process.
@@ -201,7 +203,7 @@ impl Server {
             target,
         } = started;
         let names = Arc::new(Names::new(settings.plan.dns.clone(), &settings.resolv_conf));
-        let claims = Arc::new(Claims::new(incoming, probes));
+        let claims = Arc::new(Claims::new(incoming, probes).with_check(settings.check));
         let peers = Arc::new(Peers::default());
         tokio::spawn(incoming::serve(acceptor, Arc::clone(&claims), Arc::clone(&peers)));
         tokio::spawn({

@@ -102,6 +102,8 @@ pub enum RequestBody {
     Listening,
     /// What this session holds and has held.
     Held,
+    /// Whether connections through the pod's own addresses come to this session's claim of the port.
+    Check(u16),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,6 +137,8 @@ pub enum ReplyBody {
     Listening(Vec<u16>),
     /// Each claim that is or was in force, by port.
     Held(Vec<ClaimEntry>),
+    /// One for each address of the pod.
+    Checked(Vec<Checked>),
 }
 
 /// Bytes that are not text: encoded as one run.
@@ -214,6 +218,23 @@ pub enum ClaimState {
     Refused(String),
     /// Another session holds it: its [`crate::Hello::session`], and who that is.
     Taken { session: [u8; 16], why: String },
+}
+
+/// What became of a connection that the agent opened to see where it goes. It has no byte.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    pub address: SocketAddr,
+    pub outcome: CheckOutcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CheckOutcome {
+    /// It came to the claim, which has let it go.
+    Arrived,
+    /// Somebody took it, and the claim has not seen it.
+    Missed,
+    /// Nobody took it, and why.
+    Failed(String),
 }
 
 /// What the agent says unasked.

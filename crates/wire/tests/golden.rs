@@ -117,6 +117,7 @@ fn requests() {
     check(&request(RequestBody::StopSession([7; 16])), &format!("0107{session}"));
     check(&request(RequestBody::Listening), "0108");
     check(&request(RequestBody::Held), "0109");
+    check(&request(RequestBody::Check(80)), "010a50");
 }
 
 #[test]
@@ -190,6 +191,19 @@ fn replies() {
         &format!("00010601{session}0161050250010001020304ac02500101016601020304ac02"),
     );
     check(&reply(ReplyBody::Held(vec![claim(None)])), "0001090150010001020304ac02");
+    let checked = |outcome| Checked {
+        address: "10.0.0.1:80".parse().unwrap(),
+        outcome,
+    };
+    let outcomes = [
+        CheckOutcome::Arrived,
+        CheckOutcome::Missed,
+        CheckOutcome::Failed("f".to_owned()),
+    ];
+    check(
+        &reply(ReplyBody::Checked(outcomes.map(checked).to_vec())),
+        "00010a03000a0000015000000a0000015001000a00000150020166",
+    );
     let facts = Facts {
         hostname: "h".to_owned(),
         addresses: vec!["10.0.0.1".parse().unwrap()],

@@ -78,6 +78,9 @@ async fn serve(intercept: &Arc<Intercept>, client: TcpStream, address: SocketAdd
     };
     let _ = client.set_nodelay(true);
     let client_address = SocketAddr::new(address.ip().to_canonical(), address.port());
+    if intercept.checks.arrived(client_address, ClaimMode::Steal) {
+        return;
+    }
     let ends = Ends::new(intercept, client_address, server);
     let whole = intercept.lock().claims.whole(server.port());
     match whole {

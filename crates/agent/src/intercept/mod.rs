@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wire::message::{Claim, ClaimMode, ClaimState};
 
+use crate::check::Checks;
 use crate::limit::Tried;
 use crate::session::Session;
 use claims::{Claims, Held, InTheWay, Port};
@@ -41,6 +42,7 @@ pub(crate) struct Intercept {
     machine: bool,
     tried: Tried,
     state: Mutex<State>,
+    checks: Arc<Checks>,
     /// Redirected connections that are open.
     open: watch::Sender<usize>,
     /// Ports that somebody claims.
@@ -84,12 +86,13 @@ impl State {
 }
 
 impl Intercept {
-    pub(crate) fn new(netlink: Option<nft::Socket>, machine: bool) -> Arc<Self> {
+    pub(crate) fn new(netlink: Option<nft::Socket>, machine: bool, checks: Arc<Checks>) -> Arc<Self> {
         Arc::new(Self {
             netlink,
             machine,
             tried: Tried::default(),
             state: Mutex::default(),
+            checks,
             open: watch::Sender::new(0),
             claimed: watch::Sender::default(),
         })

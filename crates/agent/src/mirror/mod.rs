@@ -18,6 +18,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::mpsc;
 use wire::message::{Claim, ClaimMode, ClaimState, Event, ToSession};
 
+use crate::check::Checks;
 use crate::counters::Counters;
 use crate::intercept::{self, Intercept};
 use crate::limit::Tried;
@@ -30,6 +31,7 @@ const MAX_PORTS: usize = 256;
 pub(crate) struct Mirror {
     tried: Tried,
     state: Mutex<State>,
+    checks: Arc<Checks>,
     budget: feed::Budget,
     intercept: Arc<Intercept>,
 }
@@ -63,10 +65,11 @@ struct Reader {
 }
 
 impl Mirror {
-    pub(crate) fn new(intercept: Arc<Intercept>) -> Arc<Self> {
+    pub(crate) fn new(intercept: Arc<Intercept>, checks: Arc<Checks>) -> Arc<Self> {
         Arc::new(Self {
             tried: Tried::default(),
             state: Mutex::default(),
+            checks,
             budget: feed::budget(),
             intercept,
         })
@@ -160,6 +163,9 @@ impl Mirror {
 
     /// A new connection: one feed for each session that wants its port.
     fn feeds(self: &Arc<Self>, client: SocketAddr, server: SocketAddr) -> Vec<Feed> {
+        if self.checks.arrived(client, ClaimMode::Mirror) {
+            return Vec::new();
+        }
         let state = self.lock();
         let wanting = state.claimants.iter().filter_map(|(id, claimant)| {
             let wanted = claimant.ports.get(&server.port())?;
