@@ -1,5 +1,5 @@
-//! Which connections a port has now, and which ports listen, from sock_diag(7). To look needs no privilege; sees the calling thread's network
-//! namespace.
+//! Which connections a port has now, and which ports listen, from sock_diag(7). To look needs no privilege; sees the calling
+//! thread's network namespace.
 
 use std::cmp::Ordering;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -139,13 +139,19 @@ pub fn open_connections(port: u16) -> Result<Vec<Open>, Error> {
 /// # Errors
 /// As [`older_connections`].
 pub fn local_port(remote: SocketAddr) -> Result<Option<u16>, Error> {
-    let wanted = Wanted {
-        remote: remote.port(),
-        ..Wanted::of(0)
-    };
-    let found = list(&wanted, decode)?;
+    let found = list(&Wanted::to(remote.port()), decode)?;
     let found = found.iter().find(|it| it.remote == remote);
     Ok(found.map(|it| it.local.port()))
+}
+
+/// The established TCP connections from here to a port of anybody's, both families.
+///
+/// # Errors
+/// As [`older_connections`].
+pub fn connections_to(port: u16) -> Result<Vec<Connection>, Error> {
+    let mut found = list(&Wanted::to(port), decode)?;
+    found.retain(|it| it.remote.port() == port);
+    Ok(found)
 }
 
 /// Where something listens for TCP, both families.
@@ -177,6 +183,14 @@ impl Wanted {
             local,
             remote: 0,
             extensions: 0,
+        }
+    }
+
+    /// Established connections to a port.
+    fn to(remote: u16) -> Wanted {
+        Wanted {
+            remote,
+            ..Wanted::of(0)
         }
     }
 }

@@ -52,7 +52,7 @@ mod uapi;
 
 pub use clients::Mark;
 pub use config::Config;
-pub use diag::{Connection, Open, Spoke, connections, listening, local_port, older_connections, open_connections};
+pub use diag::{Connection, Open, Spoke, connections, connections_to, listening, local_port, older_connections, open_connections};
 pub use error::Error;
 pub use original::original_destination;
 pub use socket::Socket;

@@ -5,6 +5,7 @@
 //! set at once; connections that are open go on, with new requests going to the real app. HTTP clients are led away from
 //! them: what is idle is closed, and what is not is told with its next response.
 
+mod around;
 mod claims;
 mod connection;
 mod count;
@@ -220,6 +221,7 @@ impl Intercept {
         let table = nft::Table::create(netlink, &self.config(port)).map_err(|error| error.to_string())?;
         let stop = CancellationToken::new();
         tokio::spawn(connection::accept(Arc::clone(self), listener, port, stop.clone()));
+        tokio::spawn(around::watch(Arc::clone(self), stop.clone()));
         Ok(Active { table, port, stop })
     }
 
@@ -272,6 +274,14 @@ impl Intercept {
         let own = self.listener();
         let ports: BTreeSet<u16> = nft::listening()?.iter().map(SocketAddr::port).collect();
         Ok(ports.into_iter().filter(|port| Some(*port) != own).collect())
+    }
+
+    /// Says it, once, to all who steal from the port.
+    fn tell(&self, port: u16, text: &str) {
+        let claims = self.claims(port);
+        for session in claims.0.iter().filter_map(|held| self.session(held.session)) {
+            session.standing.warn(text.to_owned());
+        }
     }
 
     /// The claims of a port as they are now.
