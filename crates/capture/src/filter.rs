@@ -1,6 +1,6 @@
 //! The classic BPF program that decides what reaches the ring. Pure.
 //!
-//! It runs on packets that begin with the IP header (SOCK_DGRAM). Let through are whole segments that come in for a
+//! For connections it runs on packets that begin with the IP header (SOCK_DGRAM). Let through are whole segments that come in for a
 //! wanted port, and the heads of FIN and RST segments from a wanted port. IPv6 may carry one hop-by-hop header of 8
 //! bytes (as in jumbograms), no other extension header. Instructions: Documentation/networking/filter.rst.
 
@@ -30,6 +30,8 @@ const PACKET_HOST: u32 = 0;
 const PACKET_OUTGOING: u32 = 4;
 const IPV4: u32 = 0x0800;
 const IPV6: u32 = 0x86dd;
+const UDP: u32 = 17;
+const IPV6_FRAGMENT: u32 = 44;
 
 /// Which interfaces, by index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +50,7 @@ enum Label {
     Transport,
     Client,
     Server,
+    Fragment,
     Reject,
 }
 
@@ -165,6 +168,54 @@ pub(crate) fn build(ports: &BTreeSet<u16>, devices: &Devices, ignore: Option<(u3
     program.go_unless(ANY_BIT, 0x05, Label::Reject); // FIN, RST
     program.push(LOAD_HALF_X, 0);
     program.keep_ports(ports, HEAD);
+
+    program.label(Label::Reject);
+    program.push(RETURN, 0);
+    program.assemble()
+}
+
+/// Builds the program for datagrams: whole ones that come in for a wanted port, and the first of IPv6 fragments, which no
+/// one can put together for a packet socket. It runs on packets of any link.
+pub(crate) fn build_datagrams(ports: &BTreeSet<u16>, ignore: Option<(u32, u32)>) -> Vec<sock_filter> {
+    let network = |offset: u32| libc::SKF_NET_OFF.cast_unsigned().wrapping_add(offset);
+    let mut program = Program::default();
+    program.load_metadata(libc::SKF_AD_PKTTYPE);
+    program.go_unless(EQUAL, PACKET_HOST, Label::Reject);
+    if let Some((value, mask)) = ignore {
+        program.load_metadata(libc::SKF_AD_MARK);
+        program.push(AND, mask);
+        program.go_if(EQUAL, value & mask, Label::Reject);
+    }
+    program.load_metadata(libc::SKF_AD_PROTOCOL);
+    program.go_if(EQUAL, IPV6, Label::Ipv6);
+    program.go_unless(EQUAL, IPV4, Label::Reject);
+    program.push(LOAD_BYTE, network(9));
+    program.go_unless(EQUAL, UDP, Label::Reject);
+    program.push(LOAD_HALF, network(6));
+    program.go_if(ANY_BIT, 0x1fff, Label::Reject);
+    program.push(X_IS_IHL, network(0));
+    program.go(Label::Client);
+
+    program.label(Label::Ipv6);
+    program.push(X_IS, 40);
+    program.push(LOAD_BYTE, network(6));
+    program.go_if(EQUAL, UDP, Label::Client);
+    program.push(X_IS, 48);
+    program.go_if(EQUAL, IPV6_FRAGMENT, Label::Fragment);
+    program.go_unless(EQUAL, 0, Label::Reject);
+    program.push(LOAD_HALF, network(40));
+    program.go_if(EQUAL, UDP << 8, Label::Client); // next is UDP, 8 bytes
+    program.go(Label::Reject);
+
+    program.label(Label::Fragment);
+    program.push(LOAD_BYTE, network(40));
+    program.go_unless(EQUAL, UDP, Label::Reject);
+    program.push(LOAD_HALF, network(42));
+    program.go_if(ANY_BIT, 0xfff8, Label::Reject);
+
+    program.label(Label::Client);
+    program.push(LOAD_HALF_X, network(2));
+    program.keep_ports(ports, WHOLE);
 
     program.label(Label::Reject);
     program.push(RETURN, 0);

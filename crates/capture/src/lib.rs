@@ -25,15 +25,18 @@
 //! # }
 //! ```
 //!
+//! [`Datagrams`] does the same for UDP: each datagram as it comes.
+//!
 //! Memory: the ring (16 MiB unless configured; kernel memory, which the process also maps), at most 8 MiB of segments
 //! that wait for earlier ones, and some 100 bytes for each connection known (at most 5 times `max_connections`).
 //!
 //! Limits: TCP over IPv4 without fragments and over IPv6 without extension headers other than one hop-by-hop header;
-//! checksums are not verified.
+//! checksums are not verified. UDP of IPv6 in fragments is seen, not read.
 
 mod block;
 mod capture;
 mod config;
+mod datagrams;
 mod error;
 mod event;
 mod filter;
@@ -44,6 +47,7 @@ mod sys;
 
 pub use capture::Capture;
 pub use config::{Config, Interfaces};
+pub use datagrams::{Arrival, Datagrams};
 pub use error::Error;
 pub use event::{Closed, ConnectionId, Event, Reason, Stats};
 
@@ -62,6 +66,14 @@ pub fn fuzz(data: &[u8]) {
     let mut flows = flows::Flows::new(&config);
     capture::read_block(&mut flows, data, Duration::ZERO);
     let _ = packet::parse(data, data.len());
+    let packet = sys::Packet {
+        network: 0,
+        end: data.len(),
+        length: data.len(),
+        interface: 1,
+        segment: data.first().map(|size| usize::from(*size)),
+    };
+    let _ = datagrams::arrival(data, &packet).map(|arrival| arrival.datagrams().count());
     let mut now = Duration::ZERO;
     let filler = [0; 256];
     for record in data.chunks_exact(6).take(10_000) {

@@ -1,4 +1,4 @@
-//! An IP packet to a TCP segment. Pure.
+//! An IP packet to its transport header, and to a TCP segment. Pure.
 //!
 //! Frames come as the kernel has them: merged by GRO up to 64 KiB and beyond, with checksums not yet filled in.
 //! Checksums are not looked at: what reaches the tap from a virtual interface has none, and a network card's receive
@@ -7,6 +7,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const TCP: u8 = 6;
+/// IPv6's fragment header (RFC 8200 4.5).
+const FRAGMENT: u8 = 44;
 /// IPv6 extension headers in one packet.
 const EXTENSIONS: usize = 8;
 
@@ -35,21 +37,42 @@ impl Segment<'_> {
     }
 }
 
+/// What the IP header says of a packet: where its transport header and its end are, and between whom it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Network {
+    pub at: usize,
+    pub end: usize,
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    /// The first of several; later ones have no transport header and are not read.
+    pub fragment: bool,
+}
+
 /// Reads a packet that begins with the IP header. `length` is its length on the wire, of which `frame` may be the
 /// beginning.
 pub(crate) fn parse(frame: &[u8], length: usize) -> Option<Segment<'_>> {
+    let network = network(frame, length, TCP)?;
+    if network.fragment {
+        None
+    } else {
+        segment(frame, &network)
+    }
+}
+
+/// The same for any transport protocol, up to where its header begins.
+pub(crate) fn network(frame: &[u8], length: usize, protocol: u8) -> Option<Network> {
     match frame.first()? >> 4 {
-        4 => parse_v4(frame, length),
-        6 => parse_v6(frame, length),
+        4 => network_v4(frame, length, protocol),
+        6 => network_v6(frame, length, protocol),
         _ => None,
     }
 }
 
-fn parse_v4(frame: &[u8], length: usize) -> Option<Segment<'_>> {
+fn network_v4(frame: &[u8], length: usize, protocol: u8) -> Option<Network> {
     let fixed: &[u8; 20] = frame.first_chunk()?;
     let header = usize::from(fixed[0] & 0xf) * 4;
-    let fragment = u16::from_be_bytes([fixed[6], fixed[7]]) & 0x3fff; // more-fragments, offset
-    if header < 20 || fixed[9] != TCP || fragment != 0 {
+    let fragment = u16::from_be_bytes([fixed[6], fixed[7]]);
+    if header < 20 || fixed[9] != protocol || fragment & 0x1fff != 0 {
         return None;
     }
     // Zero in packets over 64 KiB (BIG TCP): then the frame's length counts.
@@ -62,39 +85,54 @@ fn parse_v4(frame: &[u8], length: usize) -> Option<Segment<'_>> {
             .first_chunk::<4>()
             .map(|bytes| IpAddr::from(Ipv4Addr::from(*bytes)))
     };
-    segment(frame, header, end, address(12)?, address(16)?)
+    Some(Network {
+        at: header,
+        end,
+        source: address(12)?,
+        destination: address(16)?,
+        fragment: fragment & 0x2000 != 0,
+    })
 }
 
-fn parse_v6(frame: &[u8], length: usize) -> Option<Segment<'_>> {
+fn network_v6(frame: &[u8], length: usize, protocol: u8) -> Option<Network> {
     let fixed: &[u8; 40] = frame.first_chunk()?;
     let end = match usize::from(u16::from_be_bytes([fixed[4], fixed[5]])) {
         0 => length, // a jumbogram
         payload => 40 + payload,
     };
-    let (mut next, mut at) = (fixed[6], 40);
+    let (mut next, mut at, mut fragment) = (fixed[6], 40, false);
     for _ in 0..EXTENSIONS {
-        match next {
-            TCP => {
-                let address = |at: usize| {
-                    fixed[at..]
-                        .first_chunk::<16>()
-                        .map(|b| IpAddr::from(Ipv6Addr::from(*b)))
-                };
-                return segment(frame, at, end, address(8)?, address(24)?);
-            }
+        if next == protocol {
+            let address = |at: usize| {
+                fixed[at..]
+                    .first_chunk::<16>()
+                    .map(|b| IpAddr::from(Ipv6Addr::from(*b)))
+            };
+            return Some(Network {
+                at,
+                end,
+                source: address(8)?,
+                destination: address(24)?,
+                fragment,
+            });
+        }
+        let extension: &[u8; 4] = frame.get(at..)?.first_chunk()?;
+        at += match next {
             // Hop-by-hop, routing, destination options.
-            0 | 43 | 60 => {
-                let extension: &[u8; 2] = frame.get(at..)?.first_chunk()?;
-                next = extension[0];
-                at += (usize::from(extension[1]) + 1) * 8;
+            0 | 43 | 60 => (usize::from(extension[1]) + 1) * 8,
+            FRAGMENT if u16::from_be_bytes([extension[2], extension[3]]) & 0xfff8 == 0 => {
+                fragment = true;
+                8
             }
             _ => return None,
-        }
+        };
+        next = extension[0];
     }
     None
 }
 
-fn segment(frame: &[u8], at: usize, end: usize, source: IpAddr, destination: IpAddr) -> Option<Segment<'_>> {
+fn segment<'a>(frame: &'a [u8], network: &Network) -> Option<Segment<'a>> {
+    let Network { at, end, .. } = *network;
     let tcp: &[u8; 20] = frame.get(at..)?.first_chunk()?;
     let data = at + usize::from(tcp[12] >> 4) * 4;
     if data < at + 20 || data > end {
@@ -102,8 +140,8 @@ fn segment(frame: &[u8], at: usize, end: usize, source: IpAddr, destination: IpA
     }
     let port = |at: usize| u16::from_be_bytes([tcp[at], tcp[at + 1]]);
     Some(Segment {
-        source: SocketAddr::new(source, port(0)),
-        destination: SocketAddr::new(destination, port(2)),
+        source: SocketAddr::new(network.source, port(0)),
+        destination: SocketAddr::new(network.destination, port(2)),
         sequence: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
         acknowledged: u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]),
         flags: tcp[13],
@@ -130,12 +168,16 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn ipv4(options: usize, fragment: u16, tcp: &[u8]) -> Vec<u8> {
+        ipv4_of(TCP, options, fragment, tcp)
+    }
+
+    pub(crate) fn ipv4_of(protocol: u8, options: usize, fragment: u16, tcp: &[u8]) -> Vec<u8> {
         let total = u16::try_from(20 + options + tcp.len()).unwrap_or(0);
         let mut bytes = vec![0x40 | u8::try_from((20 + options) / 4).unwrap(), 0];
         bytes.extend(total.to_be_bytes());
         bytes.extend([0, 0]);
         bytes.extend(fragment.to_be_bytes());
-        bytes.extend([64, 6, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1]);
+        bytes.extend([64, protocol, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1]);
         bytes.extend(vec![1; options]);
         bytes.extend(tcp);
         bytes
@@ -143,11 +185,15 @@ pub(crate) mod tests {
 
     /// `extensions`: type and length of each.
     pub(crate) fn ipv6(extensions: &[(u8, usize)], tcp: &[u8]) -> Vec<u8> {
+        ipv6_of(TCP, extensions, tcp)
+    }
+
+    pub(crate) fn ipv6_of(protocol: u8, extensions: &[(u8, usize)], tcp: &[u8]) -> Vec<u8> {
         let length = extensions.iter().map(|(_, length)| length).sum::<usize>() + tcp.len();
         let mut bytes = vec![0x60, 0, 0, 0];
         bytes.extend(u16::try_from(length).unwrap_or(0).to_be_bytes());
         let mut types: Vec<u8> = extensions.iter().map(|(kind, _)| *kind).collect();
-        types.push(6);
+        types.push(protocol);
         bytes.extend([types[0], 64]);
         bytes.extend("fd00::2".parse::<Ipv6Addr>().unwrap().octets());
         bytes.extend("fd00::1".parse::<Ipv6Addr>().unwrap().octets());

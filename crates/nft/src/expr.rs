@@ -69,6 +69,18 @@ impl<'a> Rule<'a> {
         self.compare(Compare::Equal, &[6]);
     }
 
+    /// `meta l4proto udp`
+    pub(crate) fn udp(&mut self) {
+        self.meta(Meta::L4Proto);
+        self.compare(Compare::Equal, &[17]);
+    }
+
+    /// `meta pkttype host`: neither multicast nor broadcast.
+    pub(crate) fn unicast(&mut self) {
+        self.meta(Meta::PacketType);
+        self.compare(Compare::Equal, &[0]);
+    }
+
     /// `meta nfproto ipv4` or `ipv6`
     pub(crate) fn family(&mut self, nfproto: u8) {
         self.meta(Meta::NfProto);
@@ -82,7 +94,7 @@ impl<'a> Rule<'a> {
         self.compare(Compare::Equal, &[0x02]);
     }
 
-    /// `tcp dport @set`
+    /// `tcp dport @set`, or udp's: they are in the same place
     pub(crate) fn destination_port_in(&mut self, set: &str) {
         self.transport(2, 2);
         self.lookup(set, None);
@@ -180,4 +192,5 @@ enum Meta {
     Oif = 5,
     NfProto = 15,
     L4Proto = 16,
+    PacketType = 19,
 }

@@ -1,4 +1,5 @@
-//! Packet rules that send a pod's incoming TCP connections to a listener of ours, and that go when we go.
+//! Packet rules that send a pod's incoming TCP connections to a listener of ours, or keep datagrams from the app, and that
+//! go when we go.
 //!
 //! Steal needs three things of the kernel: that new connections to some ports arrive at the agent instead of the app,
 //! that what the agent passes on to the app carries the real client's address, and that nothing of this remains when
@@ -31,6 +32,12 @@
 //! input    filter    0  tcp dport 15100 ct status & dnat == 0 drop
 //! ```
 //!
+//! Datagrams are stolen without redirecting them, by a table of their own ([`DatagramTable`]):
+//!
+//! ```text
+//! input    filter    0  meta l4proto udp meta pkttype host meta mark & 0xffff0000 != 0x1d0d0000 udp dport @ports drop
+//! ```
+//!
 //! Only SYN is matched: with the first nat rule conntrack starts, sees connections that are already open as new, and
 //! would redirect, that is reset, them.
 //!
@@ -40,6 +47,7 @@
 
 mod clients;
 mod config;
+mod datagrams;
 mod diag;
 mod error;
 mod expr;
@@ -52,7 +60,10 @@ mod uapi;
 
 pub use clients::Mark;
 pub use config::Config;
-pub use diag::{Connection, Open, Spoke, connections, connections_to, listening, local_port, older_connections, open_connections};
+pub use datagrams::DatagramTable;
+pub use diag::{
+    Connection, Open, Spoke, connections, connections_to, listening, local_port, older_connections, open_connections,
+};
 pub use error::Error;
 pub use original::original_destination;
 pub use socket::Socket;

@@ -1,4 +1,4 @@
-//! The one table: its sets, chains and rules.
+//! The tables: their sets, chains and rules.
 
 use std::net::IpAddr;
 
@@ -27,6 +27,36 @@ const OUTPUT_PRIORITY: i32 = -101;
 pub(crate) fn create(config: &Config) -> Batch {
     let mut batch = Batch::new("creating the intercept table");
     let name = config.name.as_str();
+    push_table(&mut batch, name);
+    let sets = [
+        (PORTS, datatype::SERVICE, 2, None),
+        (CLIENTS4, datatype::MARK, 4, Some((datatype::IPV4, 4))),
+        (CLIENTS6, datatype::MARK, 4, Some((datatype::IPV6, 16))),
+    ];
+    for (id, (set_name, key, key_length, data)) in (1u32..).zip(sets) {
+        push_set(&mut batch, name, id, set_name, (key, key_length), data);
+    }
+    chains(&mut batch, config);
+    batch
+}
+
+/// Builds the batch that creates the table of datagrams.
+pub(crate) fn create_datagrams(config: &Config) -> Batch {
+    let mut batch = Batch::new("creating the table of stolen datagrams");
+    push_table(&mut batch, &config.name);
+    push_set(&mut batch, &config.name, 1, PORTS, (datatype::SERVICE, 2), None);
+    push_chain(&mut batch, config, "input", "filter", Hook::Input, 0);
+    push_rule(&mut batch, config, "input", "keeping datagrams from the app", |rule| {
+        rule.udp();
+        rule.unicast();
+        rule.mark(MARK_MASK, Compare::Different, config.mark);
+        rule.destination_port_in(PORTS);
+        rule.drop();
+    });
+    batch
+}
+
+fn push_table(batch: &mut Batch, name: &str) {
     batch.push(Message {
         kind: msg::NEWTABLE,
         flags: nlm::CREATE | nlm::EXCL,
@@ -37,27 +67,22 @@ pub(crate) fn create(config: &Config) -> Batch {
             attrs.u32(table::FLAGS, table::F_OWNER);
         }),
     });
-    let sets = [
-        (PORTS, datatype::SERVICE, 2, None),
-        (CLIENTS4, datatype::MARK, 4, Some((datatype::IPV4, 4))),
-        (CLIENTS6, datatype::MARK, 4, Some((datatype::IPV6, 16))),
-    ];
-    for (id, (set_name, key, key_length, data)) in (1u32..).zip(sets) {
-        batch.push(part(msg::NEWSET, nlm::CREATE, format!("set {set_name}"), |attrs| {
-            attrs.text(set::TABLE, name);
-            attrs.text(set::NAME, set_name);
-            attrs.u32(set::FLAGS, if data.is_some() { set::F_MAP } else { 0 });
-            attrs.u32(set::KEY_TYPE, key);
-            attrs.u32(set::KEY_LEN, key_length);
-            if let Some((kind, length)) = data {
-                attrs.u32(set::DATA_TYPE, kind);
-                attrs.u32(set::DATA_LEN, length);
-            }
-            attrs.u32(set::ID, id);
-        }));
-    }
-    chains(&mut batch, config);
-    batch
+}
+
+/// A set, or with `data` a map; key and data are type and length.
+fn push_set(batch: &mut Batch, table: &str, id: u32, name: &str, key: (u32, u32), data: Option<(u32, u32)>) {
+    batch.push(part(msg::NEWSET, nlm::CREATE, format!("set {name}"), |attrs| {
+        attrs.text(set::TABLE, table);
+        attrs.text(set::NAME, name);
+        attrs.u32(set::FLAGS, if data.is_some() { set::F_MAP } else { 0 });
+        attrs.u32(set::KEY_TYPE, key.0);
+        attrs.u32(set::KEY_LEN, key.1);
+        if let Some((kind, length)) = data {
+            attrs.u32(set::DATA_TYPE, kind);
+            attrs.u32(set::DATA_LEN, length);
+        }
+        attrs.u32(set::ID, id);
+    }));
 }
 
 fn chains(batch: &mut Batch, config: &Config) {

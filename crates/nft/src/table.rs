@@ -63,25 +63,10 @@ impl Table {
     /// # Errors
     /// [`Error::TooMany`], [`Error::Config`] for port 0 or the listener's own, [`Error::Kernel`]; then nothing changed.
     pub fn set_ports(&mut self, ports: &BTreeSet<u16>) -> Result<(), Error> {
-        if ports.len() > PORTS {
-            return Err(Error::TooMany {
-                what: "ports",
-                limit: PORTS,
-            });
+        if ports.contains(&self.config.listener) {
+            return Err(not_a_port(self.config.listener));
         }
-        if let Some(port) = [0, self.config.listener].into_iter().find(|port| ports.contains(port)) {
-            return Err(Error::Config {
-                what: format!("port {port} cannot be redirected"),
-            });
-        }
-        let gone: Vec<u16> = self.ports.difference(ports).copied().collect();
-        let new: Vec<u16> = ports.difference(&self.ports).copied().collect();
-        if gone.is_empty() && new.is_empty() {
-            return Ok(());
-        }
-        self.socket.commit(&ruleset::ports(&self.config.name, &gone, &new))?;
-        self.ports.clone_from(ports);
-        Ok(())
+        change_ports(&self.socket, &self.config.name, &mut self.ports, ports)
     }
 
     /// The ports that are redirected.
@@ -168,7 +153,39 @@ pub fn holder(socket: &Socket, name: &str) -> Result<Option<u32>, Error> {
     Ok(owner)
 }
 
-fn name_holder(socket: &Socket, config: &Config, error: Error) -> Error {
+/// Makes the table's port set what is wanted, and remembers it.
+pub(crate) fn change_ports(
+    socket: &Socket,
+    table: &str,
+    ports: &mut BTreeSet<u16>,
+    wanted: &BTreeSet<u16>,
+) -> Result<(), Error> {
+    if wanted.len() > PORTS {
+        return Err(Error::TooMany {
+            what: "ports",
+            limit: PORTS,
+        });
+    }
+    if wanted.contains(&0) {
+        return Err(not_a_port(0));
+    }
+    let gone: Vec<u16> = ports.difference(wanted).copied().collect();
+    let new: Vec<u16> = wanted.difference(ports).copied().collect();
+    if gone.is_empty() && new.is_empty() {
+        return Ok(());
+    }
+    socket.commit(&ruleset::ports(table, &gone, &new))?;
+    ports.clone_from(wanted);
+    Ok(())
+}
+
+fn not_a_port(port: u16) -> Error {
+    Error::Config {
+        what: format!("port {port} cannot be redirected"),
+    }
+}
+
+pub(crate) fn name_holder(socket: &Socket, config: &Config, error: Error) -> Error {
     match error {
         Error::Held { doing, .. } => {
             let holder = holder(socket, &config.name).unwrap_or_default();

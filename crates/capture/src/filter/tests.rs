@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::packet::tests::{ipv4, ipv6, tcp};
+use crate::packet::tests::{ipv4, ipv4_of, ipv6, ipv6_of, tcp};
 use crate::packet::{ACK, FIN, RST, SYN};
 
 struct Packet<'a> {
@@ -17,6 +17,9 @@ struct Packet<'a> {
 fn run(program: &[sock_filter], packet: &Packet<'_>) -> u32 {
     let (mut a, mut x, mut at) = (0u32, 0u32, 0usize);
     let load = |at: u32, length: usize| -> Option<u32> {
+        // There is no link header here: the network's is the first.
+        let network = libc::SKF_NET_OFF.cast_unsigned();
+        let at = if at >= network { at - network } else { at };
         let bytes = packet.bytes.get(usize::try_from(at).ok()?..)?.get(..length)?;
         Some(bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)))
     };
@@ -39,7 +42,7 @@ fn run(program: &[sock_filter], packet: &Packet<'_>) -> u32 {
             }),
             LOAD_HALF => load(k, 2),
             LOAD_BYTE => load(k, 1),
-            LOAD_HALF_X => load(x + k, 2),
+            LOAD_HALF_X => load(x.wrapping_add(k), 2),
             LOAD_BYTE_X => load(x + k, 1),
             AND => Some(a & k),
             X_IS => {
@@ -162,4 +165,53 @@ fn devices_and_the_largest_program() {
         ),
         0
     );
+}
+
+#[test]
+fn which_datagrams_are_let_through() {
+    let udp = |port: u16| {
+        [
+            &40_000_u16.to_be_bytes()[..],
+            &port.to_be_bytes(),
+            &[0, 12, 0, 0],
+            b"data",
+        ]
+        .concat()
+    };
+    let program = build_datagrams(&BTreeSet::from([53, 5353]), Some((0x1d0d_0000, 0xffff_0000)));
+    let kept = |bytes: &[u8], kind, mark| {
+        let device = 2;
+        run(
+            &program,
+            &Packet {
+                bytes,
+                kind,
+                device,
+                mark,
+            },
+        ) > 0
+    };
+    let (wanted, other) = (udp(53), udp(54));
+    let mut later = ipv6_of(17, &[(44, 8)], &wanted);
+    later[43] = 8;
+    for (name, bytes, expect) in [
+        ("ipv4", ipv4_of(17, 0, 0, &wanted), true),
+        ("options", ipv4_of(17, 12, 0, &udp(5353)), true),
+        ("do not fragment", ipv4_of(17, 0, 0x4000, &wanted), true),
+        ("another port", ipv4_of(17, 0, 0, &other), false),
+        ("the first of fragments", ipv4_of(17, 0, 0x2000, &wanted), true),
+        ("a later one", ipv4_of(17, 0, 9, &wanted), false),
+        ("tcp", ipv4_of(6, 0, 0, &wanted), false),
+        ("ipv6", ipv6_of(17, &[], &wanted), true),
+        ("ipv6, another port", ipv6_of(17, &[], &other), false),
+        ("ipv6, hop by hop", ipv6_of(17, &[(0, 8)], &wanted), true),
+        ("ipv6, the first of fragments", ipv6_of(17, &[(44, 8)], &wanted), true),
+        ("ipv6, a later one", later, false),
+        ("ipv6, tcp", ipv6_of(6, &[], &wanted), false),
+    ] {
+        assert_eq!(kept(&bytes, PACKET_HOST, 0), expect, "{name}");
+        assert!(!kept(&bytes, PACKET_OUTGOING, 0), "{name}, sent");
+        assert!(!kept(&bytes, 1, 0), "{name}, broadcast");
+        assert!(!kept(&bytes, PACKET_HOST, 0x1d0d_0007), "{name}, our own");
+    }
 }

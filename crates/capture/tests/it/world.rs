@@ -85,7 +85,7 @@ impl Drop for Namespace {
     }
 }
 
-fn run(program: &str, args: &[&str]) {
+pub fn run(program: &str, args: &[&str]) {
     let output = Command::new(program).args(args).output().unwrap_or_else(|error| {
         panic!("{program}: {error}; these tests need root: apt-get install iproute2");
     });

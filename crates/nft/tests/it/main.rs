@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 mod chain;
+mod datagrams;
 mod errors;
 mod lifetime;
 mod redirect;
