@@ -84,13 +84,21 @@ async fn answer(session: &Arc<Session>, body: RequestBody, events: &mpsc::Sender
         }
         RequestBody::Env => environment(session).await,
         RequestBody::Claims(claims) => {
-            let (steal, mirror): (Vec<_>, Vec<_>) =
-                claims.iter().cloned().partition(|claim| claim.mode == ClaimMode::Steal);
+            let of = |wanted: fn(ClaimMode) -> bool| -> Vec<_> {
+                claims.iter().filter(|claim| wanted(claim.mode)).cloned().collect()
+            };
+            let (steal, mirror) = (
+                of(|mode| mode == ClaimMode::Steal),
+                of(|mode| mode == ClaimMode::Mirror),
+            );
+            let datagrams = of(ClaimMode::is_datagrams);
             let mut stolen = session.agent.intercept.claim(session, &steal).into_iter();
             let mut mirrored = session.agent.mirror.claim(session, &mirror, events).into_iter();
+            let mut datagrams = session.agent.datagrams.claim(session, &datagrams).into_iter();
             let states = claims.iter().map(|claim| match claim.mode {
                 ClaimMode::Steal => stolen.next(),
                 ClaimMode::Mirror => mirrored.next(),
+                ClaimMode::StealDatagrams | ClaimMode::MirrorDatagrams => datagrams.next(),
             });
             let lost = || ClaimState::Refused("the agent lost the claim".to_owned());
             let states: Vec<_> = states.map(|state| state.unwrap_or_else(lost)).collect();

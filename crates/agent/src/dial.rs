@@ -20,7 +20,7 @@ pub(crate) async fn serve(session: &Arc<Session>, dial: Dial, stream: Stream) {
     let limit = (dial.timeout_ms > 0).then(|| Duration::from_millis(dial.timeout_ms.into()));
     let ended = match dial.destination {
         Destination::Tcp(address) => tcp(address, limit, stream).await,
-        Destination::Udp(address) => udp::serve(address, stream).await,
+        Destination::Udp(address) => udp::serve(session, address, stream).await,
         Destination::Unix(path) => unix::serve(session, path, limit, stream).await,
     };
     if let Err(error) = ended {

@@ -12,6 +12,7 @@ mod attach;
 mod check;
 mod control;
 mod counters;
+mod datagrams;
 mod descriptors;
 mod dial;
 mod error;
@@ -48,6 +49,7 @@ pub struct Agent {
     pub(crate) names: names::Resolver,
     pub(crate) intercept: Arc<intercept::Intercept>,
     pub(crate) mirror: Arc<mirror::Mirror>,
+    pub(crate) datagrams: Arc<datagrams::Datagrams>,
     pub(crate) sessions: sessions::Sessions,
     pub(crate) checks: Arc<check::Checks>,
 }
@@ -59,6 +61,7 @@ impl Agent {
         let files = files::Workers::new(target.credentials().clone());
         let checks = Arc::new(check::Checks::default());
         let machine = target.shares_the_machines_network();
+        let datagrams = datagrams::Datagrams::new(netlink.clone(), machine);
         let intercept = intercept::Intercept::new(netlink, machine, Arc::clone(&checks));
         Arc::new(Self {
             target,
@@ -66,6 +69,7 @@ impl Agent {
             names: names::Resolver::default(),
             mirror: mirror::Mirror::new(Arc::clone(&intercept), Arc::clone(&checks)),
             intercept,
+            datagrams,
             sessions: sessions::Sessions::new(),
             checks,
         })

@@ -20,7 +20,8 @@ const IDLE_UNSURE: Duration = Duration::from_secs(30);
 /// Begins for the claims that want it and are in force.
 pub(crate) fn begin(session: &Arc<Session>, claims: &[Claim], states: &[ClaimState]) {
     for (claim, state) in claims.iter().zip(states) {
-        if claim.reconnect && matches!(state, ClaimState::Active { .. }) && ports(session).insert(claim.port) {
+        let wanted = claim.reconnect && !claim.mode.is_datagrams();
+        if wanted && matches!(state, ClaimState::Active { .. }) && ports(session).insert(claim.port) {
             let older = session.agent.intercept.older(claim.port);
             tokio::spawn(until_closed(Arc::downgrade(session), claim.port, older));
         }

@@ -71,6 +71,7 @@ pub(crate) async fn run(options: &ServeOptions, agent: Arc<Agent>) -> Result<Exi
     let _ = std::fs::remove_file(&options.socket);
     drop(listener);
     agent.intercept.stop_all();
+    agent.datagrams.stop_all();
     let mut left = sessions.subscribe();
     let _ = timeout(DRAIN, left.wait_for(|count| *count == 0)).await;
     Ok(ExitCode::SUCCESS)

@@ -33,6 +33,7 @@ impl Session {
     pub(crate) fn release(&self) {
         self.agent.intercept.release(self.id);
         self.agent.mirror.release(self.id);
+        self.agent.datagrams.release(self.id);
         self.standing.release();
     }
 }
@@ -92,7 +93,9 @@ fn start(session: &Arc<Session>, open: Open, stream: Stream) {
                 Open::Dial(dial) => dial::serve(&session, dial, stream).await,
                 Open::Files => files::serve(&session, stream).await,
                 // Dropping the stream resets it: only the agent opens these.
-                Open::Incoming(_) => tracing::debug!("a session opened a stream that only an agent opens"),
+                Open::Incoming(_) | Open::Datagrams(_) => {
+                    tracing::debug!("a session opened a stream that only an agent opens")
+                }
             }
         };
         let _ = ended.run_until_cancelled(service).await;

@@ -12,11 +12,11 @@ pub(crate) fn words(port: u16, mode: ClaimMode, reason: RawReason) -> Option<Str
         _ => return None,
     };
     let then = match (mode, reason) {
-        (ClaimMode::Steal, _) => stays,
         (ClaimMode::Mirror, RawReason::Http2) => {
             "a filtered mirror copies nothing of it (a mirror without a filter does, and a filtered steal takes its requests)"
         }
         (ClaimMode::Mirror, _) => "nothing of it is copied (without a filter it is)",
+        _ => stays,
     };
     Some(format!(
         "port {port}: a client speaks {what}, which the filter cannot look into: {then}"

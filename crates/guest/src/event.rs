@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::Transport;
+
 /// One thing that happened. Append-only names: scripts read the JSON form, `{"event": "claimed", "port": 8080, ...}`, which
 /// the terminal's side makes (an internally tagged enum could not pass through postcard).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,11 +19,16 @@ pub enum Event {
     /// A port of the pod is now mirrored or stolen.
     Claimed {
         port: u16,
+        transport: Transport,
         mode: String,
         older_connections: u32,
     },
     /// A claim is not in force, and why.
-    ClaimRefused { port: u16, reason: String },
+    ClaimRefused {
+        port: u16,
+        transport: Transport,
+        reason: String,
+    },
     /// The app's port had to be another one on this machine.
     PortMoved { asked: u16, actual: SocketAddr },
     /// A process of the app's tree and how it is intercepted.
@@ -53,6 +60,7 @@ pub enum Event {
     /// What came to a port while it was held, at the session's end.
     Counted {
         port: u16,
+        transport: Transport,
         mode: String,
         seen: u64,
         matched: u64,
@@ -78,18 +86,24 @@ impl fmt::Display for Event {
             Self::Started { target, summary } => write!(out, "{target}: {summary}"),
             Self::Claimed {
                 port,
+                transport,
                 mode,
                 older_connections: 0,
-            } => write!(out, "port {port}: {mode}"),
+            } => write!(out, "port {port}{transport}: {mode}"),
             Self::Claimed {
                 port,
+                transport,
                 mode,
                 older_connections,
             } => write!(
                 out,
-                "port {port}: {mode}; {older_connections} connections that were open before stay with the real app until they close"
+                "port {port}{transport}: {mode}; {older_connections} connections that were open before stay with the real app until they close"
             ),
-            Self::ClaimRefused { port, reason } => write!(out, "port {port} receives nothing: {reason}"),
+            Self::ClaimRefused {
+                port,
+                transport,
+                reason,
+            } => write!(out, "port {port}{transport} receives nothing: {reason}"),
             Self::PortMoved { asked, actual } => {
                 write!(
                     out,
@@ -130,14 +144,19 @@ impl fmt::Display for Event {
             ),
             Self::Checked { port, message, .. } => write!(out, "port {port}: {message}"),
             Self::Counted {
-                port, mode, seen: 0, ..
+                port,
+                transport,
+                mode,
+                seen: 0,
+                ..
             } => write!(
                 out,
-                "port {port}: nothing came to it while it was {mode}; clients may call another pod or port, stay on \
+                "port {port}{transport}: nothing came to it while it was {mode}; clients may call another pod or port, stay on \
                  connections from before, or be led around inpod (`inpod exec --check` tries)"
             ),
             Self::Counted {
                 port,
+                transport,
                 mode,
                 seen,
                 matched,
@@ -145,7 +164,7 @@ impl fmt::Display for Event {
                 mirrored,
                 dropped,
             } => {
-                write!(out, "port {port}, {mode}: requests and connections seen: {seen}")?;
+                write!(out, "port {port}{transport}, {mode}: requests and connections seen: {seen}")?;
                 let counts = [
                     (*matched, "matched"),
                     (*passed, "passed to the real app"),

@@ -5,6 +5,7 @@
 //! relay address from `source`; when both are there, the server binds the relay address and connects back (simultaneous
 //! open), and the app's socket is connected. When the dial fails, the supervisor fails the app's socket.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,24 @@ pub struct SocketCookie(pub u64);
 /// An errno of Linux x86-64, always positive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Errno(pub i32);
+
+/// What a port is one of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    Tcp,
+    Udp,
+}
+
+/// What is said behind a port's number: nothing for TCP.
+impl fmt::Display for Transport {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp => Ok(()),
+            Self::Udp => out.write_str("/udp"),
+        }
+    }
+}
 
 /// From the supervisor (before the app starts: from the launching process) to the server.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,6 +61,8 @@ pub enum Call {
     UdpRelay { destination: SocketAddr },
     /// Whose connection arrived from `address` (the peer address of an accepted socket): [`Answer::Peer`].
     Peer { address: SocketAddr },
+    /// The same for a datagram that arrived from `address`.
+    DatagramPeer { address: SocketAddr },
     /// Names under which the app resolved `address`, newest first: [`Answer::Names`].
     Names { address: IpAddr },
     /// Looks a name up in the pod, for IPv4 (`true`) and IPv6 addresses as `families` has them: [`Answer::Resolved`].
@@ -66,13 +87,15 @@ pub enum Notice {
     Attach { flow: FlowId, source: SocketAddr },
     /// The app gave the flow up.
     Abandon { flow: FlowId },
-    /// The app listens: `asked` is the port it bound, `actual` where it really listens on this machine.
+    /// The app listens, or has bound a socket for datagrams: `asked` is the port it bound, `actual` where it really listens
+    /// on this machine.
     Listen {
         socket: SocketCookie,
+        transport: Transport,
         asked: u16,
         actual: SocketAddr,
     },
-    /// The listening socket is gone.
+    /// The listening socket is gone, or takes no more from clients.
     Unlisten { socket: SocketCookie },
     /// A process of the app's tree (thread group id); the server ends it when the supervisor is gone.
     Process { pid: u32 },
@@ -148,7 +171,7 @@ pub enum Answer {
     Dialed(Result<SocketAddr, Errno>),
     UnixRelay(Result<Vec<u8>, Errno>),
     Relay(Result<SocketAddr, Errno>),
-    /// `None`: a connection of this machine.
+    /// `None`: a connection, or a datagram, of this machine.
     Peer(Option<Peer>),
     Names(Vec<String>),
     /// `None`: the name is this machine's to answer.

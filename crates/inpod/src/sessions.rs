@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use guest::protocol::Transport;
 use serde_json::{Value, json};
 use session::{Visit, visit};
 use target::{Connector, Needs, TargetError};
@@ -142,18 +143,19 @@ fn table(sessions: &[SessionEntry]) -> String {
 
 fn claim_cells(claim: &ClaimEntry) -> [String; 8] {
     let counts = &claim.counts;
-    let of = |wanted: ClaimMode, count: u64| match claim.mode == wanted {
+    let of = |applies: bool, count: u64| match applies {
         true => count.to_string(),
         false => "-".to_owned(),
     };
+    let (datagrams, steals) = (claim.mode.is_datagrams(), claim.mode.steals());
     [
-        claim.port.to_string(),
+        format!("{}{}", claim.port, transport(claim.mode)),
         mode(claim.mode).to_owned(),
         counts.seen.to_string(),
-        of(ClaimMode::Steal, counts.matched),
-        of(ClaimMode::Steal, counts.passed),
-        of(ClaimMode::Mirror, counts.mirrored),
-        of(ClaimMode::Mirror, counts.dropped),
+        of(steals, counts.matched),
+        of(steals && !datagrams, counts.passed),
+        of(!steals, counts.mirrored),
+        of(!steals || datagrams, counts.dropped),
         claim.filter.as_deref().map_or_else(|| "all".to_owned(), cell),
     ]
 }
@@ -197,7 +199,7 @@ fn session_json(session: &SessionEntry) -> Value {
     let claims = session.claims.iter().map(|claim| {
         let counts = &claim.counts;
         json!({
-            "port": claim.port, "mode": mode(claim.mode), "filter": claim.filter, "seen": counts.seen,
+            "port": claim.port, "transport": transport(claim.mode), "mode": mode(claim.mode), "filter": claim.filter, "seen": counts.seen,
             "matched": counts.matched, "passed": counts.passed, "mirrored": counts.mirrored, "dropped": counts.dropped,
         })
     });
@@ -210,9 +212,14 @@ fn session_json(session: &SessionEntry) -> Value {
 }
 
 fn mode(mode: ClaimMode) -> &'static str {
-    match mode {
-        ClaimMode::Steal => "steal",
-        ClaimMode::Mirror => "mirror",
+    if mode.steals() { "steal" } else { "mirror" }
+}
+
+fn transport(mode: ClaimMode) -> Transport {
+    if mode.is_datagrams() {
+        Transport::Udp
+    } else {
+        Transport::Tcp
     }
 }
 

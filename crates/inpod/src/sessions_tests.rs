@@ -32,6 +32,7 @@ fn sessions() -> Vec<SessionEntry> {
             vec![
                 claim(80, ClaimMode::Steal, Some("X-User=ada")),
                 claim(81, ClaimMode::Mirror, None),
+                claim(53, ClaimMode::StealDatagrams, None),
             ],
         ),
         entry(0x30, "eve\u{1b}[2J", 59_999, Vec::new()),
@@ -41,10 +42,11 @@ fn sessions() -> Vec<SessionEntry> {
 #[test]
 fn a_line_for_each_claim() {
     let expected = "\
-SESSION   OWNER (SELF-NAMED)  SINCE  PORT  MODE    SEEN  MATCHED  PASSED  MIRRORED  DROPPED  FILTER
-3fababab  ada@workshop        1 h    80    steal   40    12       28      -         -        X-User=ada
-3fababab  ada@workshop        1 h    81    mirror  40    -        -       5         1        all
-30ababab  eve\u{fffd}[2J             59 s   -     -       -     -        -       -         -        -
+SESSION   OWNER (SELF-NAMED)  SINCE  PORT    MODE    SEEN  MATCHED  PASSED  MIRRORED  DROPPED  FILTER
+3fababab  ada@workshop        1 h    80      steal   40    12       28      -         -        X-User=ada
+3fababab  ada@workshop        1 h    81      mirror  40    -        -       5         1        all
+3fababab  ada@workshop        1 h    53/udp  steal   40    12       -       -         1        all
+30ababab  eve\u{fffd}[2J             59 s   -       -       -     -        -       -         -        -
 ";
     assert_eq!(table(&sessions()), expected);
     assert_eq!(table(&[]), "");
@@ -78,7 +80,7 @@ fn json_has_everything() {
     assert_eq!(value["session"], format!("3f{}", "ab".repeat(15)));
     assert_eq!(value["owner_self_named"], "ada@workshop");
     let expected = serde_json::json!({
-        "port": 80, "mode": "steal", "filter": "X-User=ada", "seen": 40, "matched": 12, "passed": 28, "mirrored": 5, "dropped": 1,
+        "port": 80, "transport": "tcp", "mode": "steal", "filter": "X-User=ada", "seen": 40, "matched": 12, "passed": 28, "mirrored": 5, "dropped": 1,
     });
     assert_eq!(value["claims"][0], expected);
     assert_eq!(value["claims"][1]["filter"], Value::Null);

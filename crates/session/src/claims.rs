@@ -1,4 +1,5 @@
-//! The app's listeners as claims on the pod's traffic: declarative, sent whole whenever they change.
+//! The app's listeners, and its bound sockets for datagrams, as claims on the pod's traffic: declarative, sent whole whenever
+//! they change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -6,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use guest::event::Event;
-use guest::protocol::SocketCookie;
+use guest::protocol::{SocketCookie, Transport};
 use rules::{IncomingMode, IncomingRules, WhenTaken};
 use tokio::sync::watch;
 use wire::message::{self, Claim, ClaimEntry, ClaimMode, ClaimState, ReplyBody, RequestBody};
@@ -18,12 +19,19 @@ use crate::router::{Agent, Router};
 
 /// Who waits for another session's end asks so often.
 const AGAIN: Duration = Duration::from_secs(1);
+/// What is said of datagrams beside a filter.
+const UNFILTERED: &str = "filters look into HTTP alone, so with one all datagrams are the real app's; without a filter they are \
+     mirrored or stolen";
 /// Sessions that are ended for one claim; more would be people who take it back.
 const MAX_ENDED: usize = 16;
+
+/// A port of the pod.
+type Port = (u16, Transport);
 
 /// One listener of the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Listener {
+    transport: Transport,
     pod_port: u16,
     actual: SocketAddr,
 }
@@ -54,9 +62,14 @@ impl Claims {
     }
 
     /// A socket of the app listens.
-    pub(crate) fn listen(&self, socket: SocketCookie, asked: u16, actual: SocketAddr) {
+    pub(crate) fn listen(&self, socket: SocketCookie, transport: Transport, asked: u16, actual: SocketAddr) {
         if let Some(pod_port) = self.rules.pod_port(asked) {
-            self.lock().insert(socket, Listener { pod_port, actual });
+            let listener = Listener {
+                transport,
+                pod_port,
+                actual,
+            };
+            self.lock().insert(socket, listener);
             self.changed.send_modify(|version| *version += 1);
         }
     }
@@ -70,16 +83,26 @@ impl Claims {
 
     /// Where the app listens for this pod port.
     pub(crate) fn local(&self, pod_port: u16) -> Option<SocketAddr> {
-        self.lock()
-            .values()
-            .find(|listener| listener.pod_port == pod_port)
-            .map(|listener| listener.actual)
+        self.all_local((pod_port, Transport::Tcp)).into_iter().next()
+    }
+
+    /// Where the app takes datagrams of this pod port; on a socket of the client's family where there is one.
+    pub(crate) fn local_datagrams(&self, pod_port: u16, client: SocketAddr) -> Option<SocketAddr> {
+        let all = self.all_local((pod_port, Transport::Udp));
+        let same = all.iter().find(|actual| actual.is_ipv4() == client.is_ipv4());
+        same.or(all.first()).copied()
+    }
+
+    fn all_local(&self, port: Port) -> Vec<SocketAddr> {
+        let listeners = self.lock();
+        let wanted = listeners.values().filter(|listener| listener.port() == port);
+        wanted.map(|listener| listener.actual).collect()
     }
 
     /// Keeps the agents' claims as the listeners are, until the link is gone.
     pub(crate) async fn keep(&self, router: &Router, guests: &Guests) {
         let mut changed = self.changed.subscribe();
-        let mut told: BTreeMap<u16, Option<String>> = BTreeMap::new();
+        let mut told: BTreeMap<Port, Option<String>> = BTreeMap::new();
         let mut waits = false;
         loop {
             let change = changed.changed();
@@ -150,6 +173,7 @@ impl Claims {
         for ClaimEntry { port, mode, counts, .. } in held {
             guests.event(Event::Counted {
                 port,
+                transport: transport(mode),
                 mode: verb(mode).to_owned(),
                 seen: counts.seen,
                 matched: counts.matched,
@@ -160,66 +184,84 @@ impl Claims {
         }
     }
 
-    fn wanted(&self) -> Vec<Claim> {
-        let ports = self.lock().values().map(|listener| listener.pod_port).collect();
-        self.of(ports)
+    fn ports(&self) -> BTreeSet<Port> {
+        self.lock().values().map(Listener::port).collect()
     }
 
-    /// A claim for each of the ports.
-    pub(crate) fn of(&self, mut ports: Vec<u16>) -> Vec<Claim> {
-        let mode = match self.rules.mode {
-            IncomingMode::Off => return Vec::new(),
-            IncomingMode::Mirror => ClaimMode::Mirror,
-            IncomingMode::Steal => ClaimMode::Steal,
-        };
-        ports.sort_unstable();
-        ports.dedup();
-        ports
-            .into_iter()
-            .map(|port| Claim {
+    fn wanted(&self) -> Vec<Claim> {
+        self.of(self.ports())
+    }
+
+    /// A claim for each of the ports. Filters look into HTTP alone: where there is one, datagrams are the real app's.
+    pub(crate) fn of(&self, ports: BTreeSet<Port>) -> Vec<Claim> {
+        let filter = self.rules.filter.terms();
+        let claims = ports.into_iter();
+        let claims = claims.filter_map(|(port, transport)| match (self.rules.mode, transport) {
+            (IncomingMode::Off, _) => None,
+            (IncomingMode::Mirror, Transport::Tcp) => Some((port, ClaimMode::Mirror)),
+            (IncomingMode::Steal, Transport::Tcp) => Some((port, ClaimMode::Steal)),
+            (_, Transport::Udp) if !filter.is_empty() => None,
+            (IncomingMode::Mirror, Transport::Udp) => Some((port, ClaimMode::MirrorDatagrams)),
+            (IncomingMode::Steal, Transport::Udp) => Some((port, ClaimMode::StealDatagrams)),
+        });
+        claims
+            .map(|(port, mode)| Claim {
                 port,
                 mode,
-                filter: self.rules.filter.terms().to_vec(),
+                filter: filter.to_vec(),
                 probes: self.probes.clone(),
                 reconnect: self.rules.reconnect_clients,
             })
             .collect()
     }
 
-    /// Says what changed for a person: a port newly in force, which is returned, or refused for a new reason.
+    /// Says what changed for a person: a port newly in force, or refused for a new reason. Returns the TCP ports that are
+    /// newly in force.
     fn tell(
         &self,
         claims: &[Claim],
         states: &[ClaimState],
-        told: &mut BTreeMap<u16, Option<String>>,
+        told: &mut BTreeMap<Port, Option<String>>,
         guests: &Guests,
     ) -> Vec<u16> {
+        let ports = self.ports();
+        told.retain(|port, _| ports.contains(port));
+        let news = claims.iter().zip(states);
+        let news = news.map(|(claim, state)| (port_of(claim), self.news(claim, state)));
+        let filtered = self.rules.mode != IncomingMode::Off && !self.rules.filter.is_empty();
+        let left = ports
+            .iter()
+            .filter(|(_, transport)| filtered && *transport == Transport::Udp);
+        let left = left.map(|port| (*port, refused(*port, UNFILTERED.to_owned())));
         let mut in_force = Vec::new();
-        told.retain(|port, _| claims.iter().any(|claim| claim.port == *port));
-        for (claim, state) in claims.iter().zip(states) {
-            let (news, event) = self.news(claim, state);
-            if told.get(&claim.port) != Some(&news) {
-                in_force.extend(news.is_none().then_some(claim.port));
-                told.insert(claim.port, news);
-                guests.event(event);
+        for (port, (why, event)) in news.chain(left) {
+            if told.get(&port) == Some(&why) {
+                continue;
             }
+            if why.is_none() && port.1 == Transport::Tcp {
+                in_force.push(port.0);
+            }
+            told.insert(port, why);
+            guests.event(event);
         }
         in_force
     }
 
     /// Why the claim is not in force, if it is not, and how that is said.
     pub(crate) fn news(&self, claim: &Claim, state: &ClaimState) -> (Option<String>, Event) {
+        let port = port_of(claim);
         match state {
             ClaimState::Active { older } => (
                 None,
                 Event::Claimed {
-                    port: claim.port,
+                    port: port.0,
+                    transport: port.1,
                     mode: self.words(),
                     older_connections: *older,
                 },
             ),
-            ClaimState::Refused(reason) => refused(claim.port, reason.clone()),
-            ClaimState::Taken { why, .. } => refused(claim.port, format!("{why}; {}", self.what_then())),
+            ClaimState::Refused(reason) => refused(port, reason.clone()),
+            ClaimState::Taken { why, .. } => refused(port, format!("{why}; {}", self.what_then())),
         }
     }
 
@@ -251,11 +293,34 @@ impl Claims {
 
 fn verb(mode: ClaimMode) -> &'static str {
     match mode {
-        ClaimMode::Steal => "stolen",
-        ClaimMode::Mirror => "mirrored",
+        ClaimMode::Steal | ClaimMode::StealDatagrams => "stolen",
+        ClaimMode::Mirror | ClaimMode::MirrorDatagrams => "mirrored",
     }
 }
 
-fn refused(port: u16, reason: String) -> (Option<String>, Event) {
-    (Some(reason.clone()), Event::ClaimRefused { port, reason })
+fn refused((port, transport): Port, reason: String) -> (Option<String>, Event) {
+    let event = Event::ClaimRefused {
+        port,
+        transport,
+        reason: reason.clone(),
+    };
+    (Some(reason), event)
+}
+
+impl Listener {
+    fn port(&self) -> Port {
+        (self.pod_port, self.transport)
+    }
+}
+
+fn port_of(claim: &Claim) -> Port {
+    (claim.port, transport(claim.mode))
+}
+
+fn transport(mode: ClaimMode) -> Transport {
+    if mode.is_datagrams() {
+        Transport::Udp
+    } else {
+        Transport::Tcp
+    }
 }

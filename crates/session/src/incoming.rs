@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use guest::protocol::Peer;
 use tokio::net::{TcpSocket, TcpStream};
-use wire::message::{ClaimMode, Incoming, Open};
+use wire::message::{Incoming, Open};
 use wire::{Acceptor, Stream};
 
+use crate::arrivals;
 use crate::claims::Claims;
 use crate::pump;
 use crate::relay::{self, canonical};
 
-/// Whose connection comes from which local address.
+/// Whose connection, or whose datagrams, come from which local address.
 #[derive(Default)]
 pub(crate) struct Peers(Mutex<HashMap<SocketAddr, Peer>>);
 
@@ -24,17 +25,34 @@ impl Peers {
         self.lock().get(&canonical(address)).copied()
     }
 
+    pub(crate) fn insert(&self, address: SocketAddr, peer: Peer) {
+        self.lock().insert(address, peer);
+    }
+
+    pub(crate) fn remove(&self, address: SocketAddr) {
+        self.lock().remove(&address);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SocketAddr, Peer>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Takes what the agent sends until the link is gone.
-pub(crate) async fn serve(mut acceptor: Acceptor, claims: Arc<Claims>, peers: Arc<Peers>) {
+/// Takes what the agent sends until the link is gone: connections, whose ends are in `peers`, and datagrams, whose are in
+/// `clients`.
+pub(crate) async fn serve(mut acceptor: Acceptor, claims: Arc<Claims>, peers: Arc<Peers>, clients: Arc<Peers>) {
     while let Some(opened) = acceptor.next().await {
         match opened {
             Ok((Open::Incoming(incoming), stream)) => {
                 tokio::spawn(connection(incoming, stream, Arc::clone(&claims), Arc::clone(&peers)));
+            }
+            Ok((Open::Datagrams(claim), stream)) => {
+                tokio::spawn(arrivals::serve(
+                    claim,
+                    stream,
+                    Arc::clone(&claims),
+                    Arc::clone(&clients),
+                ));
             }
             Ok((other, _)) => tracing::warn!(?other, "the agent opened a stream that only a session opens"),
             Err(error) => tracing::debug!(%error, "an incoming stream could not be opened"),
@@ -59,10 +77,10 @@ async fn connection(incoming: Incoming, stream: Stream, claims: Arc<Claims>, pee
         }
     };
     let ended = match incoming.mode {
-        ClaimMode::Steal => pump::join(socket, stream).await,
-        ClaimMode::Mirror => pump::mirror(socket, stream).await,
+        mode if mode.steals() => pump::join(socket, stream).await,
+        _ => pump::mirror(socket, stream).await,
     };
-    peers.lock().remove(&source);
+    peers.remove(source);
     if let Err(error) = ended {
         tracing::debug!(%error, client = %incoming.client, "an incoming connection ended by an error");
     }
@@ -76,25 +94,29 @@ async fn connect(listener: SocketAddr, peer: Peer, peers: &Peers) -> io::Result<
     } else {
         TcpSocket::new_v6()?
     };
-    let ip: IpAddr = match destination.ip() {
-        IpAddr::V4(v4) if v4.is_loopback() => relay::INCOMING.into(),
-        IpAddr::V4(v4) => v4.into(),
-        IpAddr::V6(v6) => v6.into(),
-    };
-    socket.bind(SocketAddr::new(ip, 0))?;
+    socket.bind(from(destination))?;
     let source = socket.local_addr()?;
-    peers.lock().insert(source, peer);
+    peers.insert(source, peer);
     match socket.connect(destination).await {
         Ok(stream) => Ok((stream, source)),
         Err(error) => {
-            peers.lock().remove(&source);
+            peers.remove(source);
             Err(error)
         }
     }
 }
 
+/// Where what is for a local listener comes from.
+pub(crate) fn from(listener: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = match listener.ip() {
+        IpAddr::V4(v4) if v4.is_loopback() => relay::INCOMING.into(),
+        other => other,
+    };
+    SocketAddr::new(ip, 0)
+}
+
 /// A listener on every address is reached by loopback.
-fn reachable(listener: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(listener: SocketAddr) -> SocketAddr {
     let ip = match listener.ip() {
         IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         // Dual-stack listeners take IPv4 as well, but a V6ONLY one does not.

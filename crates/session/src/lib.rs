@@ -7,6 +7,7 @@
 //! Invariant: nothing here prints; what a person should know goes out as an [`guest::event::Event`].
 //! Invariant: this process holds /dev/fuse, so it never resolves a path in the app's mount namespace.
 
+mod arrivals;
 pub mod bond;
 mod check;
 mod claims;

@@ -176,6 +176,7 @@ struct Server {
     datagrams: Arc<Datagrams>,
     claims: Arc<Claims>,
     peers: Arc<Peers>,
+    clients: Arc<Peers>,
     names: Arc<Names>,
     files: Arc<view::Files>,
     guests: Guests,
@@ -204,8 +205,13 @@ impl Server {
         } = started;
         let names = Arc::new(Names::new(settings.plan.dns.clone(), &settings.resolv_conf));
         let claims = Arc::new(Claims::new(incoming, probes).with_check(settings.check));
-        let peers = Arc::new(Peers::default());
-        tokio::spawn(incoming::serve(acceptor, Arc::clone(&claims), Arc::clone(&peers)));
+        let (peers, clients) = (Arc::new(Peers::default()), Arc::new(Peers::default()));
+        tokio::spawn(incoming::serve(
+            acceptor,
+            Arc::clone(&claims),
+            Arc::clone(&peers),
+            Arc::clone(&clients),
+        ));
         tokio::spawn({
             let (claims, router, guests) = (Arc::clone(&claims), router.clone(), guests.clone());
             async move { claims.keep(&router, &guests).await }
@@ -275,6 +281,7 @@ impl Server {
             router,
             claims,
             peers,
+            clients,
             names,
             files,
             guests,
@@ -308,6 +315,7 @@ impl Server {
             }
             Call::UdpRelay { destination } => guests.answer(id, self.datagrams.relay(destination)),
             Call::Peer { address } => guests.answer(id, Answer::Peer(self.peers.of(address))),
+            Call::DatagramPeer { address } => guests.answer(id, Answer::Peer(self.clients.of(address))),
             Call::Names { address } => guests.answer(id, Answer::Names(self.names.of(address))),
             Call::Resolve { name, families } => {
                 let (router, names) = (self.router.clone(), Arc::clone(&self.names));
@@ -336,7 +344,12 @@ impl Server {
         match notice {
             Notice::Attach { flow, source } => Arc::clone(&self.flows).attach(flow, source),
             Notice::Abandon { flow } => self.flows.abandon(flow),
-            Notice::Listen { socket, asked, actual } => self.claims.listen(socket, asked, actual),
+            Notice::Listen {
+                socket,
+                transport,
+                asked,
+                actual,
+            } => self.claims.listen(socket, transport, asked, actual),
             Notice::Unlisten { socket } => self.claims.unlisten(socket),
             Notice::Process { pid } => self.tree.add(pid),
             Notice::Launched { pid } => self.tree.launched(pid, descriptors.pop()),

@@ -21,7 +21,7 @@ use crate::router::Router;
 
 /// A flow without datagrams either way for this long is closed, as a NAT would (RFC 4787 REQ-5: at least 2 minutes; DNS
 /// flows are one question and go sooner by their own socket's end).
-const IDLE: Duration = Duration::from_secs(180);
+pub(crate) const IDLE: Duration = Duration::from_secs(180);
 /// Datagrams of one flow that wait for the link; more are dropped, as a full socket buffer would.
 const QUEUE: usize = 256;
 

@@ -1,7 +1,7 @@
 //! A session without an app: copies of what comes to a target's ports, for somebody who looks.
 
 use guest::event::Event;
-use guest::protocol::Failure;
+use guest::protocol::{Failure, Transport};
 use rules::IncomingRules;
 use target::Connector;
 use tokio::sync::mpsc;
@@ -58,7 +58,7 @@ async fn begin(
         summary: "what comes in is shown, nothing is touched".to_owned(),
     });
     let claims = Claims::new(rules.clone(), Vec::new());
-    let wanted = claims.of(ports);
+    let wanted = claims.of(ports.into_iter().map(|port| (port, Transport::Tcp)).collect());
     let states = match control.call(RequestBody::Claims(wanted.clone())).await {
         Ok(ReplyBody::Claims(states)) => states,
         other => return Err(unexpected("mirror the ports", other)),

@@ -11,6 +11,7 @@ use guest::protocol::{Answer, Call, Ready};
 use rules::{AddressContext, Endpoints, Place, Plan, Protocol, Verdict};
 use rustix::io::Errno;
 
+use crate::arrivals::Arrivals;
 use crate::engine::Engine;
 use crate::enterable::Looked;
 use crate::files::Files;
@@ -39,6 +40,7 @@ pub(crate) struct Context {
     /// Some program was refused.
     pub(crate) refused: AtomicBool,
     pub(crate) relays: Relays,
+    pub(crate) arrivals: Arrivals,
     pub(crate) named_routes: NamedRoutes,
     pub(crate) events: Box<dyn Fn(Event) + Send + Sync>,
     /// Decisions are said (`-vv`); otherwise their words are not made.

@@ -14,6 +14,7 @@
 //! Invariant: no thread that answers waits for anything but the next call.
 
 mod answer;
+mod arrivals;
 mod astray;
 mod bpf;
 mod calls;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use guest::event::Event;
-use guest::protocol::{Answer, Call, Notice, Peer};
+use guest::protocol::{Answer, Call, Notice, Peer, SocketCookie, Transport};
 use rules::{IncomingMode, Protocol};
 use rustix::event::epoll::EventFlags;
 use rustix::fs::OFlags;
@@ -100,12 +100,13 @@ fn bind_here(
     tracked.named_port = asked.port() != 0;
     tracked.asked = (moved || here != asked).then_some(asked);
     if protocol == Protocol::Udp {
-        context.table.add_port(
-            protocol,
-            cookie,
-            if moved { asked.port() } else { actual.port() },
-            actual,
-        );
+        let port = if moved { asked.port() } else { actual.port() };
+        context.table.add_port(protocol, cookie, port, actual);
+        if tracked.named_port && context.plan.incoming.mode != IncomingMode::Off {
+            tracked.listening = true;
+            tracked.remote_datagrams = true;
+            said(context, cookie, Transport::Udp, port, actual);
+        }
     }
     if moved {
         context.event(Event::PortMoved {
@@ -144,16 +145,20 @@ fn listen_here(context: &Context, socket: &Socket, backlog: i32) -> Result<(), E
     context.table.add_port(Protocol::Tcp, cookie, asked, actual);
     // A port that the kernel chose is nobody's in the pod.
     if named {
-        context.server.notice(
-            Notice::Listen {
-                socket: cookie,
-                asked,
-                actual: plain(actual),
-            },
-            &[],
-        );
+        said(context, cookie, Transport::Tcp, asked, actual);
     }
     Ok(())
+}
+
+/// The server hears of a port.
+fn said(context: &Context, socket: SocketCookie, transport: Transport, asked: u16, actual: SocketAddr) {
+    let notice = Notice::Listen {
+        socket,
+        transport,
+        asked,
+        actual: plain(actual),
+    };
+    context.server.notice(notice, &[]);
 }
 
 /// `accept(fd, address, length)` and `accept4(fd, address, length, flags)`, with an address wanted.

@@ -14,6 +14,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 
+use crate::arrivals::Arrivals;
 use crate::context::{Context, NamedRoutes, Relays, has_names};
 use crate::enterable::Looked;
 use crate::files::Files;
@@ -129,6 +130,7 @@ fn start(launched: Launched, supervision: Supervision) -> io::Result<Running> {
         looked: Looked::default(),
         refused: AtomicBool::new(false),
         relays: Relays::default(),
+        arrivals: Arrivals::default(),
         named_routes: NamedRoutes::default(),
         events,
         say_decisions: decisions,

@@ -10,6 +10,7 @@ use guest::protocol::{FlowId, Peer, SocketCookie};
 use rules::Protocol;
 use rustix::io::Errno;
 
+use crate::arrivals::Clients;
 use crate::notification::Pending;
 use crate::sys::message::Datagram;
 
@@ -22,6 +23,7 @@ pub(crate) struct Tracked {
     pub(crate) bound: Option<Bound>,
     /// A port was named in bind, not left to the kernel.
     pub(crate) named_port: bool,
+    /// It takes connections, or clients' datagrams, and the server knows.
     pub(crate) listening: bool,
     /// Whose connection an accepted socket is; the inner `None`: this machine's.
     pub(crate) peer: Option<Option<Peer>>,
@@ -31,8 +33,10 @@ pub(crate) struct Tracked {
     pub(crate) received: VecDeque<Datagram>,
     /// Where the app believes to be connected by UDP.
     pub(crate) datagram_peer: Option<SocketAddr>,
-    /// Some datagram of this socket went to the pod, so sources may need translation.
+    /// Some datagram of this socket went to the pod, or may have come from it, so sources may need translation.
     pub(crate) remote_datagrams: bool,
+    /// The pod's clients whose datagrams it has received.
+    pub(crate) clients: Clients,
     /// The unix path the app believes to be connected to.
     pub(crate) unix_peer: Option<Vec<u8>>,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use guest::channel::Channel;
-use guest::protocol::{Answer, Call, Errno, Fetch, FlowId, FromServer, Notice, Peer, Ready, ToServer};
+use guest::protocol::{Answer, Call, Errno, Fetch, FlowId, FromServer, Notice, Peer, Ready, ToServer, Transport};
 
 use crate::options::{Fate, Options};
 use crate::relay::{Relay, datagrams};
@@ -28,6 +28,7 @@ struct State {
     flows: Mutex<HashMap<FlowId, Flow>>,
     relays: Mutex<HashMap<SocketAddr, SocketAddr>>,
     peers: Mutex<HashMap<SocketAddr, Peer>>,
+    clients: Mutex<HashMap<SocketAddr, Peer>>,
     fates: HashMap<SocketAddr, Fate>,
     addresses: Vec<IpAddr>,
     log: Option<Mutex<std::fs::File>>,
@@ -47,6 +48,7 @@ pub(crate) fn serve(options: &Options) {
         flows: Mutex::default(),
         relays: Mutex::default(),
         peers: Mutex::default(),
+        clients: Mutex::default(),
         fates: options.fates.iter().copied().collect(),
         addresses: options.addresses.clone(),
         log: options.events.as_ref().map(|path| {
@@ -126,6 +128,11 @@ impl State {
             }
             Call::Peer { address } => {
                 let peer = self.peers.lock().unwrap().get(&address).copied();
+                self.answer(id, Answer::Peer(peer));
+            }
+            Call::DatagramPeer { address } => {
+                self.say(&format!("datagram peer {}", address.ip()));
+                let peer = self.clients.lock().unwrap().get(&address).copied();
                 self.answer(id, Answer::Peer(peer));
             }
             Call::Names { address } => {
@@ -215,11 +222,19 @@ impl State {
                 self.flows.lock().unwrap().entry(flow).or_default().source = Some(source);
                 self.join(flow);
             }
-            Notice::Listen { asked, actual, .. } => {
-                self.say(&format!("listen {asked} {actual}"));
+            Notice::Listen {
+                transport,
+                asked,
+                actual,
+                ..
+            } => {
+                self.say(&format!("listen {asked}{transport} {actual}"));
                 for client in 0..options.clients {
                     let state = self.clone();
-                    std::thread::spawn(move || state.client(client, asked, actual));
+                    std::thread::spawn(move || match transport {
+                        Transport::Tcp => state.client(client, asked, actual),
+                        Transport::Udp => state.datagram_client(client, asked, actual),
+                    });
                 }
             }
             Notice::Unlisten { .. } => self.say("unlisten"),
@@ -258,6 +273,42 @@ impl State {
         let _ = stream.read_to_string(&mut reply);
         self.say(&format!("client {number} got {}", reply.trim()));
     }
+}
+
+impl State {
+    /// One remote client: says its number by datagrams until the app answers.
+    fn datagram_client(&self, number: usize, asked: u16, actual: SocketAddr) {
+        let (own, to) = match actual.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() || ip.is_loopback() => ("127.77.0.2", IpAddr::from([127, 0, 0, 1])),
+            IpAddr::V6(ip) if ip.is_unspecified() => ("::1", ip_of("::1")),
+            other => ("::1", other),
+        };
+        let socket = UdpSocket::bind((own, 0)).unwrap();
+        socket.connect((to, actual.port())).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let remote = if own == "::1" && number % 2 == 1 {
+            "fd00::9"
+        } else {
+            "203.0.113.9"
+        };
+        let peer = Peer {
+            client: SocketAddr::new(ip_of(remote), 20_000 + number as u16),
+            server: SocketAddr::new(self.addresses.first().copied().unwrap_or(to), asked),
+        };
+        self.clients.lock().unwrap().insert(socket.local_addr().unwrap(), peer);
+        let mut buffer = [0; 99];
+        for _ in 0..20 {
+            let _ = socket.send(number.to_string().as_bytes());
+            if let Ok(length) = socket.recv(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..length]);
+                return self.say(&format!("client {number} got {text}"));
+            }
+        }
+    }
+}
+
+fn ip_of(text: &str) -> IpAddr {
+    text.parse().unwrap()
 }
 
 /// Fills the cache from the tree that stands for the pod's.

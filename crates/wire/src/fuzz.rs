@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::message::{Dialed, FileReply, FileRequest, Open, Request, ToSession};
+use crate::message::{Datagram, Dialed, FileReply, FileRequest, Open, Request, ToSession};
 use crate::{Hello, frame};
 
 /// All of them on the same bytes.
@@ -25,6 +25,7 @@ pub fn hello(data: &[u8]) {
 pub fn messages(data: &[u8]) {
     round::<Open>(data);
     round::<Dialed>(data);
+    round::<Datagram>(data);
     round::<Request>(data);
     round::<ToSession>(data);
     round::<FileRequest>(data);

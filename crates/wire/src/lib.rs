@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arrivals;
 pub mod calls;
 mod change;
 pub mod control;

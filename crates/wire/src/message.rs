@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::xattr::at_most;
 
+pub use crate::arrivals::{Datagram, Datagrams};
 pub use crate::change::{Change, Changed, Create, Object, SetAttributes, SetTime};
 pub use crate::sessions::{ClaimEntry, Counts, MAX_FILTER_TEXT, SessionEntry};
 pub use crate::xattr::{MAX_XATTR_LIST, MAX_XATTR_NAME, MAX_XATTR_VALUE, Xattr, XattrKind, XattrKinds};
@@ -33,6 +34,8 @@ pub enum Open {
     Files,
     /// Agent to session: one connection of a claim.
     Incoming(Incoming),
+    /// Agent to session, once for each claim of datagrams: [`Datagram`]s, and for a steal the app's answers back.
+    Datagrams(Datagrams),
 }
 
 /// The longest datagram in bytes (UDP over IPv6 without jumbograms).
@@ -175,12 +178,12 @@ pub struct Limits {
     pub env: Option<String>,
 }
 
-/// A wish for one port's incoming connections.
+/// A wish for one port's incoming connections or datagrams.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     pub port: u16,
     pub mode: ClaimMode,
-    /// Of requests, in prefix notation; without terms every connection is wanted, whatever its protocol.
+    /// Of requests, in prefix notation; without terms every connection is wanted, whatever its protocol. Datagrams have none.
     pub filter: Vec<Term>,
     /// Requests that match one of these go to the real app in any case (the pod's own probes).
     pub probes: Vec<Probe>,
@@ -192,6 +195,22 @@ pub struct Claim {
 pub enum ClaimMode {
     Mirror,
     Steal,
+    /// The same for the UDP port of that number.
+    MirrorDatagrams,
+    StealDatagrams,
+}
+
+impl ClaimMode {
+    /// The real app goes without.
+    #[must_use]
+    pub fn steals(self) -> bool {
+        matches!(self, Self::Steal | Self::StealDatagrams)
+    }
+
+    #[must_use]
+    pub fn is_datagrams(self) -> bool {
+        matches!(self, Self::MirrorDatagrams | Self::StealDatagrams)
+    }
 }
 
 /// One probe of the pod's definition.

@@ -30,7 +30,7 @@ pub struct ClaimEntry {
 }
 
 /// What came to a claim's port while the claim was in force, since the session began. HTTP counts by request; a connection
-/// that is not taken apart into requests, and one that is mirrored without a filter, counts as one.
+/// that is not taken apart into requests, and one that is mirrored without a filter, counts as one. A datagram is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counts {
     pub seen: u64,
@@ -40,6 +40,6 @@ pub struct Counts {
     pub passed: u64,
     /// Copies that were begun.
     pub mirrored: u64,
-    /// Connections whose copy is not whole.
+    /// Connections whose copy is not whole; datagrams that did not reach the session.
     pub dropped: u64,
 }

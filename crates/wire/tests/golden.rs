@@ -61,6 +61,12 @@ fn openings() {
         }),
         "030150000a00000201000a00000150",
     );
+    let mode = ClaimMode::StealDatagrams;
+    check(&Open::Datagrams(Datagrams { mode, port: 53 }), "040335");
+    let mode = ClaimMode::MirrorDatagrams;
+    check(&Open::Datagrams(Datagrams { mode, port: 53 }), "040235");
+    let data = bytes("hi");
+    check(&Datagram { client, server, data }, "000a00000201000a00000150026869");
     check(&Dialed::Ok { local: client }, "00000a00000201");
     check(
         &Dialed::Failed(Fault {

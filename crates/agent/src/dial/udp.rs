@@ -8,9 +8,14 @@ use tokio::net::UdpSocket;
 use wire::message::MAX_DATAGRAM;
 use wire::{LinkError, Stream, datagram};
 
-pub(super) async fn serve(address: SocketAddr, stream: Stream) -> Result<(), LinkError> {
+use crate::session::Session;
+
+/// How often another port is tried for; a second time is rare.
+const TRIES: usize = 8;
+
+pub(super) async fn serve(session: &Session, address: SocketAddr, stream: Stream) -> Result<(), LinkError> {
     let what = || format!("a UDP socket to {address}");
-    let Some((socket, stream)) = super::answered(open(address).await, stream, what).await? else {
+    let Some((socket, stream)) = super::answered(open(session, address).await, stream, what).await? else {
         return Ok(());
     };
     let (mut reader, mut writer) = stream.split();
@@ -42,13 +47,22 @@ pub(super) async fn serve(address: SocketAddr, stream: Stream) -> Result<(), Lin
     super::joined(writer.shutdown().await)
 }
 
-async fn open(address: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
+async fn open(session: &Session, address: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
     let any: IpAddr = match address {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(address).await?;
-    let local = socket.local_addr()?;
-    Ok((socket, local))
+    // One with a claimed port would lose its answers to the claim; it is closed only when there is another.
+    let mut claimed = Vec::new();
+    loop {
+        let socket = UdpSocket::bind((any, 0)).await?;
+        let port = socket.local_addr()?.port();
+        if session.agent.datagrams.is_claimed(port) && claimed.len() < TRIES {
+            claimed.push(socket);
+            continue;
+        }
+        socket.connect(address).await?;
+        let local = socket.local_addr()?;
+        return Ok((socket, local));
+    }
 }

@@ -7,6 +7,8 @@ mod feed;
 mod reader;
 mod sidecars;
 
+pub(crate) use reader::OWN_MARKS;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;

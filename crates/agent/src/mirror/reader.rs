@@ -14,8 +14,8 @@ use super::Mirror;
 use super::feed::Feed;
 use super::sidecars::Sidecars;
 
-/// The marks of the agent's own connections to the app: their clients have been seen already.
-const OWN_MARKS: (u32, u32) = (0x1d0d_0000, 0xffff_0000);
+/// The marks of what the agent itself sends to the app, whose clients have been seen already, and to clients.
+pub(crate) const OWN_MARKS: (u32, u32) = (0x1d0d_0000, 0xffff_0000);
 /// Gaps time out and sessions are told at least this often.
 const TICK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 const STACK: usize = 256 << 10;

@@ -38,6 +38,7 @@ fn events() -> Vec<Event> {
         },
         Event::Claimed {
             port: 80,
+            transport: guest::protocol::Transport::Tcp,
             mode: "mirror".into(),
             older_connections: 0,
         },
