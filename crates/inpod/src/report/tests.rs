@@ -162,6 +162,7 @@ fn descriptors_that_cannot_be_written_are_refused() {
 fn counts_are_one_line_for_each_port() {
     let counted = |port, mode: &str, [seen, matched, passed, mirrored, dropped]: [u64; 5]| Event::Counted {
         port,
+        transport: guest::protocol::Transport::Tcp,
         mode: mode.to_owned(),
         seen,
         matched,
