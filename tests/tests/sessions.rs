@@ -68,7 +68,7 @@ fn two_sessions_are_told_apart_and_one_ends_the_other() {
     let found = listed(&stage);
     let claim = |user: &str, matched: u64| {
         json!([{
-            "port": PORT, "mode": "steal", "filter": format!("X-User={user}"),
+            "port": PORT, "transport": "tcp", "mode": "steal", "filter": format!("X-User={user}"),
             "seen": 20, "matched": matched, "passed": 5, "mirrored": 0, "dropped": 0,
         }])
     };

@@ -94,7 +94,7 @@ fn start(session: &Arc<Session>, open: Open, stream: Stream) {
                 Open::Files => files::serve(&session, stream).await,
                 // Dropping the stream resets it: only the agent opens these.
                 Open::Incoming(_) | Open::Datagrams(_) => {
-                    tracing::debug!("a session opened a stream that only an agent opens")
+                    tracing::debug!("a session opened a stream that only an agent opens");
                 }
             }
         };

@@ -200,7 +200,7 @@ impl Tap {
     /// Begins to see packets; those of IPv4 that come in fragments once they are whole.
     pub(crate) fn listen(&self) -> Result<(), Error> {
         listen(self.as_fd())?;
-        let group = (libc::PACKET_FANOUT_HASH as u32 | FANOUT_DEFRAGMENT | FANOUT_UNIQUE) << 16;
+        let group = (libc::PACKET_FANOUT_HASH | FANOUT_DEFRAGMENT | FANOUT_UNIQUE) << 16;
         set(self.as_fd(), libc::SOL_PACKET, libc::PACKET_FANOUT, &group)
             .map_err(meaning("asking for whole packets of fragments"))
     }

@@ -199,8 +199,8 @@ fn session_json(session: &SessionEntry) -> Value {
     let claims = session.claims.iter().map(|claim| {
         let counts = &claim.counts;
         json!({
-            "port": claim.port, "transport": transport(claim.mode), "mode": mode(claim.mode), "filter": claim.filter, "seen": counts.seen,
-            "matched": counts.matched, "passed": counts.passed, "mirrored": counts.mirrored, "dropped": counts.dropped,
+            "port": claim.port, "transport": transport(claim.mode), "mode": mode(claim.mode), "filter": claim.filter,
+            "seen": counts.seen, "matched": counts.matched, "passed": counts.passed, "mirrored": counts.mirrored, "dropped": counts.dropped,
         })
     });
     json!({

@@ -87,7 +87,9 @@ fn json_has_one_object_for_each_event() {
     );
     assert_eq!(
         lines[3],
-        serde_json::json!({"event": "claimed", "port": 80, "mode": "mirror", "older_connections": 0})
+        serde_json::json!({
+            "event": "claimed", "port": 80, "transport": "tcp", "mode": "mirror", "older_connections": 0,
+        })
     );
 }
 
