@@ -164,7 +164,10 @@ impl fmt::Display for Event {
                 mirrored,
                 dropped,
             } => {
-                write!(out, "port {port}{transport}, {mode}: requests and connections seen: {seen}")?;
+                write!(
+                    out,
+                    "port {port}{transport}, {mode}: requests and connections seen: {seen}"
+                )?;
                 let counts = [
                     (*matched, "matched"),
                     (*passed, "passed to the real app"),
