@@ -131,7 +131,7 @@ fn the_table_of_keys_and_the_flags_agree() {
             "{flag} of the table is no flag"
         );
     }
-    let beside = ["--kubeconfig", "--file", "--verbose", "--json"];
+    let beside = ["--kubeconfig", "--file", "--verbose", "--json", "--check"];
     for flag in &known {
         assert!(
             named.contains(&flag.as_str()) || beside.contains(&flag.as_str()),

@@ -32,7 +32,13 @@ fn not_tried(why: &str) -> (bool, String) {
 fn words(Checked { address, outcome }: Checked) -> (bool, String) {
     let of = |address: SocketAddr| format!("a connection to the pod's address {}", address.ip());
     match outcome {
-        CheckOutcome::Arrived => (true, format!("{} came through to this session", of(address))),
+        CheckOutcome::Arrived => (
+            true,
+            format!(
+                "{} came through to this session (from inside the pod; its Services were not tried, see docs/check.md)",
+                of(address)
+            ),
+        ),
         CheckOutcome::Missed => (
             false,
             format!(
@@ -61,12 +67,10 @@ mod tests {
             let address = "10.0.0.1:80".parse().expect("an address");
             words(Checked { address, outcome })
         };
-        assert_eq!(
-            said(CheckOutcome::Arrived),
-            (
-                true,
-                "a connection to the pod's address 10.0.0.1 came through to this session".to_owned()
-            )
+        let (reached, text) = said(CheckOutcome::Arrived);
+        assert!(
+            reached && text.starts_with("a connection to the pod's address 10.0.0.1 came through"),
+            "{text}"
         );
         let (reached, text) = said(CheckOutcome::Missed);
         assert!(!reached && text.contains("past this session"), "{text}");

@@ -56,11 +56,11 @@ fn of_a_long_body_the_beginning() {
         b"PUT / HTTP/1.1\r\nContent-Length: 5\r\n\r\nabcdeGET / HTTP/1.1\r\n\r\n",
         &["PUT / 1 \"ab\" of Some(5)", "GET / 0 \"\" of Some(0)"],
     );
-    check(
-        0,
-        b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n",
-        &["PUT / 1 \"\" of None"],
-    );
+    // What has not come when it is shown is not known.
+    let chunked = b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n";
+    let (early, rest) = chunked.split_at(chunked.len() - 8);
+    assert_eq!(parts(0, &[early, rest]), ["PUT / 1 \"\" of None"]);
+    assert_eq!(parts(0, &[chunked]), ["PUT / 1 \"\" of Some(2)"]);
 }
 
 #[test]
@@ -88,10 +88,10 @@ fn what_is_no_request() {
         b"GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n\x81\x80",
         &["GET / 1 \"\" of Some(0)", "not HTTP", "\\x81\\x80"],
     );
-    check(
-        9,
-        b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\nx",
-        &["PUT / 1 \"a\" of None", "a malformed chunk", "x"],
+    let broken = b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\nx";
+    assert_eq!(
+        parts(9, &[broken]),
+        ["PUT / 1 \"a\" of None", "a malformed chunk", "1\\r\\na\\r\\nx"]
     );
     assert_eq!(
         parts(9, &[b"PUT / HTTP/1.1\r\nContent-Length: 3\r\n\r\na"]),

@@ -88,7 +88,9 @@ impl Printer {
     /// Sees to it that all is out, if somebody reads.
     pub(super) async fn finish(self) {
         drop(self.lines);
-        let _ = tokio::time::timeout(LAST_WORDS, self.ended).await;
+        if !self.ended.is_terminated() {
+            let _ = tokio::time::timeout(LAST_WORDS, self.ended).await;
+        }
     }
 }
 
