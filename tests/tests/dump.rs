@@ -37,7 +37,7 @@ fn requests_are_shown_and_answered_as_always() {
     assert_eq!(client.send(post).unwrap().service(), "real");
     wait_until("both requests", || text.stdout().contains("abcdef"));
     let shown = text.stdout();
-    assert!(shown.contains(&format!(" > :8080 GET /a?b HTTP/1.1\n")), "{shown}");
+    assert!(shown.contains(" > :8080 GET /a?b HTTP/1.1\n"), "{shown}");
     assert!(shown.contains("\n    X-User: eve\u{fffd}2J\n"), "{shown}");
     assert!(
         shown.contains("\n    Host: shop\n    Content-Length: 6\n\n    abcdef\n"),

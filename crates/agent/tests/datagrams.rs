@@ -79,6 +79,7 @@ fn claim(mode: ClaimMode) -> Claim {
         mode,
         filter: vec![],
         probes: vec![],
+        reconnect: false,
     }
 }
 

@@ -174,8 +174,8 @@ impl fmt::Display for Event {
                     (*mirrored, "mirrored"),
                     (*dropped, "not mirrored whole"),
                 ];
-                let counts = counts.iter().filter(|(count, _)| *count > 0);
-                counts.map(|(count, what)| write!(out, ", {what}: {count}")).collect()
+                let mut counts = counts.iter().filter(|(count, _)| *count > 0);
+                counts.try_for_each(|(count, what)| write!(out, ", {what}: {count}"))
             }
         }
     }

@@ -129,11 +129,11 @@ impl Client {
             },
         );
         let over = come > limit as u64;
-        if scanned.done || over {
-            if let Some(mut request) = request.take() {
-                request.length = request.length.or(scanned.done.then_some(come));
-                each(Sent::Request(request));
-            }
+        if (scanned.done || over)
+            && let Some(mut request) = request.take()
+        {
+            request.length = request.length.or(scanned.done.then_some(come));
+            each(Sent::Request(request));
         }
         if scanned.done {
             self.state = State::Head(HeadScan::default());
