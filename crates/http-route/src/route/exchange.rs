@@ -75,9 +75,37 @@ const CLOSE: &[u8] = b"Connection: close\r\n";
 
 /// [`CLOSE`], on its way into a response's head.
 struct Close {
-    /// Bytes of the head that come before.
+    /// Bytes that come before.
     before: usize,
     sent: usize,
+    /// Bytes of the head in whose place it goes.
+    replaces: usize,
+}
+
+impl Close {
+    /// In place of a line that says the opposite, else as the last field.
+    fn of(head: &[u8]) -> Option<Self> {
+        let mut before = 0;
+        for line in head.split_inclusive(|&byte| byte == b'\n') {
+            let replaces = if says_keep_alive(line) { line.len() } else { 0 };
+            if replaces > 0 || line == b"\r\n" {
+                return Some(Self {
+                    before,
+                    sent: 0,
+                    replaces,
+                });
+            }
+            before += line.len();
+        }
+        None
+    }
+}
+
+fn says_keep_alive(line: &[u8]) -> bool {
+    let mut parts = line.splitn(2, |&byte| byte == b':');
+    let (name, value) = (parts.next(), parts.next());
+    name.is_some_and(|name| name.eq_ignore_ascii_case(b"connection"))
+        && value.is_some_and(|value| value.trim_ascii().eq_ignore_ascii_case(b"keep-alive"))
 }
 
 struct Exchange<'a, 'r, D, U> {
@@ -256,9 +284,15 @@ impl<D: Connection, U: Connection> Exchange<'_, '_, D, U> {
     /// Sends of what is cleared of the response.
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.close {
-            Some(Close { before: 0, sent }) => {
+            Some(Close {
+                before: 0,
+                sent,
+                replaces,
+            }) => {
                 *sent += ready!(self.client.poll_write(cx, &CLOSE[*sent..]))?;
                 if *sent == CLOSE.len() {
+                    self.upstream.received.consume(*replaces);
+                    self.cleared -= *replaces;
                     self.close = None;
                 }
             }
@@ -299,9 +333,8 @@ impl<D: Connection, U: Connection> Exchange<'_, '_, D, U> {
                     return Ok(cut > 0);
                 };
                 let head = ResponseHead::parse(&ahead[..length])?;
-                let last_line = ahead[..length]
-                    .ends_with(b"\r\n\r\n")
-                    .then_some(self.cleared + length - 2);
+                let close = self.farewell.is_said().then(|| Close::of(&ahead[..length])).flatten();
+                let place = self.cleared;
                 self.cleared += length;
                 self.stage = if head.switches(self.request.is_connect) {
                     Stage::Switched
@@ -309,8 +342,9 @@ impl<D: Connection, U: Connection> Exchange<'_, '_, D, U> {
                     Stage::Head(HeadScan::default())
                 } else {
                     self.persists &= head.persists;
-                    if let Some(before) = last_line.filter(|_| self.persists && self.farewell.is_said()) {
-                        self.close = Some(Close { before, sent: 0 });
+                    if let Some(mut close) = close.filter(|_| self.persists) {
+                        close.before += place;
+                        self.close = Some(close);
                         self.leaves = true;
                     }
                     match head.body(self.request.is_head) {

@@ -389,6 +389,14 @@ fn a_client_that_is_to_go_elsewhere() {
         upstreams: &[(REAL, &[(GET, OK), (LEAVE, OK)], Then::Wait)],
     });
     assert_eq!((summary.requests, summary.end), (2, End::Left));
+    const KEPT: &str = "HTTP/1.1 200 OK\r\nconnection:Keep-Alive \r\nContent-Length: 2\r\n\r\nok";
+    const UNKEPT: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+    let summary = check(&Case {
+        client: &[(GET, KEPT), (LEAVE, UNKEPT)],
+        half_close: false,
+        upstreams: &[(REAL, &[(GET, KEPT), (LEAVE, KEPT)], Then::Wait)],
+    });
+    assert_eq!((summary.requests, summary.end), (2, End::Left));
     // One that is idle is closed.
     let summary = check(&Case {
         client: &[(LATER, OK)],
