@@ -94,6 +94,6 @@ fn ten_people_share_one_port_and_one_of_them_is_killed() {
     );
     // What is the killed one's goes to the real app for good.
     ask(stage, &name(VICTIM), 10, &|| false, &|service, _| {
-        assert_eq!(service, "real")
+        assert_eq!(service, "real");
     });
 }

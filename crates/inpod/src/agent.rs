@@ -1,11 +1,12 @@
-//! Where the agent's program is: inside this executable, or beside it in development.
+//! Where the agent's program is: inside this executable, or beside it in development; and how it is brought to a target.
 
-use target::{AgentBinary, AgentSettings};
+use target::{AgentBinary, AgentSettings, Connector, TargetError};
 
-use crate::cli::BUILD;
+use crate::cli::{BUILD, PlaceArgs};
 use crate::error::CliError;
 #[cfg(not(embedded_agent))]
 use crate::error::Kind;
+use crate::exec::no_target;
 
 /// The agent's file name beside the command.
 #[cfg(not(embedded_agent))]
@@ -29,6 +30,20 @@ pub fn agent_settings(resolved: &config::Resolved) -> Result<AgentSettings, CliE
         },
         ..AgentSettings::new(binary()?)
     })
+}
+
+/// The target, for who looks and takes nothing.
+///
+/// # Errors
+/// When none is named, it cannot be found, or there is no agent's program.
+pub async fn target_to_look_at(resolved: &config::Resolved, place: &PlaceArgs) -> Result<Connector, CliError> {
+    let target = resolved.target.as_deref().ok_or_else(no_target)?;
+    let spec = target.parse().map_err(TargetError::from)?;
+    let settings = AgentSettings {
+        needs: target::Needs::default(),
+        ..agent_settings(resolved)?
+    };
+    Ok(Connector::resolve(&spec, &place.kube(resolved), settings).await?)
 }
 
 #[cfg(embedded_agent)]

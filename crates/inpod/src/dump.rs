@@ -9,17 +9,16 @@ use std::time::Duration;
 use guest::event::Event;
 use rules::IncomingRules;
 use session::{Watch, watch};
-use target::{Connector, Needs, TargetError};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use wire::message::Incoming;
 use wire::{Hello, Stream};
 
-use crate::agent::agent_settings;
+use crate::agent::target_to_look_at;
 use crate::cli::DumpArgs;
 use crate::error::{CliError, Kind};
-use crate::exec::{no_target, owner, random};
+use crate::exec::{owner, random};
 use crate::report::{Report, Style};
 use crate::runtime::block_on;
 use client::{Client, Sent};
@@ -68,13 +67,7 @@ async fn dump(arguments: &DumpArgs, report: &Report) -> Result<(), CliError> {
 async fn begin(arguments: &DumpArgs, report: &Report) -> Result<Watch, CliError> {
     let input = config::Input::here(arguments.flags())?;
     let resolved = config::load(&input)?;
-    let target = resolved.target.as_deref().ok_or_else(no_target)?;
-    let spec = target.parse().map_err(TargetError::from)?;
-    let settings = target::AgentSettings {
-        needs: Needs::default(),
-        ..agent_settings(&resolved)?
-    };
-    let connector = Connector::resolve(&spec, &arguments.target.place.kube(&resolved), settings).await?;
+    let connector = target_to_look_at(&resolved, &arguments.target.place).await?;
     let hello = Hello::new(random()?, random()?, &owner(&input.variables));
     let mut rules: IncomingRules = resolved.plan.incoming;
     if !arguments.ports.is_empty() {

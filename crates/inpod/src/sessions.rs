@@ -5,13 +5,12 @@ use std::io::{self, Write};
 use guest::protocol::Transport;
 use serde_json::{Value, json};
 use session::{Visit, visit};
-use target::{Connector, Needs, TargetError};
 use wire::message::{ClaimEntry, ClaimMode, SessionEntry};
 
-use crate::agent::agent_settings;
+use crate::agent::target_to_look_at;
 use crate::cli::{SessionsAction, SessionsArgs, StopArgs, TargetArgs};
 use crate::error::{CliError, Kind};
-use crate::exec::{no_target, owner, random};
+use crate::exec::{owner, random};
 use crate::ls::written;
 use crate::runtime::block_on;
 use crate::text::{columns, plain};
@@ -60,13 +59,7 @@ async fn end(arguments: &StopArgs) -> Result<(), CliError> {
 async fn reach(arguments: &TargetArgs) -> Result<(String, Visit), CliError> {
     let input = config::Input::here(arguments.flags())?;
     let resolved = config::load(&input)?;
-    let target = resolved.target.as_deref().ok_or_else(no_target)?;
-    let spec = target.parse().map_err(TargetError::from)?;
-    let settings = target::AgentSettings {
-        needs: Needs::default(),
-        ..agent_settings(&resolved)?
-    };
-    let connector = Connector::resolve(&spec, &arguments.place.kube(&resolved), settings).await?;
+    let connector = target_to_look_at(&resolved, &arguments.place).await?;
     let visit = visit(&connector, random()?, &owner(&input.variables)).await?;
     Ok((connector.describe().to_string(), visit))
 }

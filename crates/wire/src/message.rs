@@ -256,6 +256,17 @@ pub enum CheckOutcome {
     Failed(String),
 }
 
+impl ClaimState {
+    /// Not in force after all; what was refused before keeps its reason.
+    #[must_use]
+    pub fn undone(self, why: &str) -> Self {
+        match self {
+            Self::Active { .. } => Self::Refused(why.to_owned()),
+            refused => refused,
+        }
+    }
+}
+
 /// What the agent says unasked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {

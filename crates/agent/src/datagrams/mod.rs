@@ -78,11 +78,7 @@ impl Datagrams {
         if let Err(why) = self.apply(&mut state) {
             state.claimants.remove(&session.id);
             let _ = self.apply(&mut state);
-            let refuse = |state| match state {
-                ClaimState::Active { .. } => ClaimState::Refused(why.clone()),
-                refused => refused,
-            };
-            states = states.into_iter().map(refuse).collect();
+            states = states.into_iter().map(|state| state.undone(&why)).collect();
         }
         states
     }

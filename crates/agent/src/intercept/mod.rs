@@ -146,11 +146,7 @@ impl Intercept {
         if let Err(why) = self.apply(&mut state) {
             state.claims.retain(session.id, &BTreeSet::new());
             let _ = self.apply(&mut state);
-            let refuse = |state| match state {
-                ClaimState::Active { .. } => ClaimState::Refused(why.clone()),
-                refused => refused,
-            };
-            states = states.into_iter().map(refuse).collect();
+            states = states.into_iter().map(|state| state.undone(&why)).collect();
         }
         states
     }

@@ -127,11 +127,7 @@ impl Mirror {
         }
         if let Err(why) = self.apply(&mut state) {
             state.claimants.remove(&session.id);
-            let refuse = |state| match state {
-                ClaimState::Active { .. } => ClaimState::Refused(why.clone()),
-                refused => refused,
-            };
-            states = states.into_iter().map(refuse).collect();
+            states = states.into_iter().map(|state| state.undone(&why)).collect();
         }
         states
     }
