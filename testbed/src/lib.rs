@@ -36,7 +36,7 @@ pub use down::down;
 pub use error::Error;
 pub use fixtures::{Admin, FreshPod, Testbed};
 pub use kubectl::Kubectl;
-pub use packages::install_missing as install_packages;
+pub use packages::{install as install_these, install_missing as install_packages};
 pub use pod::{Pod, PodProcess};
 pub use process::Process;
 pub use status::{Status, status};

@@ -65,9 +65,14 @@ fi
 "$@"
 "#;
 
-/// Installs what is missing, without starting any of the services that come with it.
+/// Installs what is missing of what a node needs.
 pub fn install_missing() -> Result<()> {
-    let missing = missing();
+    install(NEEDED)
+}
+
+/// Installs those of the packages that are missing, without starting any of the services that come with them.
+pub fn install(packages: &[&'static str]) -> Result<()> {
+    let missing = missing(packages);
     if missing.is_empty() {
         return Ok(());
     }
@@ -109,11 +114,11 @@ pub(crate) fn apt_get(arguments: &[&str]) -> Command {
     command
 }
 
-fn missing() -> Vec<&'static str> {
+fn missing(packages: &[&'static str]) -> Vec<&'static str> {
     let mut query = Command::new("dpkg-query");
     query
         .args(["-W", "-f", "${Package} ${db:Status-Status}\n"])
-        .args(NEEDED);
+        .args(packages);
     // Fails when one is unknown; the others are listed all the same.
     let listed = query.output().map(|output| output.stdout).unwrap_or_default();
     let listed = String::from_utf8_lossy(&listed);
@@ -121,5 +126,5 @@ fn missing() -> Vec<&'static str> {
         listed.lines().any(|line| line == format!("{name} installed"))
             || (*name == NPM && Path::new("/usr/bin/npm").exists())
     };
-    NEEDED.iter().copied().filter(|name| !installed(name)).collect()
+    packages.iter().copied().filter(|name| !installed(name)).collect()
 }

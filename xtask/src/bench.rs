@@ -5,6 +5,7 @@ mod distance;
 mod files;
 mod goals;
 mod idle;
+mod incoming;
 mod load;
 mod local;
 mod run;
@@ -26,7 +27,7 @@ pub struct Options {
     /// Fewer rounds and 10 s of idleness instead of 60: for a look, not for the record.
     #[arg(long)]
     quick: bool,
-    /// Only these parts: start, traffic, distance, local, load, idle, files.
+    /// Only these parts: start, traffic, incoming, distance, local, load, idle, files.
     #[arg(long, value_name = "PART", value_delimiter = ',')]
     only: Vec<Part>,
     /// Measures this executable instead of target/dist/inpod.
@@ -38,6 +39,7 @@ pub struct Options {
 enum Part {
     Start,
     Traffic,
+    Incoming,
     Distance,
     Local,
     Load,
@@ -81,10 +83,11 @@ impl Bench {
 pub fn run(options: &Options) -> Result<(), String> {
     let bench = step("build", || prepare(options))?;
     let mut table = Table::default();
-    let parts: [(&str, Part, Measure); 7] = [
+    let parts: [(&str, Part, Measure); 8] = [
         ("local calls", Part::Local, local::measure),
         ("load", Part::Load, load::measure),
         ("outgoing traffic", Part::Traffic, traffic::measure),
+        ("incoming traffic", Part::Incoming, incoming::measure),
         ("the pod's files", Part::Files, files::measure),
         ("40 ms away", Part::Distance, distance::measure),
         ("start", Part::Start, cold_start::measure),

@@ -49,6 +49,36 @@ const GOALS: &[Goal] = &[
         guard: AtMost(1.6),
     },
     Goal {
+        name: "HTTP/1 passed on / haproxy",
+        unit: "x",
+        goal: AtLeast(0.9),
+        guard: AtLeast(0.5),
+    },
+    Goal {
+        name: "HTTP/1 passed on, median latency / haproxy",
+        unit: "x",
+        goal: AtMost(1.2),
+        guard: AtMost(2.0),
+    },
+    Goal {
+        name: "HTTP/2 passed on / haproxy",
+        unit: "x",
+        goal: AtLeast(0.7),
+        guard: AtLeast(0.5),
+    },
+    Goal {
+        name: "stolen request, median, added",
+        unit: "ms",
+        goal: AtMost(1.0),
+        guard: AtMost(2.0),
+    },
+    Goal {
+        name: "stolen request, p99, added",
+        unit: "ms",
+        goal: AtMost(5.0),
+        guard: AtMost(20.0),
+    },
+    Goal {
         name: "connect at 40 ms",
         unit: "ms",
         goal: AtMost(50.0),

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::Bench;
 use super::goals::Table;
+use super::run::Running;
 
 /// Until the session runs and its start has been forgotten.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -26,7 +27,7 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    let session = Session(child.map_err(|error| format!("cannot run inpod: {error}"))?);
+    let session = Session(Running(child.map_err(|error| format!("cannot run inpod: {error}"))?));
     let processes = session.processes(bench, &pod)?;
     std::thread::sleep(SETTLE);
     let mut spent: Vec<Spent> = processes.iter().map(|_| Spent::default()).collect();
@@ -56,12 +57,12 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
     table.judge("idle session, of a core", percent.iter().sum(), note)
 }
 
-struct Session(Child);
+struct Session(Running);
 
 impl Session {
     /// Name and pid of the three, once all of them and the app are there.
     fn processes(&self, bench: &Bench, pod: &testbed::Pod) -> Result<Vec<(&'static str, i32)>, String> {
-        let supervisor = i32::try_from(self.0.id()).map_err(|error| error.to_string())?;
+        let supervisor = i32::try_from(self.0.0.id()).map_err(|error| error.to_string())?;
         let app = bench
             .guest
             .file_name()
@@ -83,13 +84,6 @@ impl Session {
             std::thread::sleep(Duration::from_millis(100));
         }
         Err("the idle session did not start".to_owned())
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), rustix::process::Signal::TERM);
-        let _ = self.0.wait();
     }
 }
 

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::io::Read;
 use std::iter;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Bench;
@@ -69,6 +69,15 @@ impl Bench {
         command
     }
 
+    /// A session that steals what this header marks; its app is a shell's.
+    pub(super) fn thief(&self, target: &str, header: &str, script: &str) -> Command {
+        let mut command = Command::new(&self.inpod);
+        command.args(["exec", "-t", target, "--steal", "--header", header, "--json"]);
+        command.args(["--", "sh", "-c", script]);
+        self.as_user(&mut command);
+        command
+    }
+
     /// By the rights of the testbed's plain user.
     fn as_user(&self, command: &mut Command) {
         if let Some(testbed) = &self.testbed {
@@ -87,6 +96,16 @@ impl Bench {
         command.args([&pod.namespace, &pod.name]).args(words);
         self.as_user(&mut command);
         command
+    }
+}
+
+/// Asked to end, and waited for, when dropped.
+pub(super) struct Running(pub(super) Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), rustix::process::Signal::TERM);
+        let _ = self.0.wait();
     }
 }
 
