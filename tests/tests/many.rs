@@ -18,7 +18,7 @@ fn name(person: usize) -> String {
 }
 
 /// Asks as one of the people, or as nobody; `answered` says whether that may have been the answer. Only who `is_orphan` may
-/// lose an answer: the one that the killed session was about to give.
+/// lose answers: those that the killed session was to give, until its end is known.
 fn ask(
     stage: &Stage,
     user: &str,
@@ -34,12 +34,13 @@ fn ask(
             client = stage.connect();
         }
         let path = format!("/{user}/{number}");
-        let response = client.get(&path, &[&header]).or_else(|error| {
-            assert!(is_orphan(), "request {number} of {user} is lost: {error}");
+        let response = loop {
+            match client.get(&path, &[&header]) {
+                Ok(response) => break response,
+                Err(error) => assert!(is_orphan(), "request {number} of {user} is lost: {error}"),
+            }
             client = stage.connect();
-            client.get(&path, &[&header])
-        });
-        let response = response.unwrap_or_else(|error| panic!("request {number} of {user} is lost twice: {error}"));
+        };
         assert_eq!(response.status, 200, "{user} {number}");
         assert_eq!(response.line("path"), Some(path.as_str()), "another's answer");
         answered(response.service(), number);

@@ -2,7 +2,8 @@
 //!
 //! Istio, Linkerd and the like redirect what comes to the pod to their proxy, which hands it on to the app over loopback.
 //! What was redirected is TLS and not for the app: the copy is made of what the proxy hands on, which is captured as well. A
-//! redirected connection is known by its socket in the pod, whose port is the proxy's.
+//! redirected connection is known by its socket in the pod, whose port is the proxy's. One that is over before it is looked
+//! for is taken for a proxy's where a known one listens.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,12 +11,16 @@ use std::time::{Duration, Instant};
 
 /// A look goes through all sockets of the machine: connections that have ended before it are not worth many.
 const AGAIN: Duration = Duration::from_millis(50);
+/// Where proxies take what comes in: Istio and Kuma, Linkerd, Consul.
+const PROXIES: [u16; 3] = [15006, 4143, 20000];
 
 #[derive(Default)]
 pub(super) struct Sidecars {
     /// By port of the pod. Packet rules of a mesh stay as they are for as long as the pod lives.
     known: HashMap<u16, bool>,
     looked: Option<Instant>,
+    /// A proxy listened at the last look.
+    proxy: bool,
 }
 
 impl Sidecars {
@@ -30,11 +35,13 @@ impl Sidecars {
             return *taken;
         }
         if self.looked.is_some_and(|looked| looked.elapsed() < AGAIN) {
-            return false;
+            return self.proxy;
         }
         self.looked = Some(Instant::now());
         let Ok(Some(port)) = nft::local_port(client) else {
-            return false;
+            let listening = nft::listening().unwrap_or_default();
+            self.proxy = listening.iter().any(|address| PROXIES.contains(&address.port()));
+            return self.proxy;
         };
         if Some(port) == own() {
             return false;
