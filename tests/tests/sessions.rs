@@ -140,7 +140,7 @@ fn two_sessions_are_told_apart_and_one_ends_the_other() {
     assert_eq!(
         *counted,
         json!({
-            "event": "counted", "port": PORT, "mode": "stolen",
+            "event": "counted", "transport": "tcp", "port": PORT, "mode": "stolen",
             "seen": 22, "matched": 6, "passed": 6, "mirrored": 0, "dropped": 0,
         })
     );
