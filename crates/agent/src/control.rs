@@ -103,7 +103,7 @@ async fn answer(session: &Arc<Session>, body: RequestBody, events: &mpsc::Sender
             let lost = || ClaimState::Refused("the agent lost the claim".to_owned());
             let states: Vec<_> = states.map(|state| state.unwrap_or_else(lost)).collect();
             session.standing.hold(&claims, &states);
-            reconnect::begin(session, &claims, &states);
+            reconnect::keep(session, &claims, &states);
             ReplyBody::Claims(states)
         }
         RequestBody::Resolve(question) => session.agent.names.resolve(&session.agent, &question).await,

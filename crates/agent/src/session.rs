@@ -1,6 +1,5 @@
 //! One session: its link, its services, its end.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -8,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use wire::message::Open;
 use wire::{Hello, Link, LinkError, Stream, Transport};
 
+use crate::reconnect::{self, Reconnecting};
 use crate::sessions::Standing;
 use crate::{Agent, control, dial, files};
 
@@ -24,8 +24,7 @@ pub(crate) struct Session {
     /// Cancelled at the session's end: everything it started stops.
     pub ended: CancellationToken,
     pub standing: Standing,
-    /// Ports whose older connections are being closed.
-    pub reconnecting: Mutex<BTreeSet<u16>>,
+    pub reconnecting: Mutex<Reconnecting>,
 }
 
 impl Session {
@@ -34,6 +33,7 @@ impl Session {
         self.agent.intercept.release(self.id);
         self.agent.mirror.release(self.id);
         self.agent.datagrams.release(self.id);
+        reconnect::end(self);
         self.standing.release();
     }
 }

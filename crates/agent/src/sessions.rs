@@ -167,11 +167,11 @@ impl Standing {
         holdings.sort_by_key(|held| held.port);
     }
 
-    /// In which mode the port is held, if it is.
+    /// In which mode connections to the port are held, if they are.
     pub(crate) fn holds(&self, port: u16) -> Option<ClaimMode> {
         let holdings = self.holdings();
-        let held = holdings.iter().find(|held| held.in_force && held.port == port)?;
-        Some(held.mode)
+        let held = holdings.iter().filter(|held| held.in_force && held.port == port);
+        held.map(|held| held.mode).find(|mode| !mode.is_datagrams())
     }
 
     /// What the session holds and has held.

@@ -238,6 +238,37 @@ async fn bytes_that_are_not_http_reach_the_session_that_has_the_port() {
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
+/// Also the second time: an app may be started again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_from_before_are_closed_where_that_is_wanted() {
+    let world = world();
+    let listener = world.pod.listen(&format!("0.0.0.0:{PORT}"));
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((mut socket, _)) = listener.accept().await {
+            // The kernel's clock is to tell who spoke last.
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            socket.write_all(b"hello").await.unwrap();
+            kept.push(socket);
+        }
+    });
+    let session = common::direct(world.pod.pid).await;
+    for _ in 0..2 {
+        let mut older = world.client.connect(&format!("{POD}:{PORT}")).unwrap();
+        in_time(older.read_exact(&mut [0; 5])).await.unwrap();
+        let wanted = Claim {
+            reconnect: true,
+            ..claim(None)
+        };
+        let states = claims(&session, vec![wanted]).await;
+        assert_eq!(states, [ClaimState::Active { older: 1 }]);
+        let ended = in_time(older.read_u8()).await.unwrap_err();
+        assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset);
+        claims(&session, vec![]).await;
+        until("the packet rules' end", async || !rules(&world).contains("inpod")).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn claims_that_overlap_are_refused_naming_the_holder() {
     let world = world();
