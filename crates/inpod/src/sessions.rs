@@ -2,9 +2,8 @@
 
 use std::io::{self, Write};
 
-use guest::protocol::Transport;
 use serde_json::{Value, json};
-use session::{Visit, visit};
+use session::{Visit, transport, visit};
 use wire::message::{ClaimEntry, ClaimMode, SessionEntry};
 
 use crate::agent::target_to_look_at;
@@ -206,14 +205,6 @@ fn session_json(session: &SessionEntry) -> Value {
 
 fn mode(mode: ClaimMode) -> &'static str {
     if mode.steals() { "steal" } else { "mirror" }
-}
-
-fn transport(mode: ClaimMode) -> Transport {
-    if mode.is_datagrams() {
-        Transport::Udp
-    } else {
-        Transport::Tcp
-    }
 }
 
 fn name(session: &SessionEntry) -> String {

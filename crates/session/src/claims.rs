@@ -317,7 +317,9 @@ fn port_of(claim: &Claim) -> Port {
     (claim.port, transport(claim.mode))
 }
 
-fn transport(mode: ClaimMode) -> Transport {
+/// What a claim of this mode takes.
+#[must_use]
+pub fn transport(mode: ClaimMode) -> Transport {
     if mode.is_datagrams() {
         Transport::Udp
     } else {

@@ -31,6 +31,7 @@ mod unix;
 mod visit;
 mod watch;
 
+pub use claims::transport;
 pub use directory::Directory;
 pub use names::fuzz;
 pub use server::Settings;

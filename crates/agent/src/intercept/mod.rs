@@ -68,8 +68,11 @@ struct Active {
 }
 
 impl State {
-    fn older(&mut self, port: u16) -> &BTreeSet<u64> {
-        self.older.entry(port).or_insert_with(|| open_now(port))
+    /// How many connections of a port no claim has ever reached.
+    fn older(&mut self, port: u16) -> u32 {
+        let open = open_now(port);
+        let older = self.older.entry(port).or_insert_with(|| open.clone());
+        count(older.intersection(&open).count())
     }
 
     fn refused(&self, in_the_way: InTheWay) -> ClaimState {
@@ -133,7 +136,7 @@ impl Intercept {
             let older = state
                 .claims
                 .of(session.id, claim.port)
-                .unwrap_or_else(|| count(state.older(claim.port).intersection(&open_now(claim.port)).count()));
+                .unwrap_or_else(|| state.older(claim.port));
             let counters = session.standing.counters(claim.port, ClaimMode::Steal);
             let added = Held::new(session.id, &session.owner, claim, older, counters)
                 .map_err(InTheWay::from)
