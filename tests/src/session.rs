@@ -77,11 +77,7 @@ impl Session {
     /// The events of one kind so far (`--json`).
     #[must_use]
     pub fn events(&self, kind: &str) -> Vec<serde_json::Value> {
-        let lines = self.stderr();
-        let events = lines
-            .lines()
-            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        events.filter(|event| event["event"] == kind).collect()
+        events(&self.stderr(), kind)
     }
 
     /// # Panics
@@ -160,6 +156,12 @@ impl Session {
 }
 
 impl Ended {
+    /// The events of one kind (`--json`).
+    #[must_use]
+    pub fn events(&self, kind: &str) -> Vec<serde_json::Value> {
+        events(&self.stderr, kind)
+    }
+
     /// The exit code; 128+n for a signal that ended inpod itself.
     #[must_use]
     pub fn code(&self) -> i32 {
@@ -186,6 +188,13 @@ impl Drop for Session {
             }
         }
     }
+}
+
+fn events(lines: &str, kind: &str) -> Vec<serde_json::Value> {
+    let events = lines
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    events.filter(|event| event["event"] == kind).collect()
 }
 
 fn read(path: &PathBuf) -> String {

@@ -41,13 +41,8 @@ fn a_connection_through_the_pods_address_comes_to_steal_and_mirror() {
         );
         assert_eq!((&found[0]["port"], &found[0]["reached"]), (&8080.into(), &true.into()));
         let ended = session.stop();
-        let counted: Vec<Value> = ended
-            .stderr
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect();
-        let counted = counted.iter().find(|event| event["event"] == "counted").unwrap();
-        assert_eq!(counted["seen"], 0, "the check is not counted: {flags:?}");
+        let counted = ended.events("counted");
+        assert_eq!(counted[0]["seen"], 0, "the check is not counted: {flags:?}");
     }
 }
 

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use rustix::process::Signal;
-use tests::{Session, Stage, soak};
+use tests::{Session, Stage, soak, wait_until};
 
 const PEOPLE: usize = 10;
 /// The one who is killed in the middle.
@@ -34,13 +34,16 @@ fn ask(
             client = stage.connect();
         }
         let path = format!("/{user}/{number}");
-        let response = loop {
-            match client.get(&path, &[&header]) {
-                Ok(response) => break response,
-                Err(error) => assert!(is_orphan(), "request {number} of {user} is lost: {error}"),
+        let mut response = client.get(&path, &[&header]);
+        wait_until("the killed session's end to be known", || {
+            if let Err(error) = &response {
+                assert!(is_orphan(), "request {number} of {user} is lost: {error}");
+                client = stage.connect();
+                response = client.get(&path, &[&header]);
             }
-            client = stage.connect();
-        };
+            response.is_ok()
+        });
+        let response = response.unwrap();
         assert_eq!(response.status, 200, "{user} {number}");
         assert_eq!(response.line("path"), Some(path.as_str()), "another's answer");
         answered(response.service(), number);

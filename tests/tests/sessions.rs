@@ -105,18 +105,13 @@ fn two_sessions_are_told_apart_and_one_ends_the_other() {
     ask("ada", "ada");
     let ended = bob.wait();
     assert_eq!(ended.code(), 74, "{}", ended.stderr);
-    let events: Vec<Value> = ended
-        .stderr
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect();
     let by = format!("eve@{host}");
     assert!(
-        events.contains(&json!({"event": "stopped", "by": by})),
+        ended.events("stopped").contains(&json!({"event": "stopped", "by": by})),
         "{}",
         ended.stderr
     );
-    let error = events.iter().find(|event| event["event"] == "error").unwrap();
+    let error = &ended.events("error")[0];
     let message = error["message"].as_str().unwrap();
     assert!(
         message.contains(&format!("stopped by {by}")) && message.contains("inpod sessions stop"),
@@ -131,14 +126,8 @@ fn two_sessions_are_told_apart_and_one_ends_the_other() {
 
     // The agent stays for a while after its last session; that is nobody.
     let ended = ada.stop();
-    let counted: Vec<Value> = ended
-        .stderr
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect();
-    let counted = counted.iter().find(|event| event["event"] == "counted").unwrap();
     assert_eq!(
-        *counted,
+        ended.events("counted")[0],
         json!({
             "event": "counted", "transport": "tcp", "port": PORT, "mode": "stolen",
             "seen": 22, "matched": 6, "passed": 6, "mirrored": 0, "dropped": 0,
