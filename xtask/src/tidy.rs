@@ -23,7 +23,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("view", &["rules", "wire", "guest"]),
     ("target", &["wire"]),
     ("agent", &["capture", "http-route", "nft", "rules", "wire"]),
-    ("session", &["guest", "rules", "target", "view", "wire"]),
+    ("session", &["guest", "http-route", "rules", "target", "view", "wire"]),
     (
         "inpod",
         &[

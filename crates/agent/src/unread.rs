@@ -11,11 +11,8 @@ pub(crate) fn words(port: u16, mode: ClaimMode, reason: RawReason) -> Option<Str
         RawReason::Http2 => ("HTTP/2", "it stays with the real app, which does not speak it"),
         _ => return None,
     };
-    let then = match (mode, reason) {
-        (ClaimMode::Mirror, RawReason::Http2) => {
-            "a filtered mirror copies nothing of it (a mirror without a filter does, and a filtered steal takes its requests)"
-        }
-        (ClaimMode::Mirror, _) => "nothing of it is copied (without a filter it is)",
+    let then = match mode {
+        ClaimMode::Mirror => "nothing of it is copied (without a filter it is)",
         _ => stays,
     };
     Some(format!(

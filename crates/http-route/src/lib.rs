@@ -4,7 +4,7 @@
 //! came: order, case and spacing of fields, chunk sizes and trailers. What cannot be framed without doubt goes raw to the
 //! one upstream it belongs to, for the rest of the connection.
 //!
-//! - [`detect`], [`detect_line`], [`http1`], [`ProbeMatcher`] and [`RequestSplitter`] are pure: bytes in, verdicts out, no I/O.
+//! - [`detect`], [`detect_line`], [`http1`], [`http2`], [`ProbeMatcher`] and [`RequestSplitter`] are pure: bytes in, verdicts out, no I/O.
 //! - [`route`] drives them over any [`Connection`]; TCP and in-memory pipes are [`Connection`]s already.
 //!
 //! Invariant: no message is ever split between two upstreams.
@@ -14,7 +14,7 @@ mod connection;
 mod counters;
 mod detect;
 pub mod http1;
-mod http2;
+pub mod http2;
 mod options;
 mod probe;
 mod route;

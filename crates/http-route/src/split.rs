@@ -1,11 +1,15 @@
 //! Splits a client's byte stream into requests that are wanted and those that are not, for the mirror.
 
+mod http2;
+
 use crate::connection::Content;
 use crate::counters::RawReason;
 use crate::detect::{Detected, detect};
 use crate::http1::{BodyScan, FieldStorage, HeadScan, MAX_HEAD, RequestHead};
+use crate::http2::Heard;
 
-/// A run of the client's bytes, in order and without gaps: all pieces together are the input.
+/// A run of the client's bytes, in order and without gaps: all pieces together are the input. Of HTTP/2 only what is wanted
+/// comes, written anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece<'a> {
     pub bytes: &'a [u8],
@@ -57,6 +61,7 @@ enum State {
     Rest {
         wanted: bool,
     },
+    Http2(Box<http2::Streams>),
 }
 
 impl RequestSplitter {
@@ -68,7 +73,10 @@ impl RequestSplitter {
     /// Requests seen so far.
     #[must_use]
     pub fn requests(&self) -> u64 {
-        self.requests
+        match &self.state {
+            State::Http2(streams) => streams.requests(),
+            _ => self.requests,
+        }
     }
 
     /// Why the rest is not split, if it is not.
@@ -88,6 +96,13 @@ impl RequestSplitter {
                         wanted: *wanted,
                         head: false,
                     });
+                    return;
+                }
+                State::Http2(streams) => {
+                    if let Err(reason) = streams.feed(bytes, decide, each) {
+                        self.requests = streams.requests();
+                        self.give_up(reason, false);
+                    }
                     return;
                 }
                 State::Undecided { .. } => bytes = self.undecided(bytes, decide, each),
@@ -140,6 +155,7 @@ impl RequestSplitter {
             });
             self.partial = Vec::new();
         }
+        self.requests = self.requests();
         self.state = State::Rest { wanted: false };
     }
 
@@ -163,6 +179,10 @@ impl RequestSplitter {
                     wanted,
                     head: false,
                 });
+                added
+            }
+            State::Http2(_) => {
+                self.feed(&partial, decide, each);
                 added
             }
             // What belongs to it is kept.
@@ -236,7 +256,10 @@ impl RequestSplitter {
                     return 0;
                 }
                 (Detected::Tls, None) => return self.give_up_at_head(RawReason::Tls),
-                (Detected::Http2, None) => return self.give_up_at_head(RawReason::Http2),
+                (Detected::Http2, None) => {
+                    self.state = State::Http2(Box::default());
+                    return 0;
+                }
                 (Detected::Other, None) => return self.give_up_at_head(RawReason::NotHttp),
             }
             self.begun = true;
@@ -304,6 +327,8 @@ fn after(wanted: bool, switches: bool) -> State {
     }
 }
 
+/// # Panics
+/// When it makes a difference how the bytes are cut, or some are lost.
 pub(crate) fn fuzz(data: &[u8]) {
     let whole = split(data, data.len().max(1));
     for size in [1, 2, 3, 7, 64] {
@@ -312,14 +337,23 @@ pub(crate) fn fuzz(data: &[u8]) {
     }
 }
 
-/// Which bytes are wanted, by a rule that any head can fulfil, and why the splitter gave up.
-fn split(data: &[u8], size: usize) -> (Vec<bool>, u64, Option<RawReason>) {
+/// What is wanted, by a rule that any head can fulfil: which bytes, or what is said on the wanted streams; and why the
+/// splitter gave up.
+#[derive(Debug, PartialEq)]
+struct Split {
+    wanted: Vec<bool>,
+    said: Heard,
+    requests: u64,
+    raw: Option<RawReason>,
+}
+
+fn split(data: &[u8], size: usize) -> Split {
     let mut splitter = RequestSplitter::new();
-    let mut out = Vec::with_capacity(data.len());
-    let mut marks = Vec::with_capacity(data.len());
+    let mut all = Vec::with_capacity(data.len());
+    let mut wanted = Vec::with_capacity(data.len());
     let mut each = |piece: Piece<'_>| {
-        out.extend_from_slice(piece.bytes);
-        marks.resize(out.len(), piece.wanted);
+        all.extend_from_slice(piece.bytes);
+        wanted.resize(all.len(), piece.wanted);
     };
     let mut decide = |head: &RequestHead<'_>, content: Content<'_>| match (head.target().len() % 3, content) {
         (0, _) => Some(false),
@@ -331,6 +365,20 @@ fn split(data: &[u8], size: usize) -> (Vec<bool>, u64, Option<RawReason>) {
         splitter.feed(bytes, &mut decide, &mut each);
     }
     splitter.finish(&mut each);
-    assert_eq!(out, data, "bytes were lost or added");
-    (marks, splitter.requests(), splitter.raw())
+    let mut said = Heard::new();
+    if detect(data) == Detected::Http2 {
+        let marked = all.iter().zip(&wanted).filter(|(_, wanted)| **wanted);
+        let written: Vec<u8> = marked.map(|(byte, _)| *byte).collect();
+        wanted.clear();
+        let read = crate::http2::heard(&written, written.len().max(1), &mut said);
+        assert!(read.is_ok(), "what was written cannot be read");
+    } else {
+        assert_eq!(all, data, "bytes were lost or added");
+    }
+    Split {
+        wanted,
+        said,
+        requests: splitter.requests(),
+        raw: splitter.raw(),
+    }
 }

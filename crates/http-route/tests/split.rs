@@ -1,7 +1,17 @@
 //! The splitter and the framing under it, as tables: what is wanted of a client's bytes, at every way to cut them.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use fixture::http2::give;
+use h2::client::SendRequest;
+use http::{HeaderMap, HeaderValue, Request};
 use http_route::http1::MAX_HEAD;
+use http_route::http2::{ClientReader, Said};
 use http_route::{Content, Piece, RawReason, RequestHead, RequestSplitter};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 /// Wanted are requests whose target begins with `/s`, and those for `/by-body` whose body is `me`. Returns the wanted bytes, the number of requests and the reason to
 /// give up.
@@ -83,7 +93,6 @@ fn other_protocols() {
         0,
         Some(RawReason::Tls),
     );
-    check("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0", "", 0, Some(RawReason::Http2));
     check("*1\r\n$4\r\nPING\r\n", "", 0, Some(RawReason::NotHttp));
     let upgrade = "GET /s HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
     check(
@@ -298,4 +307,152 @@ fn a_body_that_is_too_long_to_decide_is_passed() {
             );
         }
     }
+}
+
+/// A stream's path, its body, and how many trailers it has; `None` where it did not end.
+type Streams = BTreeMap<u32, (String, Vec<u8>, Option<usize>)>;
+
+/// What a client of HTTP/2 sends that makes these requests, some of them at a time.
+async fn recorded(requests: &[(&str, usize)]) -> Vec<u8> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(fixture::http2::serve(
+        listener,
+        HeaderValue::from_static("real"),
+        1 << 20,
+    ));
+    let (near, mut far) = tokio::io::duplex(1 << 16);
+    let proxy = tokio::spawn(async move {
+        let mut server = TcpStream::connect(address).await.unwrap();
+        let (mut from_server, mut to_server) = server.split();
+        let (mut from_client, mut to_client) = tokio::io::split(&mut far);
+        let back = tokio::io::copy(&mut from_server, &mut to_client);
+        let forth = async {
+            let (mut all, mut buffer) = (Vec::new(), vec![0; 16 << 10]);
+            loop {
+                let length = from_client.read(&mut buffer).await.unwrap();
+                if length == 0 {
+                    return all;
+                }
+                all.extend_from_slice(&buffer[..length]);
+                to_server.write_all(&buffer[..length]).await.unwrap();
+            }
+        };
+        tokio::select! {
+            all = forth => all,
+            _ = back => panic!("the server has ended the connection"),
+        }
+    });
+    let (send, connection) = h2::client::handshake(near).await.unwrap();
+    let connection = tokio::spawn(connection);
+    for some in requests.chunks(4) {
+        let mut asked = JoinSet::new();
+        for (path, length) in some {
+            asked.spawn(ask(send.clone(), format!("http://shop.test{path}"), *length));
+        }
+        asked.join_all().await;
+    }
+    drop(send);
+    connection.await.unwrap().unwrap();
+    server.abort();
+    proxy.await.unwrap()
+}
+
+async fn ask(send: SendRequest<Bytes>, uri: String, length: usize) {
+    let mut send = send.ready().await.unwrap();
+    let request = Request::post(uri).header("x-user", "me").body(()).unwrap();
+    let (response, mut stream) = send.send_request(request, length == 0).unwrap();
+    drop(send);
+    let body = async {
+        if length > 0 {
+            give(&mut stream, Bytes::from(vec![b'x'; length])).await.unwrap();
+            let trailers = [("x-end".parse().unwrap(), HeaderValue::from_static("1"))];
+            stream.send_trailers(HeaderMap::from_iter(trailers)).unwrap();
+        }
+    };
+    let answer = async {
+        let mut body = response.await.unwrap().into_body();
+        while let Some(data) = body.data().await {
+            let taken = data.unwrap().len();
+            body.flow_control().release_capacity(taken).unwrap();
+        }
+    };
+    tokio::join!(body, answer);
+}
+
+fn streams(bytes: &[u8]) -> Streams {
+    let mut streams = Streams::new();
+    let mut each = |number, said: Said<'_>| match (said, streams.get_mut(&number)) {
+        (Said::Fields { fields, end }, None) => {
+            let path = fields.iter().find(|(name, _)| *name == b":path").unwrap().1;
+            let path = String::from_utf8(path.to_vec()).unwrap();
+            streams.insert(number, (path, Vec::new(), end.then_some(0)));
+        }
+        (Said::Fields { fields, end }, Some((_, _, ended))) => {
+            assert!(end && ended.is_none());
+            *ended = Some(fields.iter().count());
+        }
+        (Said::Data { bytes, end }, Some((_, body, ended))) => {
+            assert!(ended.is_none());
+            body.extend_from_slice(bytes);
+            *ended = end.then_some(0);
+        }
+        (other, _) => panic!("{other:?}"),
+    };
+    ClientReader::default().feed(bytes, &mut each).unwrap();
+    streams
+}
+
+#[tokio::test]
+async fn streams_of_http2() {
+    let requests = [
+        ("/s", 0),
+        ("/r", 9),
+        ("/s/large", 80_000),
+        ("/r/large", 80_000),
+        ("/by-body", 2),
+        ("/r", 0),
+        ("/by-body", 3),
+        ("/s", 1),
+        ("/by-body", 2 * MAX_HEAD),
+        ("/by-body", 2),
+    ];
+    let sent = recorded(&requests).await;
+    let all = streams(&sent);
+    assert_eq!(all.len(), requests.len());
+    let wanted = |path: &str, length| path.starts_with("/s") || path == "/by-body" && length == 2;
+    let expect: Streams = all
+        .into_iter()
+        .filter(|(_, (path, body, _))| wanted(path, body.len()))
+        .collect();
+    assert_eq!(expect.len(), 5);
+    for size in [1, 9, 1000, sent.len()] {
+        let mut splitter = RequestSplitter::new();
+        let mut chosen = Vec::new();
+        for piece in sent.chunks(size) {
+            splitter.feed(
+                piece,
+                &mut |head, content| match (head.target(), content) {
+                    ("/by-body", Content::Coming) => None,
+                    ("/by-body", content) => Some(content == Content::Whole(b"xx")),
+                    (target, _) => Some(target.starts_with("/s")),
+                },
+                &mut |piece| {
+                    assert!(piece.wanted);
+                    chosen.extend_from_slice(piece.bytes);
+                },
+            );
+        }
+        assert_eq!((splitter.requests(), splitter.raw()), (10, None));
+        assert!(streams(&chosen) == expect, "by {size}");
+    }
+    http_route::fuzz(&sent);
+    for cut in (0..sent.len()).step_by(30_011) {
+        http_route::fuzz(&sent[..cut]);
+    }
+    // The rest of what cannot be read is not wanted.
+    let mut splitter = RequestSplitter::new();
+    let broken = [&sent[..], &[0, 0, 0, 9, 4, 0, 0, 0, 1]].concat();
+    splitter.feed(&broken, &mut |_, _| Some(false), &mut |piece| panic!("{piece:?}"));
+    assert_eq!((splitter.requests(), splitter.raw()), (10, Some(RawReason::BadFrame)));
 }

@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use guest::protocol::Peer;
+use http_route::http2;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
 use wire::message::{Incoming, Open};
 use wire::{Acceptor, Stream};
@@ -14,6 +16,7 @@ use crate::arrivals;
 use crate::claims::Claims;
 use crate::pump;
 use crate::relay::{self, canonical};
+use crate::replay::{App, replay};
 
 /// Whose connection, or whose datagrams, come from which local address.
 #[derive(Default)]
@@ -61,33 +64,98 @@ pub(crate) async fn serve(mut acceptor: Acceptor, claims: Arc<Claims>, peers: Ar
 }
 
 async fn connection(incoming: Incoming, stream: Stream, claims: Arc<Claims>, peers: Arc<Peers>) {
-    let Some(listener) = claims.local(incoming.port) else {
-        tracing::debug!(port = incoming.port, "a connection for a listener that is gone");
-        return;
+    let app = Listener {
+        claims,
+        port: incoming.port,
+        peer: Peer {
+            client: incoming.client,
+            server: incoming.server,
+        },
+        peers,
     };
-    let peer = Peer {
-        client: incoming.client,
-        server: incoming.server,
-    };
-    let (socket, source) = match connect(listener, peer, &peers).await {
+    let (socket, known) = match app.connect().await {
         Ok(connected) => connected,
         Err(error) => {
-            tracing::debug!(%listener, %error, "the app does not take a connection");
+            tracing::debug!(port = app.port, %error, "the app does not take a connection");
             return;
         }
     };
     let ended = match incoming.mode {
         mode if mode.steals() => pump::join(socket, stream).await,
-        _ => pump::mirror(socket, stream).await,
+        _ => mirror((socket, known), stream, app).await,
     };
-    peers.remove(source);
     if let Err(error) = ended {
         tracing::debug!(%error, client = %incoming.client, "an incoming connection ended by an error");
     }
 }
 
+/// A copy, on a connection to the app and, for HTTP/2 if need be, on more.
+async fn mirror(opened: (TcpStream, Known), mut copy: Stream, app: Listener) -> io::Result<()> {
+    let mut first = Vec::new();
+    let is_http2 = loop {
+        if let Some(known) = http2::is_prior_knowledge(&first) {
+            break known;
+        }
+        if copy.read_buf(&mut first).await? == 0 {
+            break false;
+        }
+    };
+    if !is_http2 {
+        let (socket, _known) = opened;
+        return pump::mirror(socket, &first, copy).await;
+    }
+    let port = app.port;
+    let app = Opened {
+        first: Mutex::new(Some(opened)),
+        app,
+    };
+    let lost = replay(&first, copy, &app).await?;
+    if lost > 0 {
+        tracing::warn!("port {port}: {lost} mirrored requests of one HTTP/2 connection did not reach the local app");
+    }
+    Ok(())
+}
+
+/// The app's listener, wherever it is now, for one client.
+struct Listener {
+    claims: Arc<Claims>,
+    port: u16,
+    peer: Peer,
+    peers: Arc<Peers>,
+}
+
+impl App for Listener {
+    type Connection = TcpStream;
+    type Kept = Known;
+
+    async fn connect(&self) -> io::Result<(TcpStream, Known)> {
+        let listener = self.claims.local(self.port);
+        let listener = listener.ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "its listener is gone"))?;
+        connect(listener, self.peer, &self.peers).await
+    }
+}
+
+/// The same with a connection that is open already.
+struct Opened {
+    first: Mutex<Option<(TcpStream, Known)>>,
+    app: Listener,
+}
+
+impl App for Opened {
+    type Connection = TcpStream;
+    type Kept = Known;
+
+    async fn connect(&self) -> io::Result<(TcpStream, Known)> {
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match first {
+            Some(first) => Ok(first),
+            None => self.app.connect().await,
+        }
+    }
+}
+
 /// Connects to the app from an address that is known as `peer`'s before the app can accept it.
-async fn connect(listener: SocketAddr, peer: Peer, peers: &Peers) -> io::Result<(TcpStream, SocketAddr)> {
+async fn connect(listener: SocketAddr, peer: Peer, peers: &Arc<Peers>) -> io::Result<(TcpStream, Known)> {
     let destination = reachable(canonical(listener));
     let socket = if destination.is_ipv4() {
         TcpSocket::new_v4()?
@@ -95,14 +163,29 @@ async fn connect(listener: SocketAddr, peer: Peer, peers: &Peers) -> io::Result<
         TcpSocket::new_v6()?
     };
     socket.bind(from(destination))?;
-    let source = socket.local_addr()?;
-    peers.insert(source, peer);
-    match socket.connect(destination).await {
-        Ok(stream) => Ok((stream, source)),
-        Err(error) => {
-            peers.remove(source);
-            Err(error)
+    let known = Known::new(peers, socket.local_addr()?, peer);
+    Ok((socket.connect(destination).await?, known))
+}
+
+/// A local address that stands for a client, as long as this is held.
+struct Known {
+    peers: Arc<Peers>,
+    address: SocketAddr,
+}
+
+impl Known {
+    fn new(peers: &Arc<Peers>, address: SocketAddr, peer: Peer) -> Self {
+        peers.insert(address, peer);
+        Self {
+            peers: Arc::clone(peers),
+            address,
         }
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        self.peers.remove(self.address);
     }
 }
 

@@ -21,6 +21,7 @@ mod names;
 mod pump;
 mod reap;
 mod relay;
+mod replay;
 mod router;
 mod server;
 mod spec;

@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// How long the app of a mirrored connection may go on answering, into the void, when the client is done.
+pub(crate) const LAST_ANSWERS: Duration = Duration::from_secs(30);
 /// Bytes that one direction of a connection takes at once.
 const BUFFER: usize = wire::BULK;
 
@@ -33,23 +35,19 @@ where
     result
 }
 
-/// Sends the stream's bytes to the socket and throws away what comes back: a mirrored connection, whose client has its
-/// answers from the real app.
-pub(crate) async fn mirror<S>(mut socket: TcpStream, stream: S) -> io::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+/// Sends the stream's bytes, of which the `first` were read already, to the socket and throws away what comes back: a
+/// mirrored connection, whose client has its answers from the real app.
+pub(crate) async fn mirror(mut socket: TcpStream, first: &[u8], mut copy: impl AsyncRead + Unpin) -> io::Result<()> {
     let (mut from_socket, mut to_socket) = socket.split();
-    let (mut from_stream, _keep_open) = tokio::io::split(stream);
     let discard = async {
         let mut sink = tokio::io::sink();
         tokio::io::copy(&mut from_socket, &mut sink).await.map(drop)
     };
     let forward = async {
-        let forwarded = one_way(&mut from_stream, &mut to_socket).await;
+        to_socket.write_all(first).await?;
+        let forwarded = one_way(&mut copy, &mut to_socket).await;
         if forwarded.is_ok() {
-            // The client is done; the app gets a moment to answer into the void before its socket closes.
-            tokio::time::sleep(Duration::from_secs(30)).await;
+            tokio::time::sleep(LAST_ANSWERS).await;
         }
         forwarded
     };

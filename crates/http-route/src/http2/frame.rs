@@ -9,6 +9,8 @@ pub(crate) const HEAD: usize = 9;
 pub(crate) const MAX_PAYLOAD: usize = 32 << 10;
 /// The longest payload that every peer takes, in bytes.
 pub(crate) const SAFE_PAYLOAD: usize = 16 << 10;
+/// The longest header block, in bytes.
+pub(crate) const MAX_BLOCK: usize = 64 << 10;
 /// What a connection and a stream may send at first, in bytes (section 6.9.2).
 pub(crate) const WINDOW: i64 = 65_535;
 /// The most that they may ever be allowed (section 6.9.1).
@@ -123,6 +125,11 @@ pub(crate) fn unpadded(head: Head, payload: &[u8]) -> Option<&[u8]> {
     }
     let (&padding, rest) = payload.split_first()?;
     rest.get(..rest.len().checked_sub(usize::from(padding))?)
+}
+
+/// Priority (five bytes, or none) and fragment of a HEADERS payload; `None` when it is shorter than it says.
+pub(crate) fn block(head: Head, payload: &[u8]) -> Option<(&[u8], &[u8])> {
+    unpadded(head, payload)?.split_at_checked(if head.has(flag::PRIORITY) { 5 } else { 0 })
 }
 
 /// Identifiers and values of a SETTINGS payload; what is left over of an odd one is not looked at.

@@ -24,9 +24,9 @@ const NO_TABLE: u8 = 0x20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Undecodable;
 
-/// Fields in their order, as they were in a block.
+/// Names and values in their order, as they were in a block; names that begin with a colon say what is requested.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Fields {
+pub struct Fields {
     text: Vec<u8>,
     ends: Vec<FieldEnd>,
 }
@@ -40,7 +40,7 @@ struct FieldEnd {
 }
 
 impl Fields {
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.entries().map(|(name, value, _)| (name, value))
     }
 

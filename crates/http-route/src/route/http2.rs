@@ -25,8 +25,8 @@ use super::pool::{Opener, UpstreamSide};
 use super::side::{Link, Side};
 use crate::counters::{End, RawReason, Summary};
 use crate::http2::frame::{self, PREFACE, kind, setting};
-use crate::http2::hpack::{Fields, MAX_TABLE};
-use crate::{Connection, Content, RequestHead, Router, Upstream, Upstreams};
+use crate::http2::hpack::MAX_TABLE;
+use crate::{Connection, Router, Upstream, Upstreams};
 use peer::Peer;
 use session::{Down, NOBODY, Session, Stream};
 use undecided::Undecided;
@@ -282,51 +282,6 @@ impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R>
 /// A frame's size, to be counted with.
 fn signed(size: usize) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
-}
-
-/// What is said of a request.
-enum Judged {
-    /// It is none: the real app's to refuse.
-    Improper,
-    /// Its body must be seen.
-    Undecided,
-    To(Upstream),
-}
-
-fn judge<R: Router + ?Sized>(fields: &Fields, content: Content<'_>, router: &R) -> Judged {
-    let (mut method, mut target, mut authority) = (None, None, None);
-    let mut plain = Vec::with_capacity(16);
-    for (name, value) in fields.iter() {
-        let Ok(name) = std::str::from_utf8(name) else {
-            return Judged::Improper;
-        };
-        let place = match name {
-            ":method" => &mut method,
-            ":path" => &mut target,
-            ":authority" => &mut authority,
-            _ if name.starts_with(':') => continue,
-            _ => {
-                plain.push(httparse::Header { name, value });
-                continue;
-            }
-        };
-        let Ok(text) = std::str::from_utf8(value) else {
-            return Judged::Improper;
-        };
-        *place = Some(text);
-    }
-    let (Some(method), Some(target)) = (method, target.or(authority)) else {
-        return Judged::Improper;
-    };
-    let head = RequestHead::http2(method, target, authority, &plain);
-    let content = match content {
-        Content::Coming if head.expects_continue() => Content::Unseen,
-        content => content,
-    };
-    match router.decide(&head, content) {
-        None if content == Content::Coming => Judged::Undecided,
-        decided => Judged::To(decided.unwrap_or(Upstream::Real)),
-    }
 }
 
 /// A setting as it can be passed on: nothing is allowed that cannot be let through.

@@ -4,10 +4,11 @@ use std::task::{Context, Poll};
 
 use super::peer::{Doubt, Headers, Received};
 use super::session::{Session, Up};
-use super::{Judged, Multiplex, judge, lowered, signed, write_settings};
+use super::{Multiplex, lowered, signed, write_settings};
 use crate::counters::{End, RawReason};
 use crate::http2::frame::{self, Head, code, flag, kind, setting};
-use crate::{Connection, Content, Router, Upstream, Upstreams};
+use crate::http2::{Judged, judge};
+use crate::{Connection, Content, RequestHead, Router, Upstream, Upstreams};
 
 impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
     /// Takes what the client says, as long as there is room for it.
@@ -94,7 +95,8 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
             } else {
                 Content::Coming
             };
-            let judged = judge(&headers.fields, content, self.router);
+            let decide = |head: &RequestHead<'_>, content: Content<'_>| self.router.decide(head, content);
+            let judged = judge(&headers.fields, content, Upstream::Real, decide);
             self.summary.requests += u64::from(!matches!(judged, Judged::Improper));
             match judged {
                 Judged::Undecided => return self.wait_for_body(headers),

@@ -10,8 +10,6 @@ use crate::http2::hpack::{self, Decoder, Fields};
 
 /// With so many bytes waiting to be sent to a peer, nothing more is read for it.
 const ENOUGH: usize = 64 << 10;
-/// The longest header block, in bytes.
-const MAX_BLOCK: usize = 64 << 10;
 
 /// What cannot be read without doubt: the rest is for its receiver to judge.
 pub(super) struct Doubt;
@@ -194,7 +192,7 @@ impl<S: Connection> Peer<S> {
                 }
             };
             self.side.received.consume(length);
-            if !head.has(flag::END_HEADERS) && block.fragment.len() <= MAX_BLOCK {
+            if !head.has(flag::END_HEADERS) && block.fragment.len() <= frame::MAX_BLOCK {
                 self.block = Some(block);
                 continue;
             }
@@ -228,8 +226,7 @@ impl<S: Connection> Peer<S> {
 
 impl Block {
     fn begin(head: Head, whole: &[u8]) -> Option<Self> {
-        let content = frame::unpadded(head, &whole[frame::HEAD..])?;
-        let (priority, fragment) = content.split_at_checked(if head.has(flag::PRIORITY) { 5 } else { 0 })?;
+        let (priority, fragment) = frame::block(head, &whole[frame::HEAD..])?;
         Some(Self {
             stream: head.stream,
             end: head.has(flag::END_STREAM),

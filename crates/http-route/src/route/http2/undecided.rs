@@ -7,11 +7,12 @@ use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::Multiplex;
 use super::peer::Headers;
 use super::session::{NOBODY, Up};
-use super::{Judged, Multiplex, judge};
 use crate::http1::MAX_HEAD;
-use crate::{Connection, Content, Router, Upstream, Upstreams};
+use crate::http2::{Judged, judge};
+use crate::{Connection, Content, RequestHead, Router, Upstream, Upstreams};
 
 /// The longest body that is waited for, in bytes: as much as fits behind the head of an HTTP/1 request.
 const MAX_BODY: usize = MAX_HEAD;
@@ -67,7 +68,8 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'_, D, U, R> {
         });
         let body = whole.then(|| data.collect::<Vec<_>>().concat());
         let content = body.as_deref().map_or(Content::Unseen, Content::Whole);
-        let to = match judge(&headers.fields, content, self.router) {
+        let decide = |head: &RequestHead<'_>, content: Content<'_>| self.router.decide(head, content);
+        let to = match judge(&headers.fields, content, Upstream::Real, decide) {
             Judged::To(to) => to,
             Judged::Improper | Judged::Undecided => Upstream::Real,
         };
