@@ -12,6 +12,7 @@ mod run;
 mod session;
 mod stage;
 pub mod suites;
+pub mod talk;
 mod targets;
 
 pub use run::{Public, Run, cluster};

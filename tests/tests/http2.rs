@@ -5,15 +5,24 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fixture::http2::DATA_FRAMES;
-use h2::client::{ResponseFuture, SendRequest};
-use h2::{Reason, RecvStream, SendStream};
+use h2::Reason;
+use h2::client::SendRequest;
 use http::Request;
+use rustix::process::Signal;
 use serde_json::json;
 use testbed::FreshPod;
-use tests::{PATIENCE, Stage};
+use tests::talk::{self, Talk, block_on};
+use tests::{PATIENCE, Session, Stage, cluster, shop, wait_until};
 
 const STREAMS: usize = 200;
+/// Longer than a frame and a half.
+const LONG: &str = {
+    const BYTES: &[u8] = &[b'l'; 25_000];
+    match std::str::from_utf8(BYTES) {
+        Ok(text) => text,
+        Err(_) => "",
+    }
+};
 
 fn stage() -> Stage {
     Stage::of(&FreshPod {
@@ -24,77 +33,13 @@ fn stage() -> Stage {
     })
 }
 
-fn block_on<T>(client: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, client).await.expect("it hangs") })
-}
-
-async fn connect(stage: &Stage) -> SendRequest<Bytes> {
-    let stream = stage.client.connect(stage.address(), Duration::from_secs(5)).unwrap();
-    stream.set_nonblocking(true).unwrap();
-    let stream = tokio::net::TcpStream::from_std(stream).unwrap();
-    let mut client = h2::client::Builder::new();
-    client.data_frame_budget(DATA_FRAMES);
-    let (send, connection) = client.handshake(stream).await.unwrap();
-    tokio::spawn(connection);
-    send
-}
-
-/// One request that goes on: what is sent comes back.
-struct Talk {
-    send: SendStream<Bytes>,
-    from: String,
-    body: RecvStream,
-}
-
-impl Talk {
-    async fn begin(send: &SendRequest<Bytes>, user: &str) -> Self {
-        let mut send = send.clone().ready().await.unwrap();
-        let request = Request::post("http://shop/talk")
-            .header("x-user", user)
-            .body(())
-            .unwrap();
-        let (response, send): (ResponseFuture, _) = send.send_request(request, false).unwrap();
-        let response = response.await.unwrap();
-        Self {
-            send,
-            from: response.headers()["x-from"].to_str().unwrap().to_owned(),
-            body: response.into_body(),
-        }
-    }
-
-    async fn say(&mut self, text: &'static str) {
-        self.send.send_data(Bytes::from_static(text.as_bytes()), false).unwrap();
-        let mut heard = Vec::new();
-        while heard.len() < text.len() {
-            let data = self.body.data().await.expect("it goes on").unwrap();
-            self.body.flow_control().release_capacity(data.len()).unwrap();
-            heard.extend_from_slice(&data);
-        }
-        assert_eq!(heard, text.as_bytes());
-    }
-
-    /// Ends it; who answered, and the length in the trailers.
-    async fn end(mut self) -> (String, String) {
-        self.send.send_data(Bytes::new(), true).unwrap();
-        while let Some(data) = self.body.data().await {
-            assert_eq!(data.unwrap().len(), 0);
-        }
-        let trailers = self.body.trailers().await.unwrap().expect("trailers");
-        (self.from, trailers["x-sum"].to_str().unwrap().to_owned())
-    }
-}
-
 /// Asks on many streams of one connection at once: `ask` is told who it is, and who is to answer.
 fn ask_at_once<F>(stage: &Stage, ask: impl Fn(SendRequest<Bytes>, &'static str, &'static str) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
     block_on(async {
-        let send = connect(stage).await;
+        let send = talk::connect(&stage.client, stage.address()).await;
         let mut asked = tokio::task::JoinSet::new();
         for number in 0..STREAMS {
             let (user, expect) = [("a", "a"), ("b", "b"), ("c", "real")][number % 3];
@@ -152,7 +97,7 @@ fn grpc_probes_stay_with_the_pod() {
     let until = Instant::now() + Duration::from_secs(4);
     while Instant::now() < until {
         block_on(async {
-            let send = connect(&stage).await;
+            let send = talk::connect(&stage.client, stage.address()).await;
             assert_eq!(Talk::begin(&send, "me").await.end().await.0, "local");
         });
         std::thread::sleep(Duration::from_millis(100));
@@ -171,7 +116,7 @@ fn a_stream_lives_through_sessions_that_come_and_go() {
     let stage = stage();
     let a = stage.with_local(&["--steal", "--header", "X-User=a"], "a", "http2");
     block_on(async {
-        let send = connect(&stage).await;
+        let send = talk::connect(&stage.client, stage.address()).await;
         let mut theirs = Talk::begin(&send, "nobody").await;
         theirs.say("before").await;
         assert_eq!(theirs.from, "real");
@@ -194,4 +139,71 @@ fn a_stream_lives_through_sessions_that_come_and_go() {
         assert_eq!(theirs.end().await, ("real".to_owned(), "36".to_owned()));
     });
     stage.wait_for_own_rules();
+}
+
+/// Somebody with a filter, somebody without, and somebody who only looks.
+#[test]
+fn requests_are_mirrored() {
+    let stage = stage();
+    let some = stage.with_local(&["--header", "X-User=a"], "a", "http2");
+    let all = stage.with_local(&[], "all", "http2");
+    let target = format!("pod/{}", stage.pod.name);
+    let dump = Session::spawn(cluster(&[
+        "dump", "-t", &target, "--port", "8080", "--header", "X-User=b",
+    ]));
+    wait_until("the dump", || dump.stderr().contains("port 8080: mirrored"));
+    ask_at_once(&stage, |send, user, _| async move {
+        let mut talk = Talk::begin(&send, user).await;
+        talk.say("one").await;
+        talk.say("and another").await;
+        assert_eq!(talk.end().await, ("real".to_owned(), "14".to_owned()));
+    });
+    block_on(async {
+        let mut talk = Talk::begin(&talk::connect(&stage.client, stage.address()).await, "a").await;
+        for _ in 0..40 {
+            talk.say(LONG).await;
+        }
+        assert_eq!(talk.end().await.1, (40 * LONG.len()).to_string());
+    });
+    let count = |session: &Session, line: &str| session.stdout().matches(line).count();
+    let long = format!("http2: POST /talk of a, {} bytes\n", 40 * LONG.len());
+    wait_until("all copies", || {
+        let of = |user| count(&all, &format!("http2: POST /talk of {user}, 14 bytes\n"));
+        (of("a"), of("b"), of("c"), count(&all, &long)) == (67, 67, 66, 1)
+    });
+    wait_until("all that were wanted", || {
+        (count(&some, "http2: POST /talk of a, 14 bytes\n"), count(&some, &long)) == (67, 1)
+    });
+    assert_eq!(count(&some, "http2: POST"), 68, "{}", some.stdout());
+    let shown = "POST /talk HTTP/2\n    :scheme: http\n    :authority: shop\n    x-user: b\n\n    oneand another\n";
+    wait_until("all that are to be seen", || count(&dump, shown) == 67);
+    assert_eq!(count(&dump, " POST "), 67, "{}", dump.stdout());
+}
+
+/// A client stays connected to the pod for as long as it likes; who works on the local app starts it again and again.
+#[test]
+fn a_local_app_that_is_started_again_gets_what_comes_then() {
+    let stage = stage();
+    let shop = shop().display().to_string();
+    let script = format!("while :; do SERVICE=again {shop} http2 & echo pid $!; wait; done");
+    let mut session = stage.session(&[], &["sh", "-c", &script]);
+    session.wait_for_claim(8080);
+    block_on(async {
+        let send = talk::connect(&stage.client, stage.address()).await;
+        for round in 0..3 {
+            let ask = async |user| drop(Talk::begin(&send, user).await.end().await);
+            let came = |user: &str| session.stdout().contains(&format!(" of {user}, 0 bytes"));
+            // While nobody listens, a copy is lost.
+            let deadline = Instant::now() + PATIENCE;
+            let name = ["first", "second", "third"][round];
+            while !came(name) {
+                assert!(Instant::now() < deadline, "{}\n{}", session.stdout(), session.stderr());
+                ask(name).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            let text = session.stdout();
+            let pid = text.lines().filter_map(|line| line.strip_prefix("pid ")).next_back();
+            tests::processes::signal(pid.unwrap().parse().unwrap(), Signal::TERM).unwrap();
+        }
+    });
 }

@@ -118,7 +118,12 @@ async fn h2spec(server: SocketAddr) -> BTreeMap<String, &'static str> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h2spec_finds_the_bare_server_behind_each_way() {
     let (listener, server) = listener().await;
-    tokio::spawn(fixture::http2::serve(listener, HeaderValue::from_static("it"), 65_535));
+    tokio::spawn(fixture::http2::serve(
+        listener,
+        HeaderValue::from_static("it"),
+        65_535,
+        |_, _| (),
+    ));
     let bare = h2spec(server).await;
     let count = |wanted: &str| bare.values().filter(|outcome| **outcome == wanted).count();
     assert_eq!(

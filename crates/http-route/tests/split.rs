@@ -320,6 +320,7 @@ async fn recorded(requests: &[(&str, usize)]) -> Vec<u8> {
         listener,
         HeaderValue::from_static("real"),
         1 << 20,
+        |_, _| (),
     ));
     let (near, mut far) = tokio::io::duplex(1 << 16);
     let proxy = tokio::spawn(async move {

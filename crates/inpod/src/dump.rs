@@ -3,6 +3,7 @@
 mod client;
 mod print;
 mod render;
+mod streams;
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use session::{Watch, watch};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 use wire::message::Incoming;
 use wire::{Hello, Stream};
 
@@ -101,26 +103,28 @@ async fn connection(incoming: Incoming, mut stream: Stream, form: Form, lines: L
     let mut client = Client::new(form.bytes);
     let mut shown = render::Shown::new(form, &incoming);
     let mut buffer = vec![0; READ];
+    let mut until: Option<Instant> = None;
     let end = loop {
-        let read = match client.waits() {
-            true => match tokio::time::timeout(PATIENCE, stream.read(&mut buffer)).await {
-                Ok(read) => read,
-                Err(_) => {
-                    let request = client.hurry();
-                    if lines.print(shown.texts(request)).await.is_err() {
-                        return;
-                    }
-                    continue;
-                }
-            },
-            false => stream.read(&mut buffer).await,
-        };
         let mut sent: Vec<Sent> = Vec::new();
+        if !client.waits() {
+            until = None;
+        }
+        let read = match client.waits() {
+            true => {
+                let until = *until.get_or_insert_with(|| Instant::now() + PATIENCE);
+                timeout_at(until, stream.read(&mut buffer)).await
+            }
+            false => Ok(stream.read(&mut buffer).await),
+        };
         let end = match read {
-            Ok(0) => Some(End::Finished),
-            Err(_) => Some(End::Broken),
-            Ok(count) => {
+            Ok(Ok(0)) => Some(End::Finished),
+            Ok(Err(_)) => Some(End::Broken),
+            Ok(Ok(count)) => {
                 client.feed(&buffer[..count], &mut |part| sent.push(part));
+                None
+            }
+            Err(_) => {
+                client.hurry(&mut |part| sent.push(part));
                 None
             }
         };

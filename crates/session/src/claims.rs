@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use guest::event::Event;
 use guest::protocol::{SocketCookie, Transport};
@@ -19,6 +19,9 @@ use crate::router::{Agent, Router};
 
 /// Who waits for another session's end asks so often.
 const AGAIN: Duration = Duration::from_secs(1);
+/// An app that is started again listens again by then. Until it does, the copies of connections that its clients keep stay
+/// open, since nothing could be mirrored of them later.
+const RESTART: Duration = Duration::from_secs(10);
 /// What is said of datagrams beside a filter.
 const UNFILTERED: &str = "filters look into HTTP alone, so with one all datagrams are the real app's; without a filter they are \
      mirrored or stolen";
@@ -36,11 +39,18 @@ struct Listener {
     actual: SocketAddr,
 }
 
+#[derive(Default)]
+struct Listeners {
+    open: BTreeMap<SocketCookie, Listener>,
+    /// Mirrored ports that something listened on, and since when nothing does.
+    left: BTreeMap<Port, Instant>,
+}
+
 /// Which pod port leads to which local listener.
 pub(crate) struct Claims {
     rules: IncomingRules,
     probes: Vec<message::Probe>,
-    listeners: Mutex<BTreeMap<SocketCookie, Listener>>,
+    listeners: Mutex<Listeners>,
     changed: watch::Sender<u64>,
     /// Each claim is tried once it is in force.
     check: bool,
@@ -69,16 +79,27 @@ impl Claims {
                 pod_port,
                 actual,
             };
-            self.lock().insert(socket, listener);
+            let mut listeners = self.lock();
+            listeners.left.remove(&listener.port());
+            listeners.open.insert(socket, listener);
+            drop(listeners);
             self.changed.send_modify(|version| *version += 1);
         }
     }
 
     /// It is gone.
     pub(crate) fn unlisten(&self, socket: SocketCookie) {
-        if self.lock().remove(&socket).is_some() {
-            self.changed.send_modify(|version| *version += 1);
+        let mut listeners = self.lock();
+        let Some(gone) = listeners.open.remove(&socket) else {
+            return;
+        };
+        let port = gone.port();
+        let last = listeners.open.values().all(|other| other.port() != port);
+        if last && self.rules.mode == IncomingMode::Mirror && port.1 == Transport::Tcp {
+            listeners.left.insert(port, Instant::now());
         }
+        drop(listeners);
+        self.changed.send_modify(|version| *version += 1);
     }
 
     /// Where the app listens for this pod port.
@@ -95,7 +116,7 @@ impl Claims {
 
     fn all_local(&self, port: Port) -> Vec<SocketAddr> {
         let listeners = self.lock();
-        let wanted = listeners.values().filter(|listener| listener.port() == port);
+        let wanted = listeners.open.values().filter(|listener| listener.port() == port);
         wanted.map(|listener| listener.actual).collect()
     }
 
@@ -106,10 +127,9 @@ impl Claims {
         let mut waits = false;
         loop {
             let change = changed.changed();
-            let change = if waits {
-                tokio::time::timeout(AGAIN, change).await.unwrap_or(Ok(()))
-            } else {
-                change.await
+            let change = match [waits.then_some(AGAIN), self.lingers()].into_iter().flatten().min() {
+                Some(patience) => tokio::time::timeout(patience, change).await.unwrap_or(Ok(())),
+                None => change.await,
             };
             if change.is_err() {
                 return;
@@ -185,11 +205,22 @@ impl Claims {
     }
 
     fn ports(&self) -> BTreeSet<Port> {
-        self.lock().values().map(Listener::port).collect()
+        self.lock().open.values().map(Listener::port).collect()
     }
 
     fn wanted(&self) -> Vec<Claim> {
-        self.of(self.ports())
+        let mut ports = self.ports();
+        let mut listeners = self.lock();
+        listeners.left.retain(|_, since| since.elapsed() < RESTART);
+        ports.extend(listeners.left.keys());
+        drop(listeners);
+        self.of(ports)
+    }
+
+    /// How long until the next port is given up.
+    fn lingers(&self) -> Option<Duration> {
+        let since = self.lock().left.values().min().copied();
+        since.map(|since| RESTART.saturating_sub(since.elapsed()))
     }
 
     /// A claim for each of the ports. Filters look into HTTP alone: where there is one, datagrams are the real app's.
@@ -228,6 +259,7 @@ impl Claims {
         told.retain(|port, _| ports.contains(port));
         let news = claims.iter().zip(states);
         let news = news.map(|(claim, state)| (port_of(claim), self.news(claim, state)));
+        let news = news.filter(|(port, _)| ports.contains(port));
         let filtered = self.rules.mode != IncomingMode::Off && !self.rules.filter.is_empty();
         let left = ports
             .iter()
@@ -286,7 +318,7 @@ impl Claims {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SocketCookie, Listener>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Listeners> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

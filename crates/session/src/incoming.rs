@@ -73,24 +73,20 @@ async fn connection(incoming: Incoming, stream: Stream, claims: Arc<Claims>, pee
         },
         peers,
     };
-    let (socket, known) = match app.connect().await {
-        Ok(connected) => connected,
-        Err(error) => {
-            tracing::debug!(port = app.port, %error, "the app does not take a connection");
-            return;
-        }
-    };
     let ended = match incoming.mode {
-        mode if mode.steals() => pump::join(socket, stream).await,
-        _ => mirror((socket, known), stream, app).await,
+        mode if mode.steals() => match app.connect().await {
+            Ok((socket, _known)) => pump::join(socket, stream).await,
+            Err(error) => Err(error),
+        },
+        _ => mirror(&app, stream).await,
     };
     if let Err(error) = ended {
         tracing::debug!(%error, client = %incoming.client, "an incoming connection ended by an error");
     }
 }
 
-/// A copy, on a connection to the app and, for HTTP/2 if need be, on more.
-async fn mirror(opened: (TcpStream, Known), mut copy: Stream, app: Listener) -> io::Result<()> {
+/// A copy, which begins with what the client said first.
+async fn mirror(app: &Listener, mut copy: Stream) -> io::Result<()> {
     let mut first = Vec::new();
     let is_http2 = loop {
         if let Some(known) = http2::is_prior_knowledge(&first) {
@@ -101,16 +97,12 @@ async fn mirror(opened: (TcpStream, Known), mut copy: Stream, app: Listener) -> 
         }
     };
     if !is_http2 {
-        let (socket, _known) = opened;
+        let (socket, _known) = app.connect().await?;
         return pump::mirror(socket, &first, copy).await;
     }
-    let port = app.port;
-    let app = Opened {
-        first: Mutex::new(Some(opened)),
-        app,
-    };
-    let lost = replay(&first, copy, &app).await?;
+    let lost = replay(&first, copy, app).await?;
     if lost > 0 {
+        let port = app.port;
         tracing::warn!("port {port}: {lost} mirrored requests of one HTTP/2 connection did not reach the local app");
     }
     Ok(())
@@ -132,25 +124,6 @@ impl App for Listener {
         let listener = self.claims.local(self.port);
         let listener = listener.ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "its listener is gone"))?;
         connect(listener, self.peer, &self.peers).await
-    }
-}
-
-/// The same with a connection that is open already.
-struct Opened {
-    first: Mutex<Option<(TcpStream, Known)>>,
-    app: Listener,
-}
-
-impl App for Opened {
-    type Connection = TcpStream;
-    type Kept = Known;
-
-    async fn connect(&self) -> io::Result<(TcpStream, Known)> {
-        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match first {
-            Some(first) => Ok(first),
-            None => self.app.connect().await,
-        }
     }
 }
 

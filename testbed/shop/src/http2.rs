@@ -13,11 +13,22 @@ pub fn serve(address: &str, name: &str) -> io::Result<()> {
     let serve = async {
         let listener = TcpListener::bind(address).await?;
         println!("http2: listening at {}", listener.local_addr()?);
-        fixture::http2::serve(listener, name, WINDOW).await;
+        fixture::http2::serve(listener, name, WINDOW, tell).await;
         Ok(())
     };
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
         .block_on(serve)
+}
+
+/// One line a request.
+fn tell(request: &http::request::Parts, length: usize) {
+    let user = request.headers.get("x-user").and_then(|user| user.to_str().ok());
+    println!(
+        "http2: {} {} of {}, {length} bytes",
+        request.method,
+        request.uri.path(),
+        user.unwrap_or("nobody")
+    );
 }

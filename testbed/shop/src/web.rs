@@ -3,11 +3,12 @@
 //! `GET /` and every path not named here: the lines `service=`, `host=`, `client=`, `method=`, `path=`, then each request
 //! header as `> Name: value`, then an empty line and the request's body.
 //! `/stock` the dependency's answer · `/count` requests so far, probes not included · `/healthz` for probes ·
-//! `/slow?ms=N` the usual answer after N milliseconds · `/bytes?n=N` N bytes.
+//! `/slow?ms=N` the usual answer after N milliseconds · `/bytes?n=N` N bytes · a request for an upgrade (WebSocket and the
+//! like) is granted: behind it comes the line `service=`, then what the client sends comes back.
 
 use std::fmt::Write as _;
-use std::io::{self, BufReader};
-use std::net::TcpStream;
+use std::io::{self, BufReader, Write as _};
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -44,6 +45,16 @@ fn converse(stream: &TcpStream, settings: &Settings, requests: &AtomicU64) -> io
     let (mut input, mut output) = (BufReader::new(stream), stream);
     stream.set_nodelay(true)?;
     while let Some(request) = http::read_request(&mut input, &mut output)? {
+        if let Some(protocol) = http::header(&request.headers, "upgrade") {
+            requests.fetch_add(1, Ordering::Relaxed);
+            let service = &settings.service;
+            write!(
+                output,
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\nservice={service}\n"
+            )?;
+            io::copy(&mut input, &mut output)?;
+            return stream.shutdown(Shutdown::Write);
+        }
         let (status, body) = answer(&request, &client, settings, requests);
         http::write_response(&mut output, status, request.keeps_alive(), &body)?;
         if !request.keeps_alive() {

@@ -23,7 +23,7 @@ type Answer = Result<(String, Vec<u8>, String), h2::Error>;
 
 /// Echoes, see [`fixture::http2`].
 async fn serve(listener: TcpListener, name: &'static str, window: u32) {
-    fixture::http2::serve(listener, HeaderValue::from_static(name), window).await;
+    fixture::http2::serve(listener, HeaderValue::from_static(name), window, |_, _| ()).await;
 }
 
 async fn take(mut body: RecvStream) -> Result<(Vec<u8>, String), h2::Error> {

@@ -1,7 +1,9 @@
-//! What one client sends, taken apart: HTTP/1 into requests, all else as it comes. Pure: bytes in, parts out.
+//! What one client sends, taken apart: HTTP into requests, all else as it comes. Pure: bytes in, parts out.
 
 use http_route::http1::{Body, BodyScan, FieldStorage, HeadScan, MAX_HEAD};
 use http_route::{Detected, RawReason, RequestHead, detect_line};
+
+use super::streams::Streams;
 
 /// A part of what a client sends.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,8 +18,7 @@ pub(super) enum Sent {
 pub(super) struct Request {
     pub(super) method: String,
     pub(super) target: String,
-    /// 0 for HTTP/1.0, 1 for HTTP/1.1.
-    pub(super) minor: u8,
+    pub(super) version: &'static str,
     pub(super) fields: Vec<(Vec<u8>, Vec<u8>)>,
     /// The beginning of its body, without what delimits it.
     pub(super) body: Vec<u8>,
@@ -43,6 +44,7 @@ enum State {
         /// Of its content so far.
         come: u64,
     },
+    Http2(Box<Streams>),
     Raw,
 }
 
@@ -57,20 +59,25 @@ impl Client {
 
     /// A request is held back for its body.
     pub(super) fn waits(&self) -> bool {
-        matches!(self.state, State::Body { request: Some(_), .. })
+        match &self.state {
+            State::Body { request, .. } => request.is_some(),
+            State::Http2(streams) => streams.waits(),
+            State::Head(_) | State::Raw => false,
+        }
     }
 
-    /// The request that waits, with what has come of it.
-    pub(super) fn hurry(&mut self) -> Option<Sent> {
+    /// The requests that wait, with what has come of them.
+    pub(super) fn hurry(&mut self, each: &mut dyn FnMut(Sent)) {
         match &mut self.state {
-            State::Body { request, .. } => request.take().map(Sent::Request),
-            State::Head(_) | State::Raw => None,
+            State::Body { request, .. } => request.take().map(Sent::Request).into_iter().for_each(each),
+            State::Http2(streams) => streams.hurry().for_each(each),
+            State::Head(_) | State::Raw => {}
         }
     }
 
     /// The connection has ended.
     pub(super) fn finish(&mut self, each: &mut dyn FnMut(Sent)) {
-        self.hurry().into_iter().for_each(&mut *each);
+        self.hurry(each);
         if !self.partial.is_empty() {
             each(Sent::Raw(RawReason::CutHead));
             each(Sent::Bytes(std::mem::take(&mut self.partial)));
@@ -97,9 +104,17 @@ impl Client {
                         // A request without a body ends with its head.
                         length + self.body(&bytes[length..], each)
                     }
+                    Err(RawReason::Http2) => {
+                        self.state = State::Http2(Box::default());
+                        0
+                    }
                     Err(reason) => self.give_up(reason, each),
                 },
                 State::Body { .. } => self.body(bytes, each),
+                State::Http2(streams) => match streams.feed(bytes, self.limit, each) {
+                    Ok(()) => bytes.len(),
+                    Err(reason) => self.give_up(reason, each),
+                },
                 State::Raw => {
                     each(Sent::Bytes(bytes.to_vec()));
                     return;
@@ -143,7 +158,7 @@ impl Client {
 
     /// Takes none of the bytes.
     fn give_up(&mut self, reason: RawReason, each: &mut dyn FnMut(Sent)) -> usize {
-        self.hurry().into_iter().for_each(&mut *each);
+        self.hurry(each);
         each(Sent::Raw(reason));
         self.state = State::Raw;
         0
@@ -169,7 +184,11 @@ fn head(scan: &mut HeadScan, bytes: &[u8]) -> Result<Option<(usize, Request, Bod
     let request = Request {
         method: head.method().to_owned(),
         target: head.target().to_owned(),
-        minor: head.minor_version(),
+        version: if head.minor_version() == 0 {
+            "HTTP/1.0"
+        } else {
+            "HTTP/1.1"
+        },
         fields: head
             .fields()
             .map(|(name, value)| (name.to_vec(), value.to_vec()))

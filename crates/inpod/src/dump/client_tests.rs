@@ -69,11 +69,6 @@ fn what_is_no_request() {
     check(9, b"\x16\x03\x01\0", &["TLS", "\\x16\\x03\\x01\\x00"]);
     check(
         9,
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        &["HTTP/2", "PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n"],
-    );
-    check(
-        9,
         b"GET / HTT",
         &["the client ended in the middle of a head", "GET / HTT"],
     );
@@ -108,10 +103,64 @@ fn who_waits_for_a_body_is_shown_without() {
         panic!("{part:?}")
     });
     assert!(client.waits());
-    assert!(matches!(client.hurry(), Some(Sent::Request(request)) if request.body == b"a"));
+    let mut hurried = Vec::new();
+    client.hurry(&mut |part| hurried.push(part));
+    assert!(matches!(hurried.as_slice(), [Sent::Request(request)] if request.body == b"a"));
     assert!(!client.waits());
     client.feed(b"b", &mut |part| panic!("told twice: {part:?}"));
     let mut more = 0;
     client.feed(b"GET / HTTP/1.1\r\n\r\n", &mut |_| more += 1);
     assert_eq!(more, 1);
+}
+
+/// A frame of HTTP/2, and a request's (RFC 7541 section 6.2.2: `:method POST`, `:authority a`, `:path`).
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+fn post(stream: u8, path: &str, end: bool) -> Vec<u8> {
+    let path = [&[4, u8::try_from(path.len()).unwrap()], path.as_bytes()].concat();
+    frame(
+        1,
+        4 | u8::from(end),
+        stream,
+        &[b"\x83\x01\x01a", path.as_slice()].concat(),
+    )
+}
+
+#[test]
+fn streams() {
+    let preface = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[])].concat();
+    let all = [
+        preface.clone(),
+        post(1, "/a", false),
+        post(3, "/b", true),
+        frame(0, 0, 1, b"12"),
+        frame(0, 1, 1, b"3"),
+        post(5, "/long", false),
+        frame(0, 0, 5, b"1234"),
+        frame(0, 1, 5, b"5"),
+        post(7, "/trailers", false),
+        frame(0, 0, 7, b"12"),
+        frame(1, 5, 7, b"\0\x01a\x01b"),
+        post(9, "/back", false),
+        frame(3, 0, 9, &[0, 0, 0, 8]),
+        post(11, "/cut", false),
+        frame(0, 0, 11, b"1"),
+    ];
+    let shown = [
+        "POST /b 1 \"\" of Some(0)",
+        "POST /a 1 \"123\" of Some(3)",
+        "POST /long 1 \"123\" of None",
+        "POST /trailers 1 \"12\" of Some(2)",
+        "POST /back 1 \"\" of None",
+        "POST /cut 1 \"1\" of None",
+    ];
+    check(3, &all.concat(), &shown);
+    let broken = [preface, post(1, "/a", false), frame(9, 4, 1, b"")].concat();
+    assert_eq!(
+        parts(9, &[&broken])[..2],
+        ["POST /a 1 \"\" of None", "an HTTP/2 frame that cannot be read"]
+    );
 }

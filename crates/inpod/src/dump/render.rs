@@ -142,9 +142,12 @@ impl Shown {
 
 fn request_text(request: &Request) -> String {
     let Request {
-        method, target, minor, ..
+        method,
+        target,
+        version,
+        ..
     } = request;
-    let mut text = format!("{} {} HTTP/1.{minor}\n", cell(method), cell(target));
+    let mut text = format!("{} {} {version}\n", cell(method), cell(target));
     for (name, value) in &request.fields {
         let field = format!("{}: {}", String::from_utf8_lossy(name), String::from_utf8_lossy(value));
         let _ = writeln!(text, "    {}", cell(&field));
@@ -161,7 +164,7 @@ fn request_json(request: &Request) -> Value {
     json!({
         "method": request.method,
         "target": request.target,
-        "version": format!("HTTP/1.{}", request.minor),
+        "version": request.version,
         "headers": request.fields.iter().map(field).collect::<Vec<_>>(),
         "body": excerpt_json(&request.body, request.length),
     })
