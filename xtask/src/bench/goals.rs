@@ -79,6 +79,30 @@ const GOALS: &[Goal] = &[
         guard: AtMost(20.0),
     },
     Goal {
+        name: "mirrored at 70 %, requests / bare",
+        unit: "x",
+        goal: AtLeast(0.97),
+        guard: AtLeast(0.6),
+    },
+    Goal {
+        name: "mirrored at 70 %, median latency / bare",
+        unit: "x",
+        goal: AtMost(1.1),
+        guard: AtMost(10.0),
+    },
+    Goal {
+        name: "mirrored at 70 %, copies / requests",
+        unit: "x",
+        goal: AtLeast(1.0),
+        guard: AtLeast(0.1),
+    },
+    Goal {
+        name: "agent's memory under mirrored load",
+        unit: "MB",
+        goal: AtMost(100.0),
+        guard: AtMost(100.0),
+    },
+    Goal {
         name: "connect at 40 ms",
         unit: "ms",
         goal: AtMost(50.0),

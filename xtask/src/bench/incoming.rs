@@ -1,11 +1,12 @@
 //! What comes to a stolen port: requests that stay with the real app, against haproxy in the same place; and those that are
-//! stolen, against the link's round trip.
+//! stolen, against the link's round trip. And what a mirror costs an app that is busy.
 
-use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use testbed::{FreshPod, Pod};
 
 use super::Bench;
@@ -21,6 +22,9 @@ const REQUESTS: &str = "60000";
 const APP: [u16; 2] = [8080, 8090];
 const PROXY: [u16; 2] = [8081, 8091];
 const HEADER: &str = "X-User=me";
+/// The part of its best rate that a busy app is asked for, and for how long, in seconds.
+const BUSY: f64 = 0.7;
+const PACED: f64 = 5.0;
 
 const REAL: &str = "
 frontend app
@@ -51,10 +55,11 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
     let pod = pod.map_err(|error| error.to_string())?;
     let client = admin.pod("default", "client").map_err(|error| error.to_string())?;
     passed_on(bench, table, &pod, &client)?;
-    stolen(bench, table, &pod, &client)
+    stolen(bench, table, &pod, &client)?;
+    mirrored(bench, table, &pod, &client)
 }
 
-fn haproxy(name: &str, sections: &str) -> serde_json::Value {
+fn haproxy(name: &str, sections: &str) -> Value {
     let times = "timeout connect 5s\n    timeout client 1h\n    timeout server 1h";
     let text = format!("defaults\n    mode http\n    {times}\n{sections}");
     json!({
@@ -70,7 +75,7 @@ fn passed_on(bench: &Bench, table: &mut Table, pod: &Pod, client: &Pod) -> Resul
     let mut notes = [String::new(), String::new()];
     for _ in 0..bench.rounds(5) {
         let proxied = [load(client, pod, PROXY, 0)?, load(client, pod, PROXY, 1)?];
-        let session = Thief::begin(bench, pod)?;
+        let session = Serving::thief(bench, pod)?;
         let passed = [load(client, pod, APP, 0)?, load(client, pod, APP, 1)?];
         drop(session);
         for (at, (passed, proxied)) in passed.iter().zip(&proxied).enumerate() {
@@ -95,7 +100,7 @@ fn stolen(bench: &Bench, table: &mut Table, pod: &Pod, client: &Pod) -> Result<(
     let echo = bench.echo()?;
     let (target, address) = (format!("pod/{}/container/tcp", echo.name), format!("{}:7000", echo.ip));
     let round_trip = listen(&mut bench.session(&target, &["echo", &address, "2000"]))?.number("round_trip_us")? / 1e3;
-    let _session = Thief::begin(bench, pod)?;
+    let _session = Serving::thief(bench, pod)?;
     let arguments = ["--h1", "-c", "1", "-n", "3000", "-H", "X-User: me"];
     let loaded = h2load(client, &arguments, &format!("http://{}:{}/", pod.ip, APP[0]))?;
     let note = |what| format!("{what}; the link's round trip is {round_trip:.2} ms");
@@ -110,6 +115,104 @@ fn stolen(bench: &Bench, table: &mut Table, pod: &Pod, client: &Pod) -> Result<(
         most - round_trip,
         note(format!("{most:.2} ms")),
     )
+}
+
+/// The real app is asked for 70 % of what it can, with a mirror and without. All share two cores: client, app, agent, session
+/// and local app.
+fn mirrored(bench: &Bench, table: &mut Table, pod: &Pod, client: &Pod) -> Result<(), String> {
+    let url = format!("http://{}:{}/", pod.ip, APP[0]);
+    let (mut rates, mut latencies, mut copies) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut memory, mut notes) = (0.0_f64, Vec::new());
+    for _ in 0..bench.rounds(3) {
+        let most = load(client, pod, APP, 0)?.rate;
+        let each = (most * BUSY / CLIENTS.parse::<f64>().unwrap_or(1.0)).floor();
+        let (each, all) = (each.to_string(), (most * BUSY * PACED).floor());
+        let paced = ["--h1", "-c", CLIENTS, "--rps", &each, "-n", &all.to_string()];
+        let bare = h2load(client, &paced, &url)?;
+        let session = Serving::mirror(bench, pod)?;
+        let agent = pod.processes().map_err(|error| error.to_string())?;
+        let agent = agent.into_iter().find(|process| process.name == "agent");
+        let agent = agent.ok_or("the pod has no agent")?.pid;
+        let before = processor_time(agent)?;
+        let loaded = h2load(client, &paced, &url)?;
+        let processor = processor_time(agent)? - before;
+        let took = all / loaded.rate;
+        memory = memory.max(most_memory(agent)?);
+        let mirrored = answered()?;
+        let dropped = session.dropped()?;
+        rates.push(loaded.rate / bare.rate);
+        latencies.push(loaded.at(0.5) / bare.at(0.5));
+        copies.push(mirrored / all);
+        notes = vec![
+            format!("the last: {} of at most {} requests/s", number(bare.rate), number(most)),
+            format!("{:.2} ms, bare {:.2} ms", loaded.at(0.5), bare.at(0.5)),
+            format!(
+                "{dropped} connections dropped; the agent took {:.0} % of a core",
+                100.0 * processor / took
+            ),
+            String::new(),
+        ];
+    }
+    let rows = [
+        ("mirrored at 70 %, requests / bare", median(rates)),
+        ("mirrored at 70 %, median latency / bare", median(latencies)),
+        ("mirrored at 70 %, copies / requests", median(copies)),
+        ("agent's memory under mirrored load", memory),
+    ];
+    rows.into_iter()
+        .zip(notes)
+        .try_for_each(|((name, value), note)| table.judge(name, value, note))
+}
+
+/// How many requests the local app has answered, once it answers no more.
+fn answered() -> Result<f64, String> {
+    let mut before = f64::NAN;
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+        let count = ask_local("/count").map_err(|error| format!("the local app: {error}"))?;
+        let count: f64 = count.trim().parse().map_err(|_| format!("no number: {count}"))?;
+        // Each look is a request as well.
+        if count <= before + 1.0 {
+            return Ok(count);
+        }
+        before = count;
+    }
+}
+
+fn ask_local(path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, APP[0]))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: local\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    body.ok_or_else(|| std::io::ErrorKind::InvalidData.into())
+}
+
+/// Seconds that a process has had a processor.
+fn processor_time(pid: i32) -> Result<f64, String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|error| format!("the agent: {error}"))?;
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<f64>().ok());
+    // USER_HZ is 100 everywhere (proc_pid_stat(5)).
+    Ok(ticks.sum::<f64>() / 100.0)
+}
+
+/// The most memory that a process has had, in MB.
+fn most_memory(pid: i32) -> Result<f64, String> {
+    let status =
+        std::fs::read_to_string(format!("/proc/{pid}/status")).map_err(|error| format!("the agent: {error}"))?;
+    let most = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+    most.map(|kib: f64| kib * 1024.0 / 1e6)
+        .ok_or_else(|| "no VmHWM of the agent".to_owned())
 }
 
 /// What h2load has seen.
@@ -163,28 +266,40 @@ fn h2load(client: &Pod, arguments: &[&str], url: &str) -> Result<Loaded, String>
     Ok(Loaded { rate, times })
 }
 
-/// A session that steals from both ports what only the bench itself asks for.
-struct Thief(Running);
+/// A session that takes from the app's ports.
+struct Serving {
+    inpod: Running,
+    /// What it says from its claims on.
+    said: std::thread::JoinHandle<Vec<String>>,
+}
 
-impl Thief {
-    fn begin(bench: &Bench, pod: &Pod) -> Result<Self, String> {
-        let shop: PathBuf = root().join("target/testbed/bin/shop");
-        let shop = shop.display();
+impl Serving {
+    /// Steals from both ports what only the bench itself asks for.
+    fn thief(bench: &Bench, pod: &Pod) -> Result<Self, String> {
+        let shop = shop();
         let script = format!("{shop} http2 0.0.0.0:{} & exec {shop} web 0.0.0.0:{}", APP[1], APP[0]);
-        let mut command = bench.thief(&format!("pod/{}/container/main", pod.name), HEADER, &script);
+        Self::begin(bench, pod, &["--steal", "--header", HEADER], &script, APP.len())
+    }
+
+    fn mirror(bench: &Bench, pod: &Pod) -> Result<Self, String> {
+        Self::begin(bench, pod, &[], &format!("exec {} web 0.0.0.0:{}", shop(), APP[0]), 1)
+    }
+
+    fn begin(bench: &Bench, pod: &Pod, flags: &[&str], script: &str, ports: usize) -> Result<Self, String> {
+        let mut command = bench.server(&format!("pod/{}/container/main", pod.name), flags, script);
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn();
-        let mut session = Self(Running(child.map_err(|error| format!("cannot run inpod: {error}"))?));
-        let mut said = BufReader::new(session.0.0.stderr.take().ok_or("inpod has no stderr")?).lines();
+        let mut inpod = Running(child.map_err(|error| format!("cannot run inpod: {error}"))?);
+        let mut said = BufReader::new(inpod.0.stderr.take().ok_or("inpod has no stderr")?).lines();
         let mut claimed = 0;
         let mut words = Vec::new();
-        while claimed < APP.len() {
+        while claimed < ports {
             let Some(Ok(line)) = said.next() else {
                 return Err(format!(
-                    "the session ended before it stole anything:\n{}",
+                    "the session ended before it had its ports:\n{}",
                     words.join("\n")
                 ));
             };
@@ -192,7 +307,21 @@ impl Thief {
             words.push(line);
         }
         // Nobody may wait for a reader.
-        std::thread::spawn(move || said.for_each(drop));
-        Ok(session)
+        let said = std::thread::spawn(move || said.map_while(Result::ok).collect());
+        Ok(Self { inpod, said })
     }
+
+    /// Ends it; how many connections were not mirrored to their ends.
+    fn dropped(self) -> Result<f64, String> {
+        drop(self.inpod);
+        let said = self.said.join().map_err(|_| "nobody has read what inpod said")?;
+        let counted = said.iter().find(|line| line.contains(r#""event":"counted""#));
+        let counted: Option<Value> = counted.and_then(|line| serde_json::from_str(line).ok());
+        let dropped = counted.and_then(|counted| counted["dropped"].as_f64());
+        dropped.ok_or_else(|| format!("inpod has not counted:\n{}", said.join("\n")))
+    }
+}
+
+fn shop() -> String {
+    root().join("target/testbed/bin/shop").display().to_string()
 }

@@ -69,10 +69,10 @@ impl Bench {
         command
     }
 
-    /// A session that steals what this header marks; its app is a shell's.
-    pub(super) fn thief(&self, target: &str, header: &str, script: &str) -> Command {
+    /// A session whose app is a shell's, which takes incoming traffic as `flags` say.
+    pub(super) fn server(&self, target: &str, flags: &[&str], script: &str) -> Command {
         let mut command = Command::new(&self.inpod);
-        command.args(["exec", "-t", target, "--steal", "--header", header, "--json"]);
+        command.args(["exec", "-t", target, "--json"]).args(flags);
         command.args(["--", "sh", "-c", script]);
         self.as_user(&mut command);
         command
