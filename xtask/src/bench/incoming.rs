@@ -240,7 +240,9 @@ fn load(client: &Pod, pod: &Pod, ports: [u16; 2], version: usize) -> Result<Load
 }
 
 fn h2load(client: &Pod, arguments: &[&str], url: &str) -> Result<Loaded, String> {
-    let log = root().join("target/bench/h2load.log");
+    let directory = root().join("target/bench");
+    std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    let log = directory.join("h2load.log");
     let _ = std::fs::remove_file(&log);
     let mut command: Command = client.in_network("h2load").map_err(|error| error.to_string())?;
     let said = command
@@ -249,7 +251,8 @@ fn h2load(client: &Pod, arguments: &[&str], url: &str) -> Result<Loaded, String>
         .arg(url)
         .output();
     let said = said.map_err(|error| format!("h2load: {error}"))?;
-    let said = String::from_utf8_lossy(&said.stdout);
+    let said = [said.stdout, said.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
     let rate = said.lines().find_map(|line| {
         let (_, rate) = line.strip_prefix("finished in ")?.split_once(", ")?;
         rate.split_once(" req/s")?.0.parse().ok()
