@@ -86,6 +86,7 @@ fn claim(header: Option<(&str, &str)>) -> Claim {
         filter: header.map(exact).into_iter().collect(),
         probes: vec![probe],
         reconnect: false,
+        tls: None,
     }
 }
 
