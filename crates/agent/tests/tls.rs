@@ -7,6 +7,8 @@ mod pki;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::http::{answer, ask};
 use common::{CLIENT, POD, Session, World, in_time, until, world};
@@ -57,14 +59,18 @@ impl Fixture {
     }
 
     /// The real app speaks TLS, HTTP/1 or HTTP/2 as was agreed.
-    fn app(&self, protocols: &[&str]) {
-        self.app_with(self.authority.acceptor(&self.pair, protocols, false));
+    fn app(&self, protocols: &[&str]) -> Arc<AtomicUsize> {
+        self.app_with(self.authority.acceptor(&self.pair, protocols, false))
     }
 
-    fn app_with(&self, acceptor: TlsAcceptor) {
+    /// Gives the number of its connections.
+    fn app_with(&self, acceptor: TlsAcceptor) -> Arc<AtomicUsize> {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
         let listener = self.world.pod.listen(&format!("0.0.0.0:{PORT}"));
         tokio::spawn(async move {
             while let Ok((socket, peer)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::Relaxed);
                 let acceptor = acceptor.clone();
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(socket).await else {
@@ -76,6 +82,7 @@ impl Fixture {
                 });
             }
         });
+        count
     }
 
     fn tcp(&self) -> TcpStream {
@@ -221,7 +228,7 @@ async fn warning(session: &mut Session) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_are_filtered_inside_of_tls() {
     let fixture = Fixture::new();
-    fixture.app(&["http/1.1"]);
+    let connections = fixture.app(&["http/1.1"]);
     let _session = fixture.steal(claim(Some("ada"), tls())).await;
     for protocols in [BOTH, &[]] {
         let agreed = if protocols.is_empty() { "-" } else { "http/1.1" };
@@ -237,6 +244,8 @@ async fn requests_are_filtered_inside_of_tls() {
             );
         }
     }
+    // The connection that was opened to ask the app is the first one to be used.
+    assert_eq!(connections.load(Ordering::Relaxed), 2);
     // What is not TLS is as without.
     let mut clear = fixture.tcp();
     let got = ask(&mut clear, "GET /a HTTP/1.1\r\nX-User: ada").await;
@@ -399,6 +408,26 @@ async fn what_cannot_be_used_is_refused_by_name() {
         claims(&session, claim(None, given)).await,
         ClaimState::Active { older: 0 }
     );
+}
+
+/// Many clients close the connection and leave it at that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_direction_may_end_without_close_notify() {
+    let fixture = Fixture::new();
+    let mut session = fixture.session().await;
+    assert_eq!(
+        claims(&session, claim(None, tls())).await,
+        ClaimState::Active { older: 0 }
+    );
+    let mut client = fixture.connect(&[]).await;
+    client.write_all(b"the end").await.unwrap();
+    client.flush().await.unwrap();
+    let (mut transport, _) = client.into_inner();
+    transport.shutdown().await.unwrap();
+    let (_, mut stream) = in_time(session.acceptor.next()).await.unwrap().unwrap();
+    let mut all = Vec::new();
+    in_time(stream.read_to_end(&mut all)).await.unwrap();
+    assert_eq!(all, b"the end");
 }
 
 /// As the kubelet renews a Secret: another directory behind the same name.

@@ -33,10 +33,12 @@ pub(crate) struct Started {
 
 /// Connects and gathers.
 pub(crate) async fn start(settings: &Settings, guests: &Guests) -> Result<Started, SessionError> {
-    let tls = &settings.plan.incoming.tls;
-    if settings.plan.incoming.mode == IncomingMode::Mirror && !tls.is_empty() {
-        return Err(SessionError::Encrypted);
-    }
+    let no_tls = BTreeMap::new();
+    let tls = match settings.plan.incoming.mode {
+        IncomingMode::Steal => &settings.plan.incoming.tls,
+        IncomingMode::Mirror if !settings.plan.incoming.tls.is_empty() => return Err(SessionError::Encrypted),
+        IncomingMode::Mirror | IncomingMode::Off => &no_tls,
+    };
     let connector = Connector::resolve(&settings.target, &settings.kube, settings.agent.clone()).await?;
     let hello = Hello::new(settings.session, settings.token, &settings.owner);
     let (link, acceptor, peer) = connect(&connector, &hello, |event| guests.event(event)).await?;

@@ -195,3 +195,7 @@ fn unusable_pem(pem: &Pem, why: String) -> SessionError {
         why,
     }
 }
+
+#[cfg(test)]
+#[path = "terminated_tests.rs"]
+mod tests;

@@ -69,6 +69,12 @@ fn cause(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
 }
 
+/// Any bytes as PEM.
+pub fn fuzz(data: &[u8]) {
+    let _ = Identity::from_pem(data, data);
+    let _ = Authorities::from_pem(data);
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
