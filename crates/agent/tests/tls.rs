@@ -167,10 +167,10 @@ async fn http2(stream: TlsStream<TcpStream>) -> SendRequest<bytes::Bytes> {
     send
 }
 
-async fn ask_http2(send: &SendRequest<bytes::Bytes>, path: &str, user: &str) -> String {
+async fn ask_http2(send: &SendRequest<bytes::Bytes>, path: &str, field: (&str, &str)) -> String {
     let mut send = in_time(send.clone().ready()).await.unwrap();
     let uri = format!("https://{NAME}{path}");
-    let request = Request::get(uri).header("x-user", user).body(()).unwrap();
+    let request = Request::get(uri).header(field.0, field.1).body(()).unwrap();
     let (response, _) = send.send_request(request, true).unwrap();
     let mut body = in_time(response).await.unwrap().into_body();
     let mut text = Vec::new();
@@ -259,9 +259,9 @@ async fn http2_is_agreed_on_where_the_real_app_speaks_it() {
     let session = fixture.steal(claim(Some("ada"), tls())).await;
     let client = http2(fixture.connect(BOTH).await).await;
     for _ in 0..3 {
-        let real = ask_http2(&client, "/b", "bob").await;
+        let real = ask_http2(&client, "/b", ("x-user", "bob")).await;
         assert_eq!(real, format!("real {CLIENT} {NAME} h2 anonymous /b"));
-        let local = ask_http2(&client, "/a", "ada").await;
+        let local = ask_http2(&client, "/a", ("x-user", "ada")).await;
         assert_eq!(local, format!("local {CLIENT} {NAME} h2 /a"));
     }
     // The local app is handed plain bytes: HTTP/2 only for those who speak nothing else.
@@ -272,14 +272,14 @@ async fn http2_is_agreed_on_where_the_real_app_speaks_it() {
     let got = ask(&mut client, "GET /a HTTP/1.1\r\nX-User: ada").await;
     assert_eq!(got, format!("local {CLIENT} {NAME} http/1.1 GET /a HTTP/1.1"));
     let client = http2(fixture.connect(&["h2"]).await).await;
-    let got = ask_http2(&client, "/a", "ada").await;
+    let got = ask_http2(&client, "/a", ("x-user", "ada")).await;
     assert_eq!(got, format!("local {CLIENT} {NAME} h2 /a"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unfiltered_steal_leaves_https_probes_to_the_real_app() {
     let fixture = Fixture::new();
-    fixture.app(&["http/1.1"]);
+    fixture.app(BOTH);
     let _session = fixture.steal(claim(None, tls())).await;
     let mut client = fixture.connect(&[]).await;
     let probe = "GET /healthz HTTP/1.1\r\nUser-Agent: kube-probe/1.34";
@@ -289,6 +289,12 @@ async fn an_unfiltered_steal_leaves_https_probes_to_the_real_app() {
     );
     let got = ask(&mut client, "GET /a HTTP/1.1").await;
     assert_eq!(got, format!("local {CLIENT} {NAME} - GET /a HTTP/1.1"));
+    // The kubelet speaks HTTP/2 where the app does.
+    let client = http2(fixture.connect(BOTH).await).await;
+    let got = ask_http2(&client, "/healthz", ("user-agent", "kube-probe/1.34")).await;
+    assert_eq!(got, format!("real {CLIENT} {NAME} h2 anonymous /healthz"));
+    let got = ask_http2(&client, "/a", ("user-agent", "curl")).await;
+    assert_eq!(got, format!("local {CLIENT} {NAME} h2 /a"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -299,7 +305,7 @@ async fn a_real_app_that_is_down_is_not_missed() {
     let got = ask(&mut client, "GET /a HTTP/1.1").await;
     assert_eq!(got, format!("local {CLIENT} {NAME} http/1.1 GET /a HTTP/1.1"));
     let client = http2(fixture.connect(&["h2"]).await).await;
-    let got = ask_http2(&client, "/a", "ada").await;
+    let got = ask_http2(&client, "/a", ("x-user", "ada")).await;
     assert_eq!(got, format!("local {CLIENT} {NAME} h2 /a"));
 }
 

@@ -21,9 +21,10 @@ pub(super) struct Held {
     owner: String,
     filter: Filter,
     probes: ProbeMatcher,
-    /// The pod's definition has a TCP probe of this port, and a gRPC probe.
+    /// The pod's definition has such a probe of this port.
     tcp_probe: bool,
     grpc_probe: bool,
+    http_probe: bool,
     older: u32,
     pub counters: Arc<Counters>,
     pub tls: Option<Arc<Terminator>>,
@@ -51,6 +52,8 @@ pub(super) struct Whole {
     pub tcp_probe: bool,
     /// HTTP/2 must be looked into, since the kubelet may be the client.
     pub grpc_probe: bool,
+    /// So must HTTP/2 inside of TLS, where the kubelet speaks it.
+    pub http_probe: bool,
 }
 
 /// All claims by port.
@@ -85,6 +88,7 @@ impl Held {
             probes: probes(claim),
             tcp_probe: claim.probes.contains(&Probe::Tcp { port: claim.port }),
             grpc_probe: has_grpc_probe(claim),
+            http_probe: http_probes(claim).next().is_some(),
             older,
             counters,
             tls: None,
@@ -102,14 +106,17 @@ impl Held {
 
 /// What is recognised of the pod's own probes of the claim's port.
 pub(crate) fn probes(claim: &Claim) -> ProbeMatcher {
-    let http = claim.probes.iter().filter_map(|probe| match probe {
+    ProbeMatcher::new(http_probes(claim), has_grpc_probe(claim))
+}
+
+fn http_probes(claim: &Claim) -> impl Iterator<Item = HttpProbe> + use<'_> {
+    claim.probes.iter().filter_map(|probe| match probe {
         Probe::Http { port, path, headers } if *port == claim.port => Some(HttpProbe {
             path: path.clone(),
             headers: headers.clone(),
         }),
         _ => None,
-    });
-    ProbeMatcher::new(http, has_grpc_probe(claim))
+    })
 }
 
 fn has_grpc_probe(claim: &Claim) -> bool {
@@ -213,6 +220,7 @@ impl Claims {
                 session: SessionId(held.session),
                 tcp_probe: held.tcp_probe,
                 grpc_probe: held.grpc_probe,
+                http_probe: held.http_probe,
             }),
             _ => None,
         }

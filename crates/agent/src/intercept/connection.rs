@@ -114,7 +114,8 @@ async fn terminated(client: TcpStream, ends: &mut Ends) -> Option<Socket> {
 
 /// A claim without a filter: what is not HTTP is the session's as a connection, and HTTP/1 request by request, so that
 /// probes reach the real app, and so that a client that stays connected moves to the real app when the steal ends. HTTP/2 is
-/// looked into only for gRPC probes: the real app must speak it for that, and it may be new in the local one.
+/// looked into only for probes that may speak it, gRPC's and, inside of TLS, HTTP's: the real app must speak it for that, and it
+/// may be new in the local one.
 async fn serve_whole(mut client: Socket, ends: Ends, whole: Whole) {
     let session = whole.session;
     // A TCP probe says nothing, so this is none.
@@ -160,7 +161,9 @@ async fn serve_whole(mut client: Socket, ends: Ends, whole: Whole) {
     };
     match spoken {
         Ok(First::Http) => serve_requests(client, ends).await,
-        Ok(First::Http2) if whole.grpc_probe => serve_requests(client, ends).await,
+        Ok(First::Http2) if whole.grpc_probe || (whole.http_probe && ends.real_app_agreed()) => {
+            serve_requests(client, ends).await;
+        }
         Ok(First::Http2 | First::Other | First::Nothing) => raw(client, &ends, session).await,
         Err(error) => tracing::debug!(%error, "a redirected connection broke before it said anything"),
     }

@@ -90,6 +90,7 @@ pub(super) async fn terminate(
         Agreed {
             material,
             hello: agreed,
+            by_real_app: real.is_ok(),
         },
         real.ok(),
     );

@@ -38,6 +38,8 @@ pub(super) struct Agreed {
     pub material: Arc<Material>,
     /// With the protocol that was chosen alone.
     pub hello: Hello,
+    /// The real app has chosen it.
+    pub by_real_app: bool,
 }
 
 impl Upstreams for Ends {
@@ -47,7 +49,7 @@ impl Upstreams for Ends {
     async fn real(&self) -> io::Result<Socket> {
         // The client's first request was not the session's after all: its stream must not grow old here.
         drop(self.opened().take());
-        let Some(Agreed { material, hello }) = &self.agreed else {
+        let Some(Agreed { material, hello, .. }) = &self.agreed else {
             return Ok(Socket::Plain(self.connect().await?));
         };
         if let Some((since, socket)) = self.asked().take()
@@ -139,6 +141,11 @@ impl Ends {
     /// Keeps a stream for the client's first request, if that is the session's.
     pub(super) fn keep(&self, session: SessionId, stream: SessionStream) {
         *self.opened() = Some((session, stream));
+    }
+
+    /// The real app speaks as the client does.
+    pub(super) fn real_app_agreed(&self) -> bool {
+        self.agreed.as_ref().is_some_and(|agreed| agreed.by_real_app)
     }
 
     fn asked(&self) -> MutexGuard<'_, Option<(Instant, Socket)>> {
