@@ -1,6 +1,8 @@
 //! TLS of a stolen port, terminated with the app's own certificate.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
+#[path = "common/agreed.rs"]
+mod agreed;
 mod common;
 #[path = "common/pki.rs"]
 mod pki;
@@ -10,10 +12,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use agreed::{ask_http2, http2, speak};
 use common::http::{answer, ask};
 use common::{CLIENT, POD, Session, World, in_time, until, world};
-use h2::client::SendRequest;
-use http::{Request, Response};
 use pki::{Authority, Pair, of_client};
 use rules::Term;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -140,44 +141,6 @@ async fn local(mut session: Session, who: &'static str) -> Session {
         }
     });
     session
-}
-
-async fn speak<S>(stream: S, who: String, http2: bool)
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    if !http2 {
-        return answer(stream, who).await;
-    }
-    let Ok(mut connection) = h2::server::handshake(stream).await else {
-        return;
-    };
-    while let Some(Ok((request, mut respond))) = connection.accept().await {
-        let body = format!("{who} {}", request.uri().path());
-        let mut send = respond.send_response(Response::new(()), false).unwrap();
-        send.send_data(body.into(), true).unwrap();
-    }
-}
-
-/// HTTP/2 over a connection where it was agreed on.
-async fn http2(stream: TlsStream<TcpStream>) -> SendRequest<bytes::Bytes> {
-    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    let (send, connection) = in_time(h2::client::handshake(stream)).await.unwrap();
-    tokio::spawn(connection);
-    send
-}
-
-async fn ask_http2(send: &SendRequest<bytes::Bytes>, path: &str, field: (&str, &str)) -> String {
-    let mut send = in_time(send.clone().ready()).await.unwrap();
-    let uri = format!("https://{NAME}{path}");
-    let request = Request::get(uri).header(field.0, field.1).body(()).unwrap();
-    let (response, _) = send.send_request(request, true).unwrap();
-    let mut body = in_time(response).await.unwrap().into_body();
-    let mut text = Vec::new();
-    while let Some(data) = in_time(body.data()).await {
-        text.extend_from_slice(&data.unwrap());
-    }
-    String::from_utf8(text).unwrap()
 }
 
 fn path(name: &str) -> Pem {
