@@ -16,14 +16,18 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("nft", &[]),
     ("capture", &[]),
     ("http-route", &[]),
+    ("tls", &[]),
     ("guest", &["rules"]),
     ("layer", &["guest"]),
     ("config", &["rules"]),
     ("trap", &["guest", "rules"]),
     ("view", &["rules", "wire", "guest"]),
     ("target", &["wire"]),
-    ("agent", &["capture", "http-route", "nft", "rules", "wire"]),
-    ("session", &["guest", "http-route", "rules", "target", "view", "wire"]),
+    ("agent", &["capture", "http-route", "nft", "rules", "tls", "wire"]),
+    (
+        "session",
+        &["guest", "http-route", "rules", "target", "tls", "view", "wire"],
+    ),
     (
         "inpod",
         &[

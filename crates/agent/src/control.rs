@@ -7,7 +7,7 @@ use wire::message::{Bytes, ClaimMode, ClaimState, Fault, Reply, ReplyBody, Reque
 use wire::{LinkError, Stream, frame};
 
 use crate::session::Session;
-use crate::{facts, reconnect, sessions};
+use crate::{facts, intercept, reconnect, sessions};
 
 /// Answers and events that may wait for the link.
 const QUEUE: usize = 256;
@@ -92,7 +92,8 @@ async fn answer(session: &Arc<Session>, body: RequestBody, events: &mpsc::Sender
                 of(|mode| mode == ClaimMode::Mirror),
             );
             let datagrams = of(ClaimMode::is_datagrams);
-            let mut stolen = session.agent.intercept.claim(session, &steal).into_iter();
+            let terminators = intercept::terminators(session, &steal).await;
+            let mut stolen = session.agent.intercept.claim(session, &steal, terminators).into_iter();
             let mut mirrored = session.agent.mirror.claim(session, &mirror, events).into_iter();
             let mut datagrams = session.agent.datagrams.claim(session, &datagrams).into_iter();
             let states = claims.iter().map(|claim| match claim.mode {

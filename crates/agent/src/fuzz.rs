@@ -7,4 +7,5 @@ pub fn fuzz(data: &[u8]) {
     crate::names::fuzz(data);
     crate::target::fuzz(data);
     crate::intercept::fuzz(data);
+    tls::fuzz(data);
 }

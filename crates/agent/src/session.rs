@@ -93,7 +93,7 @@ fn start(session: &Arc<Session>, open: Open, stream: Stream) {
                 Open::Dial(dial) => dial::serve(&session, dial, stream).await,
                 Open::Files => files::serve(&session, stream).await,
                 // Dropping the stream resets it: only the agent opens these.
-                Open::Incoming(_) | Open::Datagrams(_) => {
+                Open::Incoming(_) | Open::Datagrams(_) | Open::Terminated(_) => {
                     tracing::debug!("a session opened a stream that only an agent opens");
                 }
             }

@@ -265,6 +265,7 @@ mod tests {
             filter: filter.to_vec(),
             probes: Vec::new(),
             reconnect: false,
+            tls: None,
         }
     }
 

@@ -80,6 +80,7 @@ fn claim(mode: ClaimMode) -> Claim {
         filter: vec![],
         probes: vec![],
         reconnect: false,
+        tls: None,
     }
 }
 

@@ -18,6 +18,7 @@ fn claim(header: Option<&str>) -> Claim {
         filter: header.map(exact).into_iter().collect(),
         probes: vec![],
         reconnect: false,
+        tls: None,
     }
 }
 

@@ -32,6 +32,7 @@ async fn sessions_come_and_go_and_the_agent_lingers() {
             filter,
             probes: vec![],
             reconnect: false,
+            tls: None,
         }])
     };
     assert_eq!(

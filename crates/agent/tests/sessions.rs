@@ -87,6 +87,7 @@ fn claim(mode: ClaimMode, user: Option<&str>) -> Claim {
         filter: user.map(exact).into_iter().collect(),
         probes: vec![Probe::Tcp { port: PORT }],
         reconnect: false,
+        tls: None,
     }
 }
 

@@ -3,10 +3,10 @@
 
 mod common;
 
+use common::http::{answer, ask};
 use common::{CLIENT, POD, World, in_time, until, world};
 use rules::Term;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::message::{Claim, ClaimMode, ClaimState, Open, Probe, ReplyBody, RequestBody};
 
 const PORT: u16 = 8080;
@@ -21,24 +21,6 @@ fn app(world: &World) {
     });
 }
 
-async fn answer<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + 'static>(socket: S, who: String) {
-    let (reader, mut writer) = tokio::io::split(socket);
-    let mut reader = BufReader::new(reader);
-    loop {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if !matches!(reader.read_line(&mut head).await, Ok(1..)) {
-                return;
-            }
-        }
-        let body = format!("{who} {}", head.lines().next().unwrap_or_default());
-        let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        if writer.write_all(response.as_bytes()).await.is_err() || writer.flush().await.is_err() {
-            return;
-        }
-    }
-}
-
 /// Answers stolen connections in the session's place.
 fn local(mut acceptor: wire::Acceptor, who: &'static str) {
     tokio::spawn(async move {
@@ -49,24 +31,6 @@ fn local(mut acceptor: wire::Acceptor, who: &'static str) {
             }
         }
     });
-}
-
-async fn ask(socket: &mut TcpStream, request: &str) -> String {
-    socket.write_all(format!("{request}\r\n\r\n").as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(in_time(socket.read_u8()).await.unwrap());
-    }
-    let text = String::from_utf8(head).unwrap();
-    let length = text
-        .lines()
-        .find_map(|line| line.strip_prefix("Content-Length: "))
-        .unwrap()
-        .parse()
-        .unwrap();
-    let mut body = vec![0; length];
-    in_time(socket.read_exact(&mut body)).await.unwrap();
-    String::from_utf8(body).unwrap()
 }
 
 async fn ask_once(world: &World, request: &str) -> String {
@@ -86,6 +50,7 @@ fn claim(header: Option<(&str, &str)>) -> Claim {
         filter: header.map(exact).into_iter().collect(),
         probes: vec![probe],
         reconnect: false,
+        tls: None,
     }
 }
 
@@ -104,20 +69,8 @@ async fn steal(world: &World, claim: Claim, older: u32) -> (common::Session, Cla
     let mut session = common::direct(world.pod.pid).await;
     let states = claims(&session, vec![claim]).await;
     assert_eq!(states, [ClaimState::Active { older }]);
-    let acceptor = std::mem::replace(&mut session.acceptor, nobody().await);
-    local(acceptor, "local");
+    local(session.take_acceptor().await, "local");
     (session, states.into_iter().next().unwrap())
-}
-
-/// An acceptor of a link that has ended.
-async fn nobody() -> wire::Acceptor {
-    let (ours, theirs) = tokio::io::duplex(1 << 12);
-    let (session, agent) = tokio::join!(
-        wire::connect(ours, common::hello("")),
-        wire::accept(theirs, |_| common::hello(""))
-    );
-    drop(agent);
-    session.unwrap().1
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

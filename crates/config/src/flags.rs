@@ -26,6 +26,8 @@ pub struct Flags {
     pub when_taken: Option<WhenTaken>,
     /// `--reconnect-clients`.
     pub reconnect_clients: bool,
+    /// `--tls`, each `PORT=CERTIFICATE,KEY`.
+    pub tls: Vec<String>,
     pub agent_image: Option<String>,
     /// `--engine`.
     pub engine: Option<EngineChoice>,
@@ -63,6 +65,11 @@ impl Flags {
         }
         if self.reconnect_clients {
             entries.push(("incoming.reconnect_clients", "--reconnect-clients", Node::switch(true)));
+        }
+        if !self.tls.is_empty() {
+            let ports = self.tls.iter();
+            let ports = ports.map(|text| text.split_once('=').unwrap_or((text, "")));
+            entries.push(("incoming.tls", "--tls", Node::table(ports)));
         }
         let flag = match (self.headers.is_empty(), self.filters.is_empty()) {
             (true, true) => return entries,

@@ -304,6 +304,15 @@ pub const KEYS: &[Key] = &[
         set: |reader, node, out| reader.switch(node, &mut out.plan.incoming.reconnect_clients),
     },
     Key {
+        path: "incoming.tls",
+        takes: Takes::Table("port of the pod = `\"CERTIFICATE,KEY\"`, or a table"),
+        default: "TLS is passed on as it is",
+        flag: Some("--tls"),
+        about: "TLS of these ports ends at the agent, with the app's certificate, so that filters look into it; a steal only. The table \
+                has `certificate`, `key`, `app`, `client_ca`, `client_certificate` and `client_key`: see [TLS](tls.md).",
+        set: |reader, node, out| out.plan.incoming.tls = reader.tls(node),
+    },
+    Key {
         path: "outgoing.tcp",
         takes: SWITCH,
         default: "`true`",

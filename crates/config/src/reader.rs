@@ -17,6 +17,7 @@ use crate::value::{Node, Value, quoted};
 mod duration;
 mod filter;
 mod paths;
+mod tls;
 
 pub(crate) use paths::PathSide;
 
@@ -210,19 +211,21 @@ impl Reader<'_> {
         port
     }
 
+    /// A port as the name of a table's entry.
+    fn port_name(&mut self, text: &str, at: usize) -> Option<u16> {
+        let port = digits(text).filter(|port| *port != 0);
+        if port.is_none() {
+            self.refuse(
+                at,
+                &format!("expected a port (1 to 65535), found {}", quoted(text)),
+                None,
+            );
+        }
+        port
+    }
+
     pub(crate) fn port_map(&mut self, node: &Node) -> BTreeMap<u16, u16> {
-        let key = |reader: &mut Self, text: &str, at: usize| {
-            let port = digits(text).filter(|port| *port != 0);
-            if port.is_none() {
-                reader.refuse(
-                    at,
-                    &format!("expected a port (1 to 65535), found {}", quoted(text)),
-                    None,
-                );
-            }
-            port
-        };
-        let pairs = self.table(node, key, Self::port);
+        let pairs = self.table(node, Self::port_name, Self::port);
         let map: BTreeMap<u16, u16> = pairs.iter().copied().collect();
         let mut taken: Vec<_> = map.values().collect();
         taken.sort_unstable();

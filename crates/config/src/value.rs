@@ -53,6 +53,18 @@ impl Node {
         }
     }
 
+    pub(crate) fn table<'a>(entries: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let entry = |(key, text): (&str, &str)| Entry {
+            key: key.to_owned(),
+            at: 0,
+            node: Self::text(text),
+        };
+        Self {
+            value: Value::Table(entries.map(entry).collect()),
+            at: 0,
+        }
+    }
+
     /// What it is, in words that fit behind "found".
     pub(crate) fn describe(&self) -> String {
         match &self.value {

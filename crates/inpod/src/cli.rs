@@ -99,6 +99,10 @@ pub struct ExecArgs {
     /// Close connections that were open before, once they are idle, so that their clients come back through inpod
     #[arg(long, conflicts_with = "no_incoming")]
     pub reconnect_clients: bool,
+    /// Terminate TLS of this port with the app's certificate and key, so that filters look into it; repeatable. PEM files of the pod,
+    /// or of this machine with `local:` before. `PORT=CERT,KEY,plain` for a program that speaks no TLS itself: docs/tls.md
+    #[arg(long = "tls", value_name = "PORT=CERT,KEY", conflicts_with_all = ["mirror", "no_incoming"])]
+    pub tls: Vec<String>,
     /// Try, once the program listens, whether a connection to the pod's address reaches it: docs/check.md
     #[arg(long)]
     pub check: bool,
@@ -288,6 +292,7 @@ impl ExecArgs {
                 _ => None,
             },
             reconnect_clients: self.reconnect_clients,
+            tls: self.tls.clone(),
             agent_image: self.agent_image.clone(),
             engine: self.engine,
             ..self.target.flags()

@@ -26,7 +26,7 @@ fn the_definition_is_sound() {
 fn every_flag_arrives() {
     let exec = exec(
         "inpod exec -t deploy/a -n ns --context c -c app --steal --header X-User=me --header re:^a --filter path:/a --agent-image busybox --engine layer \
-         -f my.toml -vv --json=7 --kubeconfig /k -- npm -t start --steal",
+         --tls 443=/c,/k --tls 8443=/c,/k,plain -f my.toml -vv --json=7 --kubeconfig /k -- npm -t start --steal",
     );
     let flags = exec.flags();
     let texts = [
@@ -42,6 +42,7 @@ fn every_flag_arrives() {
     );
     assert_eq!(flags.headers, ["X-User=me", "re:^a"]);
     assert_eq!(flags.filters, ["path:/a"]);
+    assert_eq!(flags.tls, ["443=/c,/k", "8443=/c,/k,plain"]);
     assert_eq!(flags.file, Some("my.toml".into()));
     assert_eq!(flags.incoming, Some(IncomingMode::Steal));
     assert_eq!(flags.engine, Some(config::EngineChoice::Layer));
@@ -80,6 +81,7 @@ fn mistakes_are_named() {
             "'--mirror' cannot be used with '--no-incoming'",
         ),
         ("inpod exec --no-incoming --header a=b -- a", "cannot be used with"),
+        ("inpod exec --mirror --tls 443=/c,/k -- a", "cannot be used with"),
         ("inpod exec -t pod/a", "<COMMAND>..."),
         ("inpod exec -t pod/a --", "<COMMAND>..."),
         ("inpod exec -t pod/a npm start", "unexpected argument 'npm' found"),

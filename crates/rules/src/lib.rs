@@ -11,6 +11,7 @@ mod name;
 mod path;
 mod request;
 mod skip;
+mod tls;
 
 pub use address::{AddressContext, AddressRule, AddressRuleError, Endpoints, OutgoingRules, Protocol};
 pub use env::{EXCLUDED, EnvRules};
@@ -21,6 +22,7 @@ pub use request::{
     Condition, Content, Filter, HeaderPattern, MAX_PATTERN_BYTES, MAX_TERMS, PatternError, Request, Term, fuzz,
 };
 pub use skip::{BUILD_TOOLS, SkipRules};
+pub use tls::{Pem, TlsPort};
 
 use std::collections::BTreeMap;
 
@@ -87,6 +89,8 @@ pub struct IncomingRules {
     pub when_taken: WhenTaken,
     /// Close the connections that were open before, once they are idle.
     pub reconnect_clients: bool,
+    /// Pod ports whose TLS ends at the agent, in the app's name.
+    pub tls: BTreeMap<u16, TlsPort>,
 }
 
 impl IncomingRules {

@@ -16,6 +16,7 @@ use wire::{ControlClient, LinkError};
 use crate::check;
 use crate::guests::Guests;
 use crate::router::{Agent, Router};
+use crate::terminated::TerminatedPorts;
 
 /// Who waits for another session's end asks so often.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -54,6 +55,7 @@ pub(crate) struct Claims {
     changed: watch::Sender<u64>,
     /// Each claim is tried once it is in force.
     check: bool,
+    terminated: Option<TerminatedPorts>,
 }
 
 impl Claims {
@@ -64,11 +66,24 @@ impl Claims {
             listeners: Mutex::default(),
             changed: watch::channel(0).0,
             check: false,
+            terminated: None,
         }
     }
 
     pub(crate) fn with_check(self, check: bool) -> Self {
         Self { check, ..self }
+    }
+
+    pub(crate) fn with_terminated(self, ports: TerminatedPorts) -> Self {
+        Self {
+            terminated: Some(ports),
+            ..self
+        }
+    }
+
+    /// The ports whose TLS is terminated; none of somebody who only looks.
+    pub(crate) fn terminated(&self) -> Option<&TerminatedPorts> {
+        self.terminated.as_ref()
     }
 
     /// A socket of the app listens.
@@ -242,6 +257,10 @@ impl Claims {
                 filter: filter.to_vec(),
                 probes: self.probes.clone(),
                 reconnect: self.rules.reconnect_clients,
+                tls: match mode {
+                    ClaimMode::Steal => self.terminated().and_then(|ports| ports.claim(port)),
+                    _ => None,
+                },
             })
             .collect()
     }

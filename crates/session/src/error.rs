@@ -17,6 +17,10 @@ pub(crate) enum SessionError {
     Confused { what: &'static str },
     #[error("{what} is refused here: {reason}")]
     Refused { what: &'static str, reason: String },
+    #[error("a mirror has no part in the handshake, so it sees of TLS only what is encrypted (incoming.tls)")]
+    Encrypted,
+    #[error("{pem} cannot be used for TLS: {why}")]
+    Pem { pem: String, why: String },
     #[error("what comes in cannot be shown here: {reason}")]
     Unseen { reason: String },
     #[error("it is not known which ports of the target to look at: {reason}")]
@@ -51,7 +55,11 @@ impl SessionError {
                 FailureKind::Refused,
                 vec!["leave the flag out to go on without it".to_owned()],
             ),
-            Self::Unseen { .. } => (FailureKind::Refused, Vec::new()),
+            Self::Encrypted => (
+                FailureKind::Refused,
+                vec!["use --steal, with a filter where only some requests are to come here".to_owned()],
+            ),
+            Self::Pem { .. } | Self::Unseen { .. } => (FailureKind::Refused, Vec::new()),
             Self::NoPort { .. } => (FailureKind::Refused, vec!["name them: --port 8080".to_owned()]),
             Self::Machine { .. } => (FailureKind::Machine, Vec::new()),
             Self::Stopped { .. } => (FailureKind::Lost, Vec::new()),

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use guest::protocol::Peer;
 use http_route::http2;
+use tls::Hello;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
-use wire::message::{Incoming, Open};
+use wire::message::{Incoming, Open, Terminated};
 use wire::{Acceptor, Stream};
 
 use crate::arrivals;
@@ -47,7 +48,26 @@ pub(crate) async fn serve(mut acceptor: Acceptor, claims: Arc<Claims>, peers: Ar
     while let Some(opened) = acceptor.next().await {
         match opened {
             Ok((Open::Incoming(incoming), stream)) => {
-                tokio::spawn(connection(incoming, stream, Arc::clone(&claims), Arc::clone(&peers)));
+                tokio::spawn(connection(
+                    incoming,
+                    None,
+                    stream,
+                    Arc::clone(&claims),
+                    Arc::clone(&peers),
+                ));
+            }
+            Ok((Open::Terminated(terminated), stream)) => {
+                let Terminated {
+                    incoming,
+                    server_name,
+                    protocol,
+                } = terminated;
+                let hello = Hello {
+                    server_name,
+                    protocols: protocol.map(|protocol| protocol.0).into_iter().collect(),
+                };
+                let (claims, peers) = (Arc::clone(&claims), Arc::clone(&peers));
+                tokio::spawn(connection(incoming, Some(hello), stream, claims, peers));
             }
             Ok((Open::Datagrams(claim), stream)) => {
                 tokio::spawn(arrivals::serve(
@@ -63,7 +83,8 @@ pub(crate) async fn serve(mut acceptor: Acceptor, claims: Arc<Claims>, peers: Ar
     }
 }
 
-async fn connection(incoming: Incoming, stream: Stream, claims: Arc<Claims>, peers: Arc<Peers>) {
+/// `hello` is what the client said whose TLS the agent has terminated.
+async fn connection(incoming: Incoming, hello: Option<Hello>, stream: Stream, claims: Arc<Claims>, peers: Arc<Peers>) {
     let app = Listener {
         claims,
         port: incoming.port,
@@ -75,7 +96,10 @@ async fn connection(incoming: Incoming, stream: Stream, claims: Arc<Claims>, pee
     };
     let ended = match incoming.mode {
         mode if mode.steals() => match app.connect().await {
-            Ok((socket, _known)) => pump::join(socket, stream).await,
+            Ok((socket, _known)) => match hello.as_ref().zip(app.claims.terminated()) {
+                Some((hello, ports)) => ports.join(app.port, hello, socket, stream).await,
+                None => pump::join(socket, stream).await,
+            },
             Err(error) => Err(error),
         },
         _ => mirror(&app, stream).await,

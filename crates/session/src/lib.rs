@@ -27,6 +27,7 @@ mod server;
 mod spec;
 mod start;
 mod sys;
+mod terminated;
 mod udp;
 mod unix;
 mod visit;

@@ -201,10 +201,12 @@ impl Server {
             env,
             probes,
             incoming,
+            terminated,
             target,
         } = started;
         let names = Arc::new(Names::new(settings.plan.dns.clone(), &settings.resolv_conf));
-        let claims = Arc::new(Claims::new(incoming, probes).with_check(settings.check));
+        let claims = Claims::new(incoming, probes).with_check(settings.check);
+        let claims = Arc::new(claims.with_terminated(terminated));
         let (peers, clients) = (Arc::new(Peers::default()), Arc::new(Peers::default()));
         tokio::spawn(incoming::serve(
             acceptor,

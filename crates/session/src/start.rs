@@ -1,9 +1,10 @@
 //! From a target's name to a running link: connect, ask who the target is, check that what was asked for can work.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use guest::event::Event;
-use rules::{IncomingMode, IncomingRules};
+use rules::{IncomingMode, IncomingRules, TlsPort};
 use target::{Connector, PodProbe, ProbeKind, Progress};
 use wire::hello::Hello;
 use wire::message::{self, Facts, Open, ReplyBody, RequestBody};
@@ -14,6 +15,7 @@ use crate::guests::Guests;
 use crate::router::{Agent, Router};
 use crate::server::Settings;
 use crate::spec;
+use crate::terminated::{self, TerminatedPorts};
 
 /// A session that is connected and knows its target.
 pub(crate) struct Started {
@@ -25,11 +27,18 @@ pub(crate) struct Started {
     pub(crate) probes: Vec<message::Probe>,
     /// The incoming rules that can be kept here.
     pub(crate) incoming: IncomingRules,
+    pub(crate) terminated: TerminatedPorts,
     pub(crate) target: String,
 }
 
 /// Connects and gathers.
 pub(crate) async fn start(settings: &Settings, guests: &Guests) -> Result<Started, SessionError> {
+    let no_tls = BTreeMap::new();
+    let tls = match settings.plan.incoming.mode {
+        IncomingMode::Steal => &settings.plan.incoming.tls,
+        IncomingMode::Mirror if !settings.plan.incoming.tls.is_empty() => return Err(SessionError::Encrypted),
+        IncomingMode::Mirror | IncomingMode::Off => &no_tls,
+    };
     let connector = Connector::resolve(&settings.target, &settings.kube, settings.agent.clone()).await?;
     let hello = Hello::new(settings.session, settings.token, &settings.owner);
     let (link, acceptor, peer) = connect(&connector, &hello, |event| guests.event(event)).await?;
@@ -48,7 +57,9 @@ pub(crate) async fn start(settings: &Settings, guests: &Guests) -> Result<Starte
     for message in instead {
         guests.event(Event::Warning { message });
     }
-    let probes = connector.pod_probes().into_iter().filter_map(wire_probe).collect();
+    let terminated = terminated::load(tls, &router.primary().files, guests).await?;
+    let probes = connector.pod_probes().into_iter();
+    let probes = probes.filter_map(|probe| wire_probe(probe, tls)).collect();
     Ok(Started {
         router,
         acceptor,
@@ -57,6 +68,7 @@ pub(crate) async fn start(settings: &Settings, guests: &Guests) -> Result<Starte
         env,
         probes,
         incoming,
+        terminated,
         target: connector.describe().to_string(),
     })
 }
@@ -124,11 +136,11 @@ fn possible(wanted: &IncomingRules, facts: &Facts, guests: &Guests) -> Result<In
     })
 }
 
-/// The probes that can be recognised in traffic.
-fn wire_probe(probe: PodProbe) -> Option<message::Probe> {
+/// The probes that can be recognised in traffic, with TLS where it is terminated.
+fn wire_probe(probe: PodProbe, tls: &BTreeMap<u16, TlsPort>) -> Option<message::Probe> {
     let port = probe.port;
     match probe.kind {
-        ProbeKind::Http { https: true, .. } => None,
+        ProbeKind::Http { https: true, .. } if !tls.contains_key(&port) => None,
         ProbeKind::Http { path, headers, .. } => Some(message::Probe::Http { port, path, headers }),
         ProbeKind::Tcp => Some(message::Probe::Tcp { port }),
         ProbeKind::Grpc { .. } => Some(message::Probe::Grpc { port }),

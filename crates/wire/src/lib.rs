@@ -27,6 +27,7 @@ mod preface;
 pub mod resume;
 mod sessions;
 mod stream;
+mod tls;
 mod xattr;
 
 pub use calls::{Calls, FilesClient};

@@ -11,6 +11,7 @@ use crate::xattr::at_most;
 pub use crate::arrivals::{Datagram, Datagrams};
 pub use crate::change::{Change, Changed, Create, Object, SetAttributes, SetTime};
 pub use crate::sessions::{ClaimEntry, Counts, MAX_FILTER_TEXT, SessionEntry};
+pub use crate::tls::{MAX_PEM, Pem, Terminated, Tls};
 pub use crate::xattr::{MAX_XATTR_LIST, MAX_XATTR_NAME, MAX_XATTR_VALUE, Xattr, XattrKind, XattrKinds};
 
 /// The longest encoded message in bytes, checked before decoding. File data is chunked below it.
@@ -36,6 +37,8 @@ pub enum Open {
     Incoming(Incoming),
     /// Agent to session, once for each claim of datagrams: [`Datagram`]s, and for a steal the app's answers back.
     Datagrams(Datagrams),
+    /// As [`Self::Incoming`], of a client that speaks TLS: what was decrypted follows.
+    Terminated(Terminated),
 }
 
 /// The longest datagram in bytes (UDP over IPv6 without jumbograms).
@@ -189,6 +192,8 @@ pub struct Claim {
     pub probes: Vec<Probe>,
     /// Connections that were open before are closed once they are idle, so that their clients come back.
     pub reconnect: bool,
+    /// Of a steal: TLS is terminated. Without, it is passed on as it is.
+    pub tls: Option<Tls>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use wire::message::{
-    Bytes, Dialed, FileAnswer, FileOperation, FileReply, FileRequest, Open, Reply, ReplyBody, Request, RequestBody,
-    ToSession, Xattr,
+    Bytes, Claim, ClaimMode, Dialed, FileAnswer, FileOperation, FileReply, FileRequest, Open, Pem, Reply, ReplyBody,
+    Request, RequestBody, Tls, ToSession, Xattr,
 };
 use wire::{Hello, frame};
 
@@ -35,6 +35,23 @@ fn seeds() -> Vec<Vec<u8>> {
         frame::encode(&Request {
             id: 7,
             body: RequestBody::Facts,
+        }),
+        frame::encode(&Request {
+            id: 8,
+            body: RequestBody::Claims(vec![Claim {
+                port: 443,
+                mode: ClaimMode::Steal,
+                filter: vec![],
+                probes: vec![],
+                reconnect: false,
+                tls: Some(Tls {
+                    certificate: Pem::Path(Bytes(b"/tls.crt".to_vec())),
+                    key: Pem::Content(Bytes(b"key".to_vec())),
+                    client_ca: None,
+                    client_identity: None,
+                    plain: false,
+                }),
+            }]),
         }),
         frame::encode(&FileRequest {
             id: 300,

@@ -52,14 +52,24 @@ fn openings() {
     check(&dial(Destination::Unix(b"/s".to_vec())), "0102022f73ac02");
     check(&Open::Files, "02");
     let (client, server) = ("10.0.0.2:1".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
+    let incoming = Incoming {
+        mode: ClaimMode::Steal,
+        port: 80,
+        client,
+        server,
+    };
+    check(&Open::Incoming(incoming.clone()), "030150000a00000201000a00000150");
+    let terminated = |server_name: Option<&str>, protocol: Option<&str>| {
+        Open::Terminated(Terminated {
+            incoming: incoming.clone(),
+            server_name: server_name.map(str::to_owned),
+            protocol: protocol.map(bytes),
+        })
+    };
+    check(&terminated(None, None), "050150000a00000201000a000001500000");
     check(
-        &Open::Incoming(Incoming {
-            mode: ClaimMode::Steal,
-            port: 80,
-            client,
-            server,
-        }),
-        "030150000a00000201000a00000150",
+        &terminated(Some("a"), Some("h2")),
+        "050150000a00000201000a0000015001016101026832",
     );
     let mode = ClaimMode::StealDatagrams;
     check(&Open::Datagrams(Datagrams { mode, port: 53 }), "040335");
@@ -104,10 +114,30 @@ fn requests() {
         filter,
         probes,
         reconnect: false,
+        tls: None,
     };
     check(
         &request(RequestBody::Claims(vec![claim])),
-        "0102015000050003613d620103020200000472653a63030050012f000151025200",
+        "0102015000050003613d620103020200000472653a63030050012f00015102520000",
+    );
+    let tls = Tls {
+        certificate: Pem::Path(bytes("/c")),
+        key: Pem::Content(bytes("k")),
+        client_ca: Some(Pem::Path(bytes("/a"))),
+        client_identity: Some((Pem::Path(bytes("/i")), Pem::Path(bytes("/k")))),
+        plain: true,
+    };
+    let claim = Claim {
+        port: 80,
+        mode: ClaimMode::Steal,
+        filter: vec![],
+        probes: vec![],
+        reconnect: false,
+        tls: Some(tls),
+    };
+    check(
+        &request(RequestBody::Claims(vec![claim])),
+        "01020150010000000100022f6301016b0100022f610100022f6900022f6b01",
     );
     check(
         &request(RequestBody::Resolve(Resolve {

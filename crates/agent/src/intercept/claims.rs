@@ -7,6 +7,7 @@ use http_route::{Content, HttpProbe, ProbeMatcher, RequestHead, SessionId, Upstr
 use rules::Filter;
 use wire::message::{Claim, Probe};
 
+use super::terminator::Terminator;
 use crate::counters::Counters;
 
 /// Ports that one session may claim, and probes of one claim.
@@ -20,11 +21,13 @@ pub(super) struct Held {
     owner: String,
     filter: Filter,
     probes: ProbeMatcher,
-    /// The pod's definition has a TCP probe of this port, and a gRPC probe.
+    /// The pod's definition has such a probe of this port.
     tcp_probe: bool,
     grpc_probe: bool,
+    http_probe: bool,
     older: u32,
     pub counters: Arc<Counters>,
+    pub tls: Option<Arc<Terminator>>,
 }
 
 /// Why a claim is not in force.
@@ -49,6 +52,8 @@ pub(super) struct Whole {
     pub tcp_probe: bool,
     /// HTTP/2 must be looked into, since the kubelet may be the client.
     pub grpc_probe: bool,
+    /// So must HTTP/2 inside of TLS, where the kubelet speaks it.
+    pub http_probe: bool,
 }
 
 /// All claims by port.
@@ -83,9 +88,15 @@ impl Held {
             probes: probes(claim),
             tcp_probe: claim.probes.contains(&Probe::Tcp { port: claim.port }),
             grpc_probe: has_grpc_probe(claim),
+            http_probe: http_probes(claim).next().is_some(),
             older,
             counters,
+            tls: None,
         })
+    }
+
+    pub(super) fn with_tls(self, tls: Option<Arc<Terminator>>) -> Self {
+        Self { tls, ..self }
     }
 
     pub(super) fn is_filtered(&self) -> bool {
@@ -95,14 +106,17 @@ impl Held {
 
 /// What is recognised of the pod's own probes of the claim's port.
 pub(crate) fn probes(claim: &Claim) -> ProbeMatcher {
-    let http = claim.probes.iter().filter_map(|probe| match probe {
+    ProbeMatcher::new(http_probes(claim), has_grpc_probe(claim))
+}
+
+fn http_probes(claim: &Claim) -> impl Iterator<Item = HttpProbe> + use<'_> {
+    claim.probes.iter().filter_map(|probe| match probe {
         Probe::Http { port, path, headers } if *port == claim.port => Some(HttpProbe {
             path: path.clone(),
             headers: headers.clone(),
         }),
         _ => None,
-    });
-    ProbeMatcher::new(http, has_grpc_probe(claim))
+    })
 }
 
 fn has_grpc_probe(claim: &Claim) -> bool {
@@ -130,12 +144,7 @@ pub(crate) fn request<'a>(
 impl Claims {
     /// What the session had at this port, or `None`.
     pub(super) fn of(&self, session: u64, port: u16) -> Option<u32> {
-        self.0
-            .get(&port)?
-            .0
-            .iter()
-            .find(|held| held.session == session)
-            .map(|held| held.older)
+        Some(self.0.get(&port)?.of(session)?.older)
     }
 
     /// Puts the claim in force, in place of the session's earlier one.
@@ -211,6 +220,7 @@ impl Claims {
                 session: SessionId(held.session),
                 tcp_probe: held.tcp_probe,
                 grpc_probe: held.grpc_probe,
+                http_probe: held.http_probe,
             }),
             _ => None,
         }
@@ -218,13 +228,30 @@ impl Claims {
 }
 
 impl Port {
-    /// Where a request goes; `None` when that depends on content that may still come.
-    pub(super) fn decide(&self, head: &RequestHead<'_>, content: Content<'_>) -> Option<Upstream> {
+    pub(super) fn of(&self, session: u64) -> Option<&Held> {
+        self.0.iter().map(Arc::as_ref).find(|held| held.session == session)
+    }
+
+    /// Who terminates the port's TLS, and with what: the first that wants to.
+    pub(super) fn terminator(&self) -> Option<(u64, &Arc<Terminator>)> {
+        self.0.iter().find_map(|held| Some((held.session, held.tls.as_ref()?)))
+    }
+
+    /// Whose TLS is used in place of the session's, where they differ.
+    pub(super) fn overrules(&self, session: u64) -> Option<&str> {
+        let own = self.of(session)?.tls.as_ref()?;
+        let (first, used) = self.terminator()?;
+        (used.wanted() != own.wanted()).then(|| self.of(first).map(|held| held.owner.as_str()))?
+    }
+
+    /// Where a request goes; `None` when that depends on content that may still come. What was `terminated` is theirs alone
+    /// who have asked for that.
+    pub(super) fn decide(&self, head: &RequestHead<'_>, content: Content<'_>, terminated: bool) -> Option<Upstream> {
         if self.0.iter().any(|held| held.probes.matches(head)) {
             return Some(Upstream::Real);
         }
         let request = request(head, content);
-        for held in &self.0 {
+        for held in self.0.iter().filter(|held| held.tls.is_some() || !terminated) {
             if held.filter.matches(&request)? {
                 return Some(Upstream::Session(SessionId(held.session)));
             }
@@ -256,6 +283,7 @@ mod tests {
             filter: header.map(exact).into_iter().collect(),
             probes,
             reconnect: false,
+            tls: None,
         }
     }
 
@@ -273,7 +301,7 @@ mod tests {
     fn decide(claims: &Claims, head: &str) -> Upstream {
         let mut storage = FieldStorage::default();
         let head = RequestHead::parse(head.as_bytes(), &mut storage).unwrap();
-        claims.at(80).decide(&head, Content::Whole(&[])).unwrap()
+        claims.at(80).decide(&head, Content::Whole(&[]), false).unwrap()
     }
 
     #[test]

@@ -17,9 +17,12 @@ use wire::message::ClaimMode;
 use super::Intercept;
 use super::claims::Whole;
 use super::first::{First, first};
+use super::handshake;
 use super::session_stream::SessionStream;
+use super::socket::Socket;
 use super::upstreams::Ends;
-use crate::{relay, unread};
+use crate::relay::{self, Abort};
+use crate::unread;
 
 /// Most clients that speak first have done so by then. A session is not bothered before, so that a probe, which is the
 /// real app's, is no connection to the local one; a server that speaks first is delayed by no more than this.
@@ -81,7 +84,10 @@ async fn serve(intercept: &Arc<Intercept>, client: TcpStream, address: SocketAdd
     if intercept.checks.arrived(client_address, ClaimMode::Steal) {
         return;
     }
-    let ends = Ends::new(intercept, client_address, server);
+    let mut ends = Ends::new(intercept, client_address, server);
+    let Some(client) = terminated(client, &mut ends).await else {
+        return;
+    };
     let whole = intercept.lock().claims.whole(server.port());
     match whole {
         Some(whole) => serve_whole(client, ends, whole).await,
@@ -89,24 +95,43 @@ async fn serve(intercept: &Arc<Intercept>, client: TcpStream, address: SocketAdd
     }
 }
 
+/// What is inside the client's TLS, where a claim has said how to get there; all else as it is. `None` when the client is
+/// gone.
+async fn terminated(client: TcpStream, ends: &mut Ends) -> Option<Socket> {
+    let claims = ends.intercept.claims(ends.server.port());
+    let session = claims.terminator().and_then(|(session, terminator)| {
+        let session = ends.intercept.session(session)?;
+        Some((session, terminator))
+    });
+    match session {
+        Some((session, terminator)) if handshake::begins(&client).await => {
+            let aside = claims.0.iter().all(|held| !held.is_filtered());
+            handshake::terminate(client, ends, terminator, &session, aside).await
+        }
+        _ => Some(Socket::Plain(client)),
+    }
+}
+
 /// A claim without a filter: what is not HTTP is the session's as a connection, and HTTP/1 request by request, so that
 /// probes reach the real app, and so that a client that stays connected moves to the real app when the steal ends. HTTP/2 is
-/// looked into only for gRPC probes: the real app must speak it for that, and it may be new in the local one.
-async fn serve_whole(client: TcpStream, ends: Ends, whole: Whole) {
+/// looked into only for probes that may speak it, gRPC's and, inside of TLS, HTTP's: the real app must speak it for that, and it
+/// may be new in the local one.
+async fn serve_whole(mut client: Socket, ends: Ends, whole: Whole) {
     let session = whole.session;
-    let probe = if whole.tcp_probe {
+    // A TCP probe says nothing, so this is none.
+    let probe = if whole.tcp_probe && !ends.is_terminated() {
         match ends.real().await {
             Ok(app) => Some(app),
             Err(error) => {
                 tracing::debug!(%error, "the real app refuses, and so do we: the port has a TCP probe");
-                let _ = client.set_zero_linger();
+                client.abort();
                 return;
             }
         }
     } else {
         None
     };
-    let prompt = timeout(PROMPT, first(&client)).await;
+    let prompt = timeout(PROMPT, first(&mut client)).await;
     match (probe, &prompt) {
         // The probe, most likely.
         (Some(app), Ok(Ok(First::Nothing))) => {
@@ -123,7 +148,7 @@ async fn serve_whole(client: TcpStream, ends: Ends, whole: Whole) {
             };
             let mut greeting = vec![0; GREETING];
             tokio::select! {
-                spoken = first(&client) => {
+                spoken = first(&mut client) => {
                     ends.keep(session, stream);
                     spoken
                 }
@@ -136,16 +161,19 @@ async fn serve_whole(client: TcpStream, ends: Ends, whole: Whole) {
     };
     match spoken {
         Ok(First::Http) => serve_requests(client, ends).await,
-        Ok(First::Http2) if whole.grpc_probe => serve_requests(client, ends).await,
+        Ok(First::Http2) if whole.grpc_probe || (whole.http_probe && ends.real_app_agreed()) => {
+            serve_requests(client, ends).await;
+        }
         Ok(First::Http2 | First::Other | First::Nothing) => raw(client, &ends, session).await,
         Err(error) => tracing::debug!(%error, "a redirected connection broke before it said anything"),
     }
 }
 
-async fn serve_requests(client: TcpStream, ends: Ends) {
+async fn serve_requests(client: Socket, ends: Ends) {
     let router = Decide {
         intercept: Arc::clone(&ends.intercept),
         port: ends.server.port(),
+        terminated: ends.is_terminated(),
         counted: AtomicBool::new(false),
     };
     let summary = http_route::route(client, &ends, &router, &Options::default()).await;
@@ -153,13 +181,16 @@ async fn serve_requests(client: TcpStream, ends: Ends) {
 }
 
 /// The local app spoke first, or ended before the client said anything.
-async fn greeted(mut client: TcpStream, stream: SessionStream, said: io::Result<&[u8]>) {
+async fn greeted(mut client: Socket, stream: SessionStream, said: io::Result<&[u8]>) {
     let joined = match said {
-        Ok(bytes) => match client.write_all(bytes).await {
+        Ok(bytes) => match client.write_all(bytes).await.and(client.flush().await) {
             Ok(()) => relay::join(client, stream.into_inner()).await,
             Err(error) => Err(error),
         },
-        Err(error) => client.set_zero_linger().and(Err(error)),
+        Err(error) => {
+            client.abort();
+            Err(error)
+        }
     };
     if let Err(error) = joined {
         tracing::debug!(%error, "a redirected connection broke");
@@ -167,7 +198,7 @@ async fn greeted(mut client: TcpStream, stream: SessionStream, said: io::Result<
 }
 
 /// What is not routed by request belongs to the session as a connection; what cannot reach it, to the real app.
-async fn raw(client: TcpStream, ends: &Ends, session: SessionId) {
+async fn raw(client: Socket, ends: &Ends, session: SessionId) {
     match ends.session(session).await {
         Ok(stream) => {
             ends.count(Upstream::Session(session));
@@ -183,10 +214,13 @@ async fn raw(client: TcpStream, ends: &Ends, session: SessionId) {
     }
 }
 
-async fn to_app(mut client: TcpStream, app: io::Result<TcpStream>) {
+async fn to_app(mut client: Socket, app: io::Result<Socket>) {
     let joined = match app {
         Ok(mut app) => tokio::io::copy_bidirectional(&mut client, &mut app).await.map(|_| ()),
-        Err(error) => client.set_zero_linger().and(Err(error)),
+        Err(error) => {
+            client.abort();
+            Err(error)
+        }
     };
     if let Err(error) = joined {
         tracing::debug!(%error, "a connection with the real app broke");
@@ -197,6 +231,7 @@ async fn to_app(mut client: TcpStream, app: io::Result<TcpStream>) {
 struct Decide {
     intercept: Arc<Intercept>,
     port: u16,
+    terminated: bool,
     /// Something of this connection was counted.
     counted: AtomicBool,
 }
@@ -204,7 +239,7 @@ struct Decide {
 impl Router for Decide {
     fn decide(&self, head: &RequestHead<'_>, content: Content<'_>) -> Option<Upstream> {
         let claims = self.intercept.claims(self.port);
-        let decided = claims.decide(head, content);
+        let decided = claims.decide(head, content, self.terminated);
         if decided.is_none() && content == Content::Coming {
             return None;
         }

@@ -63,6 +63,7 @@ mod tests {
                 filter: Term::read(&format!("re:{session}")),
                 probes: Vec::new(),
                 reconnect: false,
+                tls: None,
             };
             claims
                 .add(80, Held::new(session, "", &claim, 0, Arc::default()).expect("a claim"))

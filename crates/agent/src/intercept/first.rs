@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use http_route::{Detected, detect_line};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
+
+use super::socket::Socket;
 
 /// The longest request line that is recognised, in bytes.
 const LINE: usize = 8 << 10;
@@ -29,7 +30,7 @@ pub(super) enum First {
 ///
 /// # Errors
 /// When the connection breaks.
-pub(super) async fn first(client: &TcpStream) -> std::io::Result<First> {
+pub(super) async fn first(client: &mut Socket) -> std::io::Result<First> {
     // The usual request line; one that is longer is looked at again.
     let mut bytes = vec![0; 512];
     let mut begun = None;

@@ -10,11 +10,15 @@ mod claims;
 mod connection;
 mod count;
 mod first;
+mod handshake;
 mod session_stream;
+mod socket;
+mod terminator;
 mod upstreams;
 
 pub(crate) use claims::{probes, request};
 pub(crate) use first::fuzz;
+pub(crate) use terminator::terminators;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -31,6 +35,7 @@ use crate::check::Checks;
 use crate::limit::Tried;
 use crate::session::Session;
 use claims::{Claims, Held, InTheWay, Port};
+use terminator::Terminator;
 
 /// How long the rules stay after the last connection: one whose first packet was redirected may not be accepted yet.
 const GRACE: Duration = Duration::from_millis(500);
@@ -117,8 +122,13 @@ impl Intercept {
         })
     }
 
-    /// The session's claims from now on; one state for each.
-    pub(crate) fn claim(self: &Arc<Self>, session: &Arc<Session>, wanted: &[Claim]) -> Vec<ClaimState> {
+    /// The session's claims from now on, each with its of `terminators`; one state for each.
+    pub(crate) fn claim(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        wanted: &[Claim],
+        terminators: Vec<Result<Option<Arc<Terminator>>, String>>,
+    ) -> Vec<ClaimState> {
         let mut state = self.lock();
         let keep: BTreeSet<u16> = wanted.iter().map(|claim| claim.port).collect();
         state.claims.retain(session.id, &keep);
@@ -132,15 +142,22 @@ impl Intercept {
         }
         state.sessions.insert(session.id, Arc::downgrade(session));
         let mut states: Vec<ClaimState> = Vec::with_capacity(wanted.len());
-        for claim in wanted {
+        for (claim, terminator) in wanted.iter().zip(terminators) {
             let older = state
                 .claims
                 .of(session.id, claim.port)
                 .unwrap_or_else(|| state.older(claim.port));
             let counters = session.standing.counters(claim.port, ClaimMode::Steal);
-            let added = Held::new(session.id, &session.owner, claim, older, counters)
+            let added = terminator
+                .and_then(|tls| Ok(Held::new(session.id, &session.owner, claim, older, counters)?.with_tls(tls)))
                 .map_err(InTheWay::from)
                 .and_then(|held| state.claims.add(claim.port, held));
+            if let Some(other) = state.claims.at(claim.port).overrules(session.id) {
+                session.standing.warn(format!(
+                    "port {}: TLS is terminated with the certificate that {other} has given, who was here first",
+                    claim.port
+                ));
+            }
             states.push(match added {
                 Ok(()) => ClaimState::Active { older },
                 Err(in_the_way) => state.refused(in_the_way),
@@ -281,6 +298,11 @@ impl Intercept {
         for session in claims.0.iter().filter_map(|held| self.session(held.session)) {
             session.standing.warn(text.to_owned());
         }
+    }
+
+    /// What the session terminates TLS of the port with.
+    fn terminator(&self, session: u64, port: u16) -> Option<Arc<Terminator>> {
+        self.claims(port).of(session)?.tls.clone()
     }
 
     /// The claims of a port as they are now.

@@ -3,13 +3,21 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use http_route::{SessionId, Upstreams};
+use tls::{Hello, Origination};
 use tokio::net::{TcpSocket, TcpStream};
-use wire::message::{ClaimMode, Incoming, Open};
+use wire::message::{Bytes, ClaimMode, Incoming, Open, Terminated};
 
 use super::Intercept;
+use super::handshake::HANDSHAKE;
 use super::session_stream::SessionStream;
+use super::socket::Socket;
+use super::terminator::Material;
+
+/// How long a connection to the real app may wait for its first use: one that was closed meanwhile would fail a request.
+const KEPT: Duration = Duration::from_secs(2);
 
 /// Opens upstreams for one client.
 pub(super) struct Ends {
@@ -19,15 +27,68 @@ pub(super) struct Ends {
     pub server: SocketAddr,
     /// A session's stream that was opened before it was clear what the client wants.
     opened: Mutex<Option<(SessionId, SessionStream)>>,
+    /// What was agreed on with a client whose TLS was terminated.
+    agreed: Option<Agreed>,
+    /// The real app's connection that was opened for that.
+    asked: Mutex<Option<(Instant, Socket)>>,
+}
+
+/// How every end of a terminated connection speaks.
+pub(super) struct Agreed {
+    pub material: Arc<Material>,
+    /// With the protocol that was chosen alone.
+    pub hello: Hello,
+    /// The real app has chosen it.
+    pub by_real_app: bool,
 }
 
 impl Upstreams for Ends {
-    type Real = TcpStream;
+    type Real = Socket;
     type Session = SessionStream;
 
-    async fn real(&self) -> io::Result<TcpStream> {
+    async fn real(&self) -> io::Result<Socket> {
         // The client's first request was not the session's after all: its stream must not grow old here.
         drop(self.opened().take());
+        let Some(Agreed { material, hello, .. }) = &self.agreed else {
+            return Ok(Socket::Plain(self.connect().await?));
+        };
+        if let Some((since, socket)) = self.asked().take()
+            && since.elapsed() < KEPT
+        {
+            return Ok(socket);
+        }
+        let originated = tokio::time::timeout(HANDSHAKE, self.originate(&material.origination, hello)).await;
+        Ok(Socket::terminated(originated.map_err(|_| io::ErrorKind::TimedOut)??))
+    }
+
+    async fn session(&self, id: SessionId) -> io::Result<SessionStream> {
+        // Nor must the real app's.
+        drop(self.asked().take());
+        if let Some((_, stream)) = self.opened().take_if(|(session, _)| *session == id) {
+            return Ok(stream);
+        }
+        let session = self.intercept.session(id.0).ok_or(io::ErrorKind::NotConnected)?;
+        let incoming = Incoming {
+            mode: ClaimMode::Steal,
+            port: self.server.port(),
+            client: self.client,
+            server: self.server,
+        };
+        let open = match &self.agreed {
+            None => Open::Incoming(incoming),
+            Some(Agreed { hello, .. }) => Open::Terminated(Terminated {
+                incoming,
+                server_name: hello.server_name.clone(),
+                protocol: hello.protocols.first().cloned().map(Bytes),
+            }),
+        };
+        Ok(SessionStream::new(session.link.open(&open, &[]).await?))
+    }
+}
+
+impl Ends {
+    /// A connection to the real app, from the client's address where that is possible.
+    async fn connect(&self) -> io::Result<TcpStream> {
         let socket = if self.server.is_ipv4() {
             TcpSocket::new_v4()?
         } else {
@@ -50,36 +111,45 @@ impl Upstreams for Ends {
         Ok(stream)
     }
 
-    async fn session(&self, id: SessionId) -> io::Result<SessionStream> {
-        if let Some((_, stream)) = self.opened().take_if(|(session, _)| *session == id) {
-            return Ok(stream);
-        }
-        let session = self.intercept.session(id.0).ok_or(io::ErrorKind::NotConnected)?;
-        let incoming = Incoming {
-            mode: ClaimMode::Steal,
-            port: self.server.port(),
-            client: self.client,
-            server: self.server,
-        };
-        Ok(SessionStream::new(
-            session.link.open(&Open::Incoming(incoming), &[]).await?,
-        ))
+    /// The same with a client's hello.
+    pub(super) async fn originate(&self, how: &Origination, hello: &Hello) -> io::Result<tls::Stream<TcpStream>> {
+        how.connect(self.connect().await?, hello).await
     }
-}
 
-impl Ends {
+    /// From now on both upstreams are opened as was agreed; `real` is for the first request that goes there.
+    pub(super) fn agree(&mut self, agreed: Agreed, real: Option<tls::Stream<TcpStream>>) {
+        self.agreed = Some(agreed);
+        *self.asked() = real.map(|stream| (Instant::now(), Socket::terminated(stream)));
+    }
+
+    /// The client's TLS was terminated.
+    pub(super) fn is_terminated(&self) -> bool {
+        self.agreed.is_some()
+    }
+
     pub(super) fn new(intercept: &Arc<Intercept>, client: SocketAddr, server: SocketAddr) -> Self {
         Self {
             intercept: Arc::clone(intercept),
             client,
             server,
             opened: Mutex::default(),
+            agreed: None,
+            asked: Mutex::default(),
         }
     }
 
     /// Keeps a stream for the client's first request, if that is the session's.
     pub(super) fn keep(&self, session: SessionId, stream: SessionStream) {
         *self.opened() = Some((session, stream));
+    }
+
+    /// The real app speaks as the client does.
+    pub(super) fn real_app_agreed(&self) -> bool {
+        self.agreed.as_ref().is_some_and(|agreed| agreed.by_real_app)
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Option<(Instant, Socket)>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn opened(&self) -> MutexGuard<'_, Option<(SessionId, SessionStream)>> {

@@ -1,6 +1,8 @@
 //! A pod for tests: a process in network, mount, UTS and PID namespaces of its own, joined to a client's network namespace.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod http;
+
 use std::future::Future;
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
@@ -267,6 +269,15 @@ pub fn attach_command(socket: &Path) -> tokio::process::Command {
 }
 
 impl Session {
+    /// What is opened from now on is the caller's.
+    pub async fn take_acceptor(&mut self) -> Acceptor {
+        // That of a link that has ended stays.
+        let (ours, theirs) = tokio::io::duplex(1 << 12);
+        let (session, agent) = tokio::join!(wire::connect(ours, hello("")), wire::accept(theirs, |_| hello("")));
+        drop(agent);
+        std::mem::replace(&mut self.acceptor, session.unwrap().1)
+    }
+
     pub async fn call(&self, request: RequestBody) -> ReplyBody {
         in_time(self.control.call(request)).await.unwrap()
     }

@@ -51,6 +51,28 @@ fn toml() {
 }
 
 #[test]
+fn tls() {
+    let shown = check(
+        "inpod.toml",
+        &[
+            "incoming.tls = [\"/c,/k\"]",
+            "incoming.tls = { https = \"/c,/k\" }",
+            "incoming.tls = { 443 = \"/c\" }",
+            "incoming.tls = { 443 = \"/c,/k,clear\" }",
+            "incoming.tls = { 443 = \"c,/k\" }",
+            "incoming.tls = { 443 = true }",
+            "incoming.tls = { 443 = { certificate = \"/c\" } }",
+            "incoming.tls = { 443 = { certificate = \"/c\", key = \"local:\" } }",
+            "incoming.tls = { 443 = { certificate = \"/c\", key = \"/k\", cert = \"/c\" } }",
+            "incoming.tls = { 443 = { certificate = \"/c\", key = \"/k\", app = \"plan\" } }",
+            "incoming.tls = { 443 = { certificate = \"/c\", key = \"/k\", client_ca = \"/a\", client_key = \"/k\" } }",
+            "incoming.tls = { 443 = { certificate = \"/c\", key = \"/k\", client_certificate = \"/c\", client_key = \"/k\" } }",
+        ],
+    );
+    insta::assert_snapshot!(shown);
+}
+
+#[test]
 fn json() {
     let shown = check(
         "inpod.json",

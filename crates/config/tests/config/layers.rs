@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use config::{EngineChoice, Flags, Input, LogLevel, Origin, load};
-use rules::{FileMode, IncomingMode, WhenTaken};
+use rules::{FileMode, IncomingMode, Pem, WhenTaken};
 
 use crate::{input, with_flags};
 
@@ -96,12 +96,13 @@ fn every_flag_sets_its_key() {
         filters: vec!["path:/a*".into()],
         when_taken: Some(WhenTaken::TakeOver),
         reconnect_clients: true,
+        tls: vec!["8443=/c.crt,/c.key".into()],
         agent_image: Some("i".into()),
         engine: Some(EngineChoice::Layer),
         file: None,
     };
     let resolved = load(&with_flags(flags)).unwrap();
-    assert_eq!(resolved.sources.len(), 10);
+    assert_eq!(resolved.sources.len(), 11);
     assert_eq!(resolved.plan.incoming.when_taken, WhenTaken::TakeOver);
     assert!(resolved.plan.incoming.reconnect_clients);
     assert_eq!(resolved.engine, EngineChoice::Layer);
@@ -118,6 +119,7 @@ fn every_flag_sets_its_key() {
         "X-User=me and re:a,b and path:/a*"
     );
     assert!(resolved.plan.incoming.explicit);
+    assert_eq!(resolved.plan.incoming.tls[&8443].key, Pem::Pod("/c.key".into()));
     assert_eq!(resolved.sources["incoming.mode"], Origin::Flag("--mirror"));
 }
 

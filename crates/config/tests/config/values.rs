@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use config::{KEYS, Resolved};
-use rules::{AddressContext, Place, Protocol};
+use rules::{AddressContext, Pem, Place, Protocol, TlsPort};
 
 use crate::{error, read};
 
@@ -37,6 +37,10 @@ port_map = { 3000 = 80 }
 filter = ["X-User=me", "re:^x-tenant: (a|b)$"]
 when_taken = "wait"
 reconnect_clients = true
+
+[incoming.tls]
+8443 = "/etc/tls/tls.crt, /etc/tls/tls.key"
+8444 = { certificate = "local:tls.crt", key = "local:~/tls.key", app = "plain", client_ca = "/etc/ca.crt", client_certificate = "/c", client_key = "/k" }
 
 [outgoing]
 tcp = true
@@ -73,7 +77,8 @@ const JSON: &str = r#"
   },
   "incoming": {
     "mode": "steal", "ports": [80, 8080], "port_map": {"3000": 80}, "filter": ["X-User=me", "re:^x-tenant: (a|b)$"], "when_taken": "wait",
-    "reconnect_clients": true
+    "reconnect_clients": true, "tls": {"8443": "/etc/tls/tls.crt, /etc/tls/tls.key", "8444": {"certificate": "local:tls.crt", "key": "local:~/tls.key",
+      "app": "plain", "client_ca": "/etc/ca.crt", "client_certificate": "/c", "client_key": "/k"}}
   },
   "outgoing": {
     "tcp": true, "udp": false, "unix": ["/var/run/app.sock"], "local": ["10.0.0.0/8", "*.corp:443", ":8125"],
@@ -123,6 +128,15 @@ incoming:
     - "re:^x-tenant: (a|b)$"
   when_taken: wait
   reconnect_clients: true
+  tls:
+    8443: /etc/tls/tls.crt, /etc/tls/tls.key
+    8444:
+      certificate: local:tls.crt
+      key: local:~/tls.key
+      app: plain
+      client_ca: /etc/ca.crt
+      client_certificate: /c
+      client_key: /k
 outgoing:
   tcp: true
   udp: false
@@ -230,6 +244,22 @@ fn every_key_arrives_in_the_plan() {
     );
     assert_eq!(plan.incoming.pod_port(3000), Some(80));
     assert_eq!(plan.incoming.filter.terms().len(), 2);
+    let tls = TlsPort {
+        certificate: Pem::Pod("/etc/tls/tls.crt".into()),
+        key: Pem::Pod("/etc/tls/tls.key".into()),
+        plain: false,
+        client_ca: None,
+        client_identity: None,
+    };
+    assert_eq!(plan.incoming.tls[&8443], tls);
+    let tls = TlsPort {
+        certificate: Pem::Local(directory.join("tls.crt")),
+        key: Pem::Local("/home/me/tls.key".into()),
+        plain: true,
+        client_ca: Some(Pem::Pod("/etc/ca.crt".into())),
+        client_identity: Some((Pem::Pod("/c".into()), Pem::Pod("/k".into()))),
+    };
+    assert_eq!(plan.incoming.tls[&8444], tls);
     let names = ["db.internal"];
     let context = AddressContext {
         names: &names,

@@ -22,7 +22,7 @@ pub enum ProbeKind {
     Http {
         /// With its query, as the kubelet sends it.
         path: String,
-        /// TLS: the request cannot be seen.
+        /// TLS: the request is seen only where that is terminated.
         https: bool,
         headers: Vec<(String, String)>,
     },

@@ -1,0 +1,191 @@
+//! Decrypted connections, as an agent would hand them over, and local apps of each kind.
+
+use guest::channel::Channel;
+use guest::protocol::FromServer;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use wire::Hello as LinkHello;
+use wire::message::{ClaimMode, Incoming, Open};
+
+use super::*;
+
+const PORT: u16 = 8443;
+
+/// The agent's end of the link, the session's streams, and what the session says.
+struct Fixture {
+    link: wire::Link,
+    acceptor: wire::Acceptor,
+    ports: TerminatedPorts,
+    said: Channel,
+    identity: (String, String),
+}
+
+impl Fixture {
+    async fn new(app: &str) -> Self {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let hello = || LinkHello::new([1; 16], [2; 16], "ada");
+        let (session, agent) = tokio::join!(wire::connect(ours, hello()), wire::accept(theirs, |_| hello()));
+        let (link, _, _) = agent.expect("a link");
+        let (own, acceptor, _) = session.expect("a link");
+        let files = FilesClient::new(own.open(&Open::Files, &[]).await.expect("a stream"));
+        let (channel, said) = Channel::pair().expect("a channel");
+        let (guests, _) = crate::guests::split(channel).expect("a thread");
+        let made = rcgen::generate_simple_self_signed(["app.test".to_owned()]).expect("a certificate");
+        let wanted = TlsPort {
+            certificate: Pem::Pod("/tls.crt".into()),
+            key: Pem::Pod("/tls.key".into()),
+            plain: app == "plain",
+            client_ca: None,
+            client_identity: None,
+        };
+        let ports = load(&[(PORT, wanted)].into(), &files, &guests).await;
+        Self {
+            link,
+            acceptor,
+            ports: ports.unwrap_or_else(|error| panic!("{error}")),
+            said,
+            identity: (made.cert.pem(), made.signing_key.serialize_pem()),
+        }
+    }
+
+    fn termination(&self) -> tls::Termination {
+        let identity = Identity::from_pem(self.identity.0.as_bytes(), self.identity.1.as_bytes()).expect("usable");
+        tls::Termination::new(&identity, None).expect("usable")
+    }
+
+    /// What a client gets who says `question`, and how the session sees the end.
+    async fn ask(&mut self, listener: &TcpListener, protocol: Option<&str>) -> (io::Result<String>, io::Result<()>) {
+        let (client, server) = ("10.0.0.2:1".parse(), "10.0.0.1:8443".parse());
+        let incoming = Incoming {
+            mode: ClaimMode::Steal,
+            port: PORT,
+            client: client.expect("an address"),
+            server: server.expect("an address"),
+        };
+        let mut stream = self.link.open(&Open::Incoming(incoming), &[]).await.expect("a stream");
+        let (_, theirs) = self.acceptor.next().await.expect("the link").expect("a stream");
+        let hello = Hello {
+            server_name: Some("app.test".to_owned()),
+            protocols: protocol.map(|protocol| protocol.into()).into_iter().collect(),
+        };
+        let socket = TcpStream::connect(listener.local_addr().expect("an address"))
+            .await
+            .expect("connected");
+        let client = async {
+            stream.write_all(b"question").await?;
+            stream.shutdown().await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            Ok(answer)
+        };
+        tokio::join!(client, self.ports.join(PORT, &hello, socket, theirs))
+    }
+
+    fn warning(&self) -> String {
+        match self.said.receive() {
+            Ok((FromServer::Event(Event::Warning { message }), _)) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+async fn listen() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.expect("loopback")
+}
+
+/// Answers with what it was told of the client, and what that has said until its end.
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, of: &str) {
+    let mut question = String::new();
+    stream.read_to_string(&mut question).await.expect("a question");
+    stream
+        .write_all(format!("{of} {question}").as_bytes())
+        .await
+        .expect("a client");
+    stream.shutdown().await.expect("a client");
+}
+
+#[tokio::test]
+async fn an_app_with_tls_gets_the_clients_hello() {
+    let mut fixture = Fixture::new("tls").await;
+    let (listener, termination) = (listen().await, fixture.termination());
+    let app = async {
+        let waiting = tls::accept(listener.accept().await.expect("a client").0)
+            .await
+            .expect("a hello");
+        let hello = waiting.hello();
+        assert_eq!(hello.protocols, [b"h2"]);
+        let stream = waiting.answer(&termination, Some(b"h2")).await.expect("agreed");
+        answer(stream, &hello.server_name.expect("a name")).await;
+    };
+    let ((), (answered, ended)) = tokio::join!(app, fixture.ask(&listener, Some("h2")));
+    assert_eq!(answered.expect("an answer"), "app.test question");
+    ended.expect("an end in order");
+}
+
+#[tokio::test]
+async fn a_plain_app_gets_what_was_decrypted() {
+    let mut fixture = Fixture::new("plain").await;
+    let listener = listen().await;
+    let app = async { answer(listener.accept().await.expect("a client").0, "plain").await };
+    let ((), (answered, ended)) = tokio::join!(app, fixture.ask(&listener, None));
+    assert_eq!(answered.expect("an answer"), "plain question");
+    ended.expect("an end in order");
+}
+
+#[tokio::test]
+async fn an_app_that_does_not_speak_as_expected_is_told_of() {
+    let mut fixture = Fixture::new("tls").await;
+    let (listener, termination) = (listen().await, fixture.termination());
+    let app = async {
+        let (mut socket, _) = listener.accept().await.expect("a client");
+        socket
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .await
+            .expect("a client");
+        let _ = socket.read(&mut [0; 512]).await;
+    };
+    let ((), (answered, ended)) = tokio::join!(app, fixture.ask(&listener, None));
+    assert!(answered.is_err() && ended.is_err(), "{answered:?} {ended:?}");
+    let told = fixture.warning();
+    assert!(
+        told.starts_with("port 8443: the program does not speak TLS there") && told.contains("CERTIFICATE,KEY,plain"),
+        "{told}"
+    );
+    let app = async {
+        let waiting = tls::accept(listener.accept().await.expect("a client").0)
+            .await
+            .expect("a hello");
+        let mut stream = waiting.answer(&termination, None).await.expect("agreed");
+        let _ = stream.read(&mut [0; 1]).await;
+    };
+    let ((), (answered, ended)) = tokio::join!(app, fixture.ask(&listener, Some("h2")));
+    assert!(answered.is_err() && ended.is_err(), "{answered:?} {ended:?}");
+    let told = fixture.warning();
+    assert!(told.contains("the program does not speak `h2` over TLS"), "{told}");
+}
+
+#[test]
+fn this_machines_files_are_bounded() {
+    let place = std::env::temp_dir().join(format!("inpod-tls-{}", std::process::id()));
+    let check = |size: usize, sent: usize, expect: Result<usize, &str>| {
+        std::fs::write(&place, vec![b'x'; size]).expect("a temporary file");
+        let mut total = sent;
+        let read = for_agent(&Pem::Local(place.clone()), &mut total);
+        match (read, expect) {
+            (Ok(message::Pem::Content(content)), Ok(length)) => assert_eq!(content.0.len(), length),
+            (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}"),
+            other => panic!("{other:?}"),
+        }
+    };
+    check(MAX_PEM, 0, Ok(MAX_PEM));
+    check(MAX_PEM + 1, 0, Err("it is larger than 64 KiB"));
+    check(MAX_PEM, MAX_SENT - 1, Err("more than 512 KiB would go to the agent"));
+    std::fs::remove_file(&place).expect("it was made here");
+    let error = for_agent(&Pem::Local(place), &mut 0).expect_err("it is gone");
+    assert!(
+        error
+            .to_string()
+            .contains("of this machine cannot be used for TLS: No such file"),
+        "{error}"
+    );
+}
