@@ -1,4 +1,4 @@
-//! Public test suites, built from crates.io and from Go modules.
+//! Public test suites, built from crates.io and from Go modules, and installed from PyPI.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -43,6 +43,47 @@ pub fn go<const N: usize>(packages: [(&str, &str); N]) -> [PathBuf; N] {
         build(&mut go, "Go is installed (https://go.dev/dl)");
         program
     })
+}
+
+/// Autobahn's `wstest`, of the packages that tests/suites/autobahn.txt has; installed where these are not there yet.
+///
+/// # Panics
+/// When there is no Python 2.7, or pip cannot install them.
+#[must_use]
+pub fn wstest() -> Command {
+    let python = python2();
+    let root = workspace().join("target/suites/autobahn");
+    let packages = workspace().join("tests/suites/autobahn.txt");
+    let installed = root.join("installed.txt");
+    let listed = |list| std::fs::read(list).unwrap_or_default();
+    if listed(&installed) != listed(&packages) {
+        let mut pip = Command::new(&python);
+        pip.args(["-m", "pip", "install", "--user", "--ignore-installed", "--no-deps"])
+            .arg("--requirement")
+            .arg(&packages)
+            .env("PYTHONUSERBASE", &root);
+        build(&mut pip, "it could be run before");
+        std::fs::copy(&packages, &installed).expect("target/suites can be written");
+    }
+    let mut wstest = Command::new(python);
+    wstest.arg(root.join("bin/wstest")).env("PYTHONUSERBASE", &root);
+    wstest
+}
+
+/// A Python 2.7 with pip: the one in PATH, or one of pyenv's, whose own in PATH may lead nowhere.
+fn python2() -> PathBuf {
+    let pyenv = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
+    let pyenv = pyenv.or_else(|| Some(std::env::home_dir()?.join(".pyenv")));
+    let versions = pyenv.and_then(|root| root.join("versions").read_dir().ok());
+    let versions = versions.into_iter().flatten().flatten();
+    let has_pip = |python: &PathBuf| {
+        let pip = Command::new(python).args(["-m", "pip", "--version"]).output();
+        pip.is_ok_and(|ran| ran.status.success())
+    };
+    std::iter::once(PathBuf::from("python2.7"))
+        .chain(versions.map(|version| version.path().join("bin/python2.7")))
+        .find(has_pip)
+        .expect("Autobahn's suite needs Python 2.7 with pip: `pyenv install 2.7.18`, or a `python2.7` in PATH")
 }
 
 fn build(command: &mut Command, there: &str) {

@@ -45,11 +45,31 @@ pub(crate) fn judge<T>(
     };
     let head = RequestHead::http2(method, target, authority, &plain);
     let content = match content {
-        Content::Coming if head.expects_continue() => Content::Unseen,
+        Content::Coming if head.expects_continue() || head.is_connect() => Content::Unseen,
         content => content,
     };
     match decide(&head, content) {
         None if content == Content::Coming => Judged::Undecided,
         decided => Judged::To(decided.unwrap_or(otherwise)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http2::hpack::Decoder;
+
+    /// Whether a request with this header block waits for its body, where that decides.
+    fn waits(block: &[u8]) -> bool {
+        let fields = Decoder::default().decode(block).unwrap();
+        matches!(judge(&fields, Content::Coming, (), |_, _| None), Judged::Undecided)
+    }
+
+    #[test]
+    fn a_body_that_follows_an_answer_is_not_waited_for() {
+        // POST, the same with `expect: 100-continue`, and CONNECT, each of `/`.
+        assert!(waits(b"\x83\x84"));
+        assert!(!waits(b"\x83\x84\x0f\x14\x0c100-continue"));
+        assert!(!waits(b"\x02\x07CONNECT\x84"));
     }
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use fixture::http2::{DATA_FRAMES, give};
 use h2::client::{ResponseFuture, SendRequest};
+use h2::ext::Protocol;
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_route::{End, Options, SessionId, Summary, Upstreams, route};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -180,6 +181,37 @@ async fn short_messages_of_many_streams_all_arrive() {
     })
     .await;
     assert_eq!((summary.requests, summary.fallbacks), (200, 0));
+}
+
+#[tokio::test]
+async fn websockets_go_to_whom_they_belong() {
+    let servers = servers(65_535).await;
+    let (summary, ()) = play(servers.addresses, |address| async move {
+        let send = connected(address, None).await;
+        // With the first answer the server's settings are known.
+        ask(send.clone(), "/", Vec::new()).await.unwrap();
+        assert!(send.is_extended_connect_protocol_enabled());
+        for (path, from) in [("/", "real"), ("/1", "session")] {
+            let mut connect = Request::new(());
+            *connect.method_mut() = Method::CONNECT;
+            *connect.uri_mut() = format!("http://shop.test{path}").parse().unwrap();
+            connect.extensions_mut().insert(Protocol::from_static("websocket"));
+            let mut send = send.clone().ready().await.unwrap();
+            let (response, mut up) = send.send_request(connect, false).unwrap();
+            let response = response.await.unwrap();
+            assert_eq!(response.headers()["x-from"], from);
+            let mut down = response.into_body();
+            for _ in 0..3 {
+                up.send_data(Bytes::from_static(b"hi"), false).unwrap();
+                assert_eq!(down.data().await.unwrap().unwrap(), "hi");
+                down.flow_control().release_capacity(2).unwrap();
+            }
+            up.send_data(Bytes::new(), true).unwrap();
+            assert_eq!(take(down).await.unwrap().1, "6");
+        }
+    })
+    .await;
+    assert_eq!((summary.requests, summary.matched, summary.raw), (3, 1, None));
 }
 
 #[tokio::test]
