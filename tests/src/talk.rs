@@ -1,5 +1,7 @@
 //! A conversation over HTTP/2 with prior knowledge: what is sent comes back (the shop's `http2`).
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -139,10 +139,11 @@ impl Incoming {
             end,
             pieces: receiver,
         });
-        match played.map(|played| self.queue.try_send(played)) {
-            Some(Ok(())) if end => {}
-            Some(Ok(())) => drop(self.streams.insert(number, pieces)),
-            _ => self.lost += 1,
+        let queued = played.is_some_and(|played| self.queue.try_send(played).is_ok());
+        if !queued {
+            self.lost += 1;
+        } else if !end {
+            self.streams.insert(number, pieces);
         }
     }
 }
