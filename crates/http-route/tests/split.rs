@@ -1,5 +1,7 @@
 //! The splitter and the framing under it, as tables: what is wanted of a client's bytes, at every way to cut them.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
