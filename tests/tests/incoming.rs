@@ -16,7 +16,7 @@ use testbed::FreshPod;
 use tests::http::Http;
 use tests::network::Network;
 use tests::processes::{processor_time_since, processor_times};
-use tests::{Session, Stage, guests, scratch, shop, soak, wait_until};
+use tests::{PATIENCE, Session, Stage, guests, scratch, shop, soak, wait_until};
 
 const PORT: u16 = 8080;
 
@@ -477,6 +477,31 @@ fn nothing_is_taken_while_nothing_listens() {
     assert_eq!(stage.who_answers(&[]), "local");
     drop(session);
     stage.wait_for_own_rules();
+}
+
+/// Nobody holds more of it than is on its way.
+#[test]
+fn a_body_of_any_size_takes_no_memory() {
+    let size: u64 = if soak() { 5_000_000_000 } else { 300_000_000 };
+    let stage = Stage::new();
+    let session = stage.with_local_shop(&["--steal", "--header", "X-User=me"], "local");
+    let piece = vec![b'u'; 1 << 20];
+    for (user, service) in [("nobody", "real"), ("me", "local")] {
+        let mut client = stage.connect();
+        client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let head = format!("PUT /sink HTTP/1.1\r\nHost: shop\r\nX-User: {user}\r\nContent-Length: {size}\r\n\r\n");
+        client.stream.write_all(head.as_bytes()).unwrap();
+        let mut left = size;
+        while left > 0 {
+            let now = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
+            client.stream.write_all(&piece[..now]).unwrap();
+            left -= now as u64;
+        }
+        let response = client.response().unwrap();
+        assert_eq!(response.service(), service);
+        assert!(response.body.ends_with(&format!("\n{size}\n")), "{}", response.body);
+        println!("  {size} bytes to the {service} app: {}", stage.assert_small(&session));
+    }
 }
 
 /// Supervisor, server and agent together: heartbeats are all they do.

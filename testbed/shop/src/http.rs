@@ -53,7 +53,10 @@ pub fn read_request(input: &mut impl BufRead, output: &mut impl Write) -> io::Re
         output.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         output.flush()?;
     }
-    let body = read_body(input, &headers)?;
+    let body = match target.starts_with("/sink") {
+        true => sink(input, &headers)?,
+        false => read_body(input, &headers)?,
+    };
     Ok(Some(Request {
         method: method.to_owned(),
         target: target.to_owned(),
@@ -113,6 +116,17 @@ fn read_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(Some(line.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+/// In place of a body of any length, how long it was.
+fn sink(input: &mut impl BufRead, headers: &[(String, String)]) -> io::Result<Vec<u8>> {
+    let length = header(headers, "content-length").and_then(|length| length.parse().ok());
+    let length: u64 = length.ok_or_else(|| malformed("Content-Length"))?;
+    let taken = io::copy(&mut input.take(length), &mut io::sink())?;
+    match taken == length {
+        true => Ok(format!("{taken}\n").into_bytes()),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
 }
 
 fn read_body(input: &mut impl BufRead, headers: &[(String, String)]) -> io::Result<Vec<u8>> {

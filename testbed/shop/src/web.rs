@@ -3,6 +3,7 @@
 //! `GET /` and every path not named here: the lines `service=`, `host=`, `client=`, `method=`, `path=`, then each request
 //! header as `> Name: value`, then an empty line and the request's body.
 //! `/stock` the dependency's answer · `/count` requests so far, probes not included · `/healthz` for probes ·
+//! `/sink` takes a body of any length, and says that in its place ·
 //! `/slow?ms=N` the usual answer after N milliseconds · `/bytes?n=N` N bytes · a request for an upgrade (WebSocket and the
 //! like) is granted: behind it comes the line `service=`, then what the client sends comes back.
 
