@@ -79,6 +79,12 @@ const GOALS: &[Goal] = &[
         guard: AtMost(20.0),
     },
     Goal {
+        name: "agent's memory with 5 000 connections",
+        unit: "MB",
+        goal: AtMost(100.0),
+        guard: AtMost(110.0),
+    },
+    Goal {
         name: "mirrored at 70 %, requests / bare",
         unit: "x",
         goal: AtLeast(0.97),

@@ -56,6 +56,7 @@ pub(super) fn measure(bench: &Bench, table: &mut Table) -> Result<(), String> {
     let client = admin.pod("default", "client").map_err(|error| error.to_string())?;
     passed_on(bench, table, &pod, &client)?;
     stolen(bench, table, &pod, &client)?;
+    crowded(bench, table, &pod, &client)?;
     mirrored(bench, table, &pod, &client)
 }
 
@@ -117,6 +118,24 @@ fn stolen(bench: &Bench, table: &mut Table, pod: &Pod, client: &Pod) -> Result<(
     )
 }
 
+/// Many clients at a time, which all ask again and again.
+fn crowded(bench: &Bench, table: &mut Table, pod: &Pod, client: &Pod) -> Result<(), String> {
+    let _session = Serving::thief(bench, pod)?;
+    let arguments = ["--h1", "-c", "5000", "-n", "50000"];
+    let loaded = h2load(client, &arguments, &format!("http://{}:{}/", pod.ip, APP[0]))?;
+    let memory = most_memory(agent(pod)?)?;
+    let note = format!("{} requests/s, none lost", number(loaded.rate));
+    table.judge("agent's memory with 5 000 connections", memory, note)
+}
+
+fn agent(pod: &Pod) -> Result<i32, String> {
+    let processes = pod.processes().map_err(|error| error.to_string())?;
+    let agent = processes.into_iter().find(|process| process.name == "agent");
+    agent
+        .map(|process| process.pid)
+        .ok_or_else(|| "the pod has no agent".to_owned())
+}
+
 /// The real app is asked for 70 % of what it can, with a mirror and without. All share two cores: client, app, agent, session
 /// and local app.
 fn mirrored(bench: &Bench, table: &mut Table, pod: &Pod, client: &Pod) -> Result<(), String> {
@@ -130,9 +149,7 @@ fn mirrored(bench: &Bench, table: &mut Table, pod: &Pod, client: &Pod) -> Result
         let paced = ["--h1", "-c", CLIENTS, "--rps", &each, "-n", &all.to_string()];
         let bare = h2load(client, &paced, &url)?;
         let session = Serving::mirror(bench, pod)?;
-        let agent = pod.processes().map_err(|error| error.to_string())?;
-        let agent = agent.into_iter().find(|process| process.name == "agent");
-        let agent = agent.ok_or("the pod has no agent")?.pid;
+        let agent = agent(pod)?;
         let before = processor_time(agent)?;
         let loaded = h2load(client, &paced, &url)?;
         let processor = processor_time(agent)? - before;
@@ -244,8 +261,9 @@ fn h2load(client: &Pod, arguments: &[&str], url: &str) -> Result<Loaded, String>
     std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
     let log = directory.join("h2load.log");
     let _ = std::fs::remove_file(&log);
-    let mut command: Command = client.in_network("h2load").map_err(|error| error.to_string())?;
+    let mut command: Command = client.in_network("prlimit").map_err(|error| error.to_string())?;
     let said = command
+        .args(["--nofile=20000", "h2load"])
         .args(arguments)
         .arg(format!("--log-file={}", log.display()))
         .arg(url)
