@@ -111,33 +111,40 @@ impl<D: Connection, U: Upstreams, R: Router + ?Sized> Driver<'_, D, U, R> {
         }
     }
 
-    /// Parses the head at the beginning of the client's buffer and asks where it goes.
+    /// Asks where the request at the beginning of the client's buffer goes.
     async fn judge(&mut self, length: usize) -> Result<(Upstream, Request), RawReason> {
-        let mut content: Option<Option<Vec<u8>>> = None;
-        let (which, request) = loop {
-            let mut storage = FieldStorage::default();
-            let head = RequestHead::parse(&self.client.received.bytes()[..length], &mut storage)?;
-            let body = head.body()?;
-            let known = match &content {
-                Some(Some(whole)) => Content::Whole(whole),
-                Some(None) => Content::Unseen,
-                None if body == Body::Length(0) => Content::Whole(&[]),
-                None if head.expects_continue() => Content::Unseen,
-                None => Content::Coming,
-            };
-            match self.router.decide(&head, known) {
-                None if known == Content::Coming => {
-                    content = Some(content::read(&mut self.client, length, body, self.options).await);
-                }
-                decided => break (decided.unwrap_or(Upstream::Real), Request::new(&head, body)),
-            }
-        };
+        let (mut which, mut request, body) = self.look(length, None)?;
+        if which.is_none() {
+            let content = content::read(&mut self.client, length, body, self.options).await;
+            let known = content.as_deref().map_or(Content::Unseen, Content::Whole);
+            (which, request, _) = self.look(length, Some(known))?;
+        }
+        let which = which.unwrap_or(Upstream::Real);
         self.summary.requests += 1;
         match which {
             Upstream::Real => self.summary.passed += 1,
             Upstream::Session(_) => self.summary.matched += 1,
         }
         Ok((which, request))
+    }
+
+    /// Parses the head and asks once, with what is `known` of the body; says nothing where that must be read first.
+    ///
+    /// Apart from what waits: the fields of a head take 8 KiB, which each connection would hold.
+    fn look(&self, length: usize, known: Option<Content<'_>>) -> Result<(Option<Upstream>, Request, Body), RawReason> {
+        let mut storage = FieldStorage::default();
+        let head = RequestHead::parse(&self.client.received.bytes()[..length], &mut storage)?;
+        let body = head.body()?;
+        let known = known.unwrap_or(match body {
+            Body::Length(0) => Content::Whole(&[]),
+            _ if head.expects_continue() => Content::Unseen,
+            _ => Content::Coming,
+        });
+        let which = match self.router.decide(&head, known) {
+            None if known != Content::Coming => Some(Upstream::Real),
+            decided => decided,
+        };
+        Ok((which, Request::new(&head, body), body))
     }
 
     /// One exchange, wherever it finally goes. Returns how the connection ended, if it did.

@@ -106,7 +106,8 @@ async fn terminated(client: TcpStream, ends: &mut Ends) -> Option<Socket> {
     match session {
         Some((session, terminator)) if handshake::begins(&client).await => {
             let aside = claims.0.iter().all(|held| !held.is_filtered());
-            handshake::terminate(client, ends, terminator, &session, aside).await
+            // Ten kilobytes that no other connection is to have room for.
+            Box::pin(handshake::terminate(client, ends, terminator, &session, aside)).await
         }
         _ => Some(Socket::Plain(client)),
     }
