@@ -181,7 +181,17 @@ fn mirrored(bench: &Bench, table: &mut Table, pod: &Pod, client: &Pod) -> Result
     ];
     rows.into_iter()
         .zip(notes)
-        .try_for_each(|((name, value), note)| table.judge(name, value, note))
+        .try_for_each(|((name, value), note)| table.judge(name, value, note))?;
+    let session = Serving::mirror(bench, pod)?;
+    let rate = load(client, pod, APP, 0)?.rate;
+    let copies = answered()? / REQUESTS.parse::<f64>().unwrap_or(1.0);
+    let dropped = session.dropped()?;
+    let note = format!(
+        "{} requests/s, {dropped} of {CLIENTS} connections dropped",
+        number(rate)
+    );
+    table.report("mirrored at saturation, copies / requests", copies, "x", note);
+    Ok(())
 }
 
 /// How many requests the local app has answered, once it answers no more.
