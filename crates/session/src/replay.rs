@@ -31,9 +31,8 @@ const DATA_FRAMES: usize = 1 << 20;
 /// A request on its way.
 struct Played {
     request: Request<()>,
-    /// It has no body.
-    end: bool,
-    pieces: mpsc::UnboundedReceiver<Piece>,
+    /// Of its body, if it has one.
+    pieces: Option<mpsc::UnboundedReceiver<Piece>>,
 }
 
 enum Piece {
@@ -136,8 +135,7 @@ impl Incoming {
         let (pieces, receiver) = mpsc::unbounded_channel();
         let played = request(fields).map(|request| Played {
             request,
-            end,
-            pieces: receiver,
+            pieces: (!end).then_some(receiver),
         });
         let queued = played.is_some_and(|played| self.queue.try_send(played).is_ok());
         if !queued {
@@ -173,11 +171,16 @@ async fn play(mut queue: mpsc::Receiver<Played>, app: &impl App) -> u64 {
                 continue;
             }
         };
-        match ready.send_request(played.request, played.end) {
+        match ready.send_request(played.request, played.pieces.is_none()) {
             Ok((response, stream)) => {
                 // Its body has no room before the app lets it begin.
                 open = SendRequest::ready(ready).await.ok();
-                let body = async move { send(stream, played.pieces, played.end).await };
+                let body = async move {
+                    match played.pieces {
+                        Some(pieces) => send(stream, pieces).await,
+                        None => Ok(()),
+                    }
+                };
                 let answer = async move { discard(response.await?.into_body()).await };
                 // How a request ends is between the app and itself.
                 streams.spawn(async move { drop(tokio::join!(body, answer)) });
@@ -185,6 +188,7 @@ async fn play(mut queue: mpsc::Receiver<Played>, app: &impl App) -> u64 {
             Err(error) => {
                 tracing::debug!(%error, "the app does not take a copied request");
                 lost += 1;
+                open = Some(ready);
             }
         }
     }
@@ -214,14 +218,7 @@ async fn begin(app: &impl App, connections: &mut JoinSet<()>) -> io::Result<Send
     requests.ready().await.map_err(io::Error::other)
 }
 
-async fn send(
-    mut stream: SendStream<Bytes>,
-    mut pieces: mpsc::UnboundedReceiver<Piece>,
-    end: bool,
-) -> Result<(), h2::Error> {
-    if end {
-        return Ok(());
-    }
+async fn send(mut stream: SendStream<Bytes>, mut pieces: mpsc::UnboundedReceiver<Piece>) -> Result<(), h2::Error> {
     while let Some(piece) = pieces.recv().await {
         match piece {
             Piece::Data {
@@ -262,31 +259,25 @@ async fn discard(mut body: RecvStream) -> Result<(), h2::Error> {
 
 /// `None` where it is no request that could be made.
 fn request(fields: &Fields) -> Option<Request<()>> {
-    let pseudo = |wanted: &[u8]| {
-        fields
-            .iter()
-            .find_map(|(name, value)| (name == wanted).then_some(value))
-    };
     let mut uri = Uri::builder();
-    if let Some(authority) = pseudo(b":authority") {
+    if let Some(authority) = fields.get(b":authority") {
         uri = uri.authority(authority);
     }
-    if let Some(path) = pseudo(b":path") {
-        uri = uri.path_and_query(path).scheme(pseudo(b":scheme").unwrap_or(b"http"));
+    if let Some(path) = fields.get(b":path") {
+        uri = uri
+            .path_and_query(path)
+            .scheme(fields.get(b":scheme").unwrap_or(b"http"));
         // A name that the client has left out, or said in `Host`: the URI needs one.
-        if pseudo(b":authority").is_none() {
-            let host = fields
-                .iter()
-                .find_map(|(name, value)| (name == b"host").then_some(value));
-            uri = uri.authority(host.unwrap_or(b"localhost"));
+        if fields.get(b":authority").is_none() {
+            uri = uri.authority(fields.get(b"host").unwrap_or(b"localhost"));
         }
     }
     let mut request = Request::new(());
     *request.uri_mut() = uri.build().ok()?;
-    *request.method_mut() = http::Method::from_bytes(pseudo(b":method")?).ok()?;
+    *request.method_mut() = http::Method::from_bytes(fields.get(b":method")?).ok()?;
     *request.version_mut() = http::Version::HTTP_2;
     *request.headers_mut() = headers(fields);
-    if let Some(protocol) = pseudo(b":protocol") {
+    if let Some(protocol) = fields.get(b":protocol") {
         let protocol = h2::ext::Protocol::from(std::str::from_utf8(protocol).ok()?);
         request.extensions_mut().insert(protocol);
     }

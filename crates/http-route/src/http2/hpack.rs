@@ -44,6 +44,11 @@ impl Fields {
         self.entries().map(|(name, value, _)| (name, value))
     }
 
+    /// The first value of this name.
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.iter().find_map(|(said, value)| (said == name).then_some(value))
+    }
+
     fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8], bool)> {
         let mut begin = 0;
         self.ends.iter().map(move |end| {

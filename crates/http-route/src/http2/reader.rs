@@ -193,7 +193,7 @@ impl ClientReader {
 
     /// A frame that was needed whole.
     fn whole(&mut self, head: Head, payload: &[u8], each: &mut dyn FnMut(u32, Said<'_>)) -> Result<(), RawReason> {
-        let mut block = match (head.kind, self.block.take()) {
+        let block = match (head.kind, self.block.take()) {
             (kind::RST_STREAM, _) => {
                 let code = frame::code_in(payload);
                 each(head.stream, Said::Reset { code });
@@ -216,8 +216,7 @@ impl ClientReader {
             self.block = Some(block);
             return Ok(());
         }
-        let fragment = std::mem::take(&mut block.fragment);
-        let fields = self.decoder.decode(&fragment).map_err(|_| RawReason::BadFrame)?;
+        let fields = self.decoder.decode(&block.fragment).map_err(|_| RawReason::BadFrame)?;
         each(block.stream, Said::Fields { fields, end: block.end });
         Ok(())
     }

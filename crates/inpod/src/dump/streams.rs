@@ -77,9 +77,10 @@ fn each_of(request: Option<Request>, each: &mut dyn FnMut(Sent)) {
 }
 
 fn request(fields: &Fields, end: bool) -> Request {
-    let said = |name: &[u8]| fields.iter().find_map(|(said, value)| (said == name).then_some(value));
-    let text = |name: &[u8]| String::from_utf8_lossy(said(name).unwrap_or_default()).into_owned();
-    let length = said(b"content-length").and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+    let text = |name: &[u8]| String::from_utf8_lossy(fields.get(name).unwrap_or_default()).into_owned();
+    let length = fields
+        .get(b"content-length")
+        .and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
     let others = fields
         .iter()
         .filter(|(name, _)| !matches!(*name, b":method" | b":path"));
