@@ -65,6 +65,12 @@ impl Pod {
         Ok(self.kubectl.command(&arguments))
     }
 
+    /// A process of this name that has not ended.
+    pub fn running(&self, name: &str) -> Result<Option<PodProcess>> {
+        let mut processes = self.processes()?.into_iter();
+        Ok(processes.find(|process| process.name == name && process.state != 'Z'))
+    }
+
     /// All processes of the pod's containers, the sandbox's `pause` and ephemeral containers included.
     pub fn processes(&self) -> Result<Vec<PodProcess>> {
         let proc = Path::new("/proc");

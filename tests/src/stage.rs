@@ -133,10 +133,7 @@ impl Stage {
     /// The agent, as the machine sees it.
     #[must_use]
     pub fn agent(&self) -> Option<u32> {
-        let processes = self.pod.processes().ok()?;
-        let agent = processes
-            .iter()
-            .find(|process| process.name == "agent" && process.state != 'Z')?;
+        let agent = self.pod.running("agent").ok()??;
         u32::try_from(agent.pid).ok()
     }
 

@@ -71,11 +71,8 @@ impl Session {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             let children = children(supervisor);
-            let agent = pod.processes().map_err(|error| error.to_string())?;
-            let agent = agent
-                .iter()
-                .find(|process| process.name == "agent")
-                .map(|process| process.pid);
+            let agent = pod.running("agent").map_err(|error| error.to_string())?;
+            let agent = agent.map(|process| process.pid);
             let runs = children.iter().any(|(_, name)| app.starts_with(name.as_str()));
             let server = children.iter().find(|(_, name)| !app.starts_with(name.as_str()));
             if let (true, Some(agent), Some((server, _))) = (runs, agent, server) {
@@ -106,10 +103,11 @@ fn children(parent: i32) -> Vec<(i32, String)> {
 /// Nanoseconds that each thread has had a processor: the first field of its schedstat (sched-stats.rst in the kernel's
 /// Documentation/scheduler). Clock ticks of 10 ms would be too coarse. A thread that has ended keeps what was last seen of it.
 #[derive(Default)]
-struct Spent(BTreeMap<i32, f64>);
+pub(super) struct Spent(BTreeMap<i32, f64>);
 
 impl Spent {
-    fn look(&mut self, name: &str, pid: i32) -> Result<f64, String> {
+    /// Seconds, so far.
+    pub(super) fn look(&mut self, name: &str, pid: i32) -> Result<f64, String> {
         let tasks = std::fs::read_dir(Path::new("/proc").join(pid.to_string()).join("task"));
         for task in tasks.map_err(|error| format!("the {name} is gone: {error}"))?.flatten() {
             let tid = task.file_name().to_string_lossy().parse().unwrap_or_default();

@@ -11,13 +11,14 @@ use testbed::{FreshPod, Pod};
 
 use super::Bench;
 use super::goals::{Table, median, number};
+use super::idle::Spent;
 use super::run::{Running, listen};
 use crate::shell::root;
 
 /// h2load, which speaks HTTP/1, too.
 const PACKAGE: &str = "nghttp2-client";
-const CLIENTS: &str = "20";
-const REQUESTS: &str = "60000";
+const CLIENTS: u32 = 20;
+const REQUESTS: u32 = 60_000;
 /// The real app's ports and haproxy's, for HTTP/1 and for HTTP/2 with prior knowledge.
 const APP: [u16; 2] = [8080, 8090];
 const PROXY: [u16; 2] = [8081, 8091];
@@ -130,8 +131,7 @@ fn crowded(bench: &Bench, table: &mut Table, pod: &Pod, client: &Pod) -> Result<
 }
 
 fn agent(pod: &Pod) -> Result<i32, String> {
-    let processes = pod.processes().map_err(|error| error.to_string())?;
-    let agent = processes.into_iter().find(|process| process.name == "agent");
+    let agent = pod.running("agent").map_err(|error| error.to_string())?;
     agent
         .map(|process| process.pid)
         .ok_or_else(|| "the pod has no agent".to_owned())
@@ -147,15 +147,24 @@ fn mirrored(bench: &Bench, table: &mut Table, pod: &Pod, client: &Pod) -> Result
     std::thread::sleep(SETTLED);
     for _ in 0..bench.rounds(3) {
         let most = load(client, pod, APP, 0)?.rate;
-        let each = (most * BUSY / CLIENTS.parse::<f64>().unwrap_or(1.0)).floor();
+        let each = (most * BUSY / f64::from(CLIENTS)).floor();
         let (each, all) = (each.to_string(), (most * BUSY * PACED).floor());
-        let paced = ["--h1", "-c", CLIENTS, "--rps", &each, "-n", &all.to_string()];
+        let paced = [
+            "--h1",
+            "-c",
+            &CLIENTS.to_string(),
+            "--rps",
+            &each,
+            "-n",
+            &all.to_string(),
+        ];
         let bare = h2load(client, &paced, &url)?;
         let session = Serving::mirror(bench, pod)?;
         let agent = agent(pod)?;
-        let before = processor_time(agent)?;
+        let mut spent = Spent::default();
+        let before = spent.look("agent", agent)?;
         let loaded = h2load(client, &paced, &url)?;
-        let processor = processor_time(agent)? - before;
+        let processor = spent.look("agent", agent)? - before;
         let took = all / loaded.rate;
         memory = memory.max(most_memory(agent)?);
         let mirrored = answered()?;
@@ -184,7 +193,7 @@ fn mirrored(bench: &Bench, table: &mut Table, pod: &Pod, client: &Pod) -> Result
         .try_for_each(|((name, value), note)| table.judge(name, value, note))?;
     let session = Serving::mirror(bench, pod)?;
     let rate = load(client, pod, APP, 0)?.rate;
-    let copies = answered()? / REQUESTS.parse::<f64>().unwrap_or(1.0);
+    let copies = answered()? / f64::from(REQUESTS);
     let dropped = session.dropped()?;
     let note = format!(
         "{} requests/s, {dropped} of {CLIENTS} connections dropped",
@@ -221,19 +230,6 @@ fn ask_local(path: &str) -> std::io::Result<String> {
     body.ok_or_else(|| std::io::ErrorKind::InvalidData.into())
 }
 
-/// Seconds that a process has had a processor.
-fn processor_time(pid: i32) -> Result<f64, String> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|error| format!("the agent: {error}"))?;
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let ticks = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|ticks| ticks.parse::<f64>().ok());
-    // USER_HZ is 100 everywhere (proc_pid_stat(5)).
-    Ok(ticks.sum::<f64>() / 100.0)
-}
-
 /// The most memory that a process has had, in MB.
 fn most_memory(pid: i32) -> Result<f64, String> {
     let status =
@@ -265,7 +261,8 @@ impl Loaded {
 /// `version` 0 is HTTP/1, 1 is HTTP/2.
 fn load(client: &Pod, pod: &Pod, ports: [u16; 2], version: usize) -> Result<Loaded, String> {
     let flags: &[&str] = [&["--h1"][..], &["-p", "h2c", "-m", "10"]][version];
-    let arguments = [flags, &["-c", CLIENTS, "-n", REQUESTS]].concat();
+    let (clients, requests) = (CLIENTS.to_string(), REQUESTS.to_string());
+    let arguments = [flags, &["-c", &clients, "-n", &requests]].concat();
     h2load(client, &arguments, &format!("http://{}:{}/", pod.ip, ports[version]))
 }
 
