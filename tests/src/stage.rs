@@ -158,13 +158,25 @@ impl Stage {
     /// # Panics
     /// When it is not so.
     pub fn assert_well(&self) {
+        let container = self.container_status();
+        let found = (container["ready"].as_bool(), container["restartCount"].as_u64());
+        assert_eq!(found, (Some(true), Some(0)), "{container}");
+    }
+
+    /// The kubelet finds the pod ready now.
+    ///
+    /// # Panics
+    /// When there is no pod.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.container_status()["ready"] == true
+    }
+
+    fn container_status(&self) -> serde_json::Value {
         let kubectl = crate::testbed().admin().kubectl;
         let place = ["--namespace", &self.pod.namespace];
         let pod = kubectl.json(&[&["get", "pod", &self.pod.name], &place[..]].concat());
-        let status = &pod.expect("it is there")["status"];
-        let container = &status["containerStatuses"][0];
-        let found = (container["ready"].as_bool(), container["restartCount"].as_u64());
-        assert_eq!(found, (Some(true), Some(0)), "{status}");
+        pod.expect("it is there")["status"]["containerStatuses"][0].clone()
     }
 
     /// No zombie in any of the pod's containers.

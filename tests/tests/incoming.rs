@@ -227,6 +227,38 @@ fn an_unfiltered_steal_takes_everything_but_the_probes() {
     stage.wait_for_own_rules();
 }
 
+/// A TCP probe asks for no more than to be accepted, which our listener would do for an app that is not there.
+#[test]
+fn a_tcp_probe_sees_the_real_app_s_refusal() {
+    let probe = json!({"tcpSocket": {"port": PORT}, "periodSeconds": 1, "failureThreshold": 1});
+    let socket = "/tmp/redis.socket";
+    let stage = Stage::of(&FreshPod {
+        spec: json!({"containers": [{
+            "name": "main", "image": "inpod.test/redis:1", "imagePullPolicy": "Never",
+            "args": ["--port", PORT.to_string(), "--unixsocket", socket], "readinessProbe": probe,
+        }]}),
+        ..FreshPod::default()
+    });
+    // It stops listening, and goes on to run.
+    let listen = |port: u16| {
+        let set = ["redis-cli", "-s", socket, "config", "set", "port", &port.to_string()];
+        assert_eq!(stage.pod.exec(&set).unwrap().trim(), "OK");
+    };
+    for flags in [&["--steal"][..], &["--steal", "--header", "X-User=a"]] {
+        let session = stage.with_local_shop(flags, "local");
+        assert_eq!(stage.who_answers(&["X-User: a"]), "local");
+        assert!(stage.is_ready());
+        listen(0);
+        wait_until("the probe to fail", || !stage.is_ready());
+        assert_eq!(stage.who_answers(&["X-User: a"]), "local", "others need no real app");
+        listen(PORT);
+        wait_until("the probe to succeed", || stage.is_ready());
+        assert_eq!(stage.who_answers(&["X-User: a"]), "local");
+        drop(session.stop());
+        stage.wait_for_own_rules();
+    }
+}
+
 fn reset(stream: &TcpStream) {
     rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO)).unwrap();
 }

@@ -26,6 +26,7 @@ mod names;
 mod process;
 mod reconnect;
 mod relay;
+mod routes;
 mod serve;
 pub mod session;
 mod sessions;

@@ -85,7 +85,10 @@ fn claim(mode: ClaimMode, user: Option<&str>) -> Claim {
         port: PORT,
         mode,
         filter: user.map(exact).into_iter().collect(),
-        probes: vec![Probe::Tcp { port: PORT }],
+        probes: vec![Probe::Tcp {
+            port: PORT,
+            nodes: Vec::new(),
+        }],
         reconnect: false,
         tls: None,
     }

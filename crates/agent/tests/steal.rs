@@ -302,3 +302,42 @@ async fn a_stranger_at_the_listener_is_kept_away() {
     });
     assert_eq!(connected.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
 }
+
+/// A probe is accepted before it could say anything: the kernel itself has to refuse it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tcp_probe_is_refused_while_the_real_app_does_not_listen() {
+    let world = world();
+    let address = format!("{POD}:{PORT}");
+    let probed = |header| Claim {
+        probes: vec![Probe::Tcp {
+            port: PORT,
+            nodes: vec![CLIENT.parse().unwrap()],
+        }],
+        ..claim(header)
+    };
+    let (session, _) = steal(&world, probed(None), 0).await;
+    let refused = |world: &World| world.client.connect(&address).err().map(|error| error.kind());
+    assert_eq!(refused(&world), Some(std::io::ErrorKind::ConnectionRefused));
+    let states = claims(&session, vec![probed(Some(("X-User", "ada")))]).await;
+    assert_eq!(states, [ClaimState::Active { older: 0 }]);
+    assert_eq!(refused(&world), Some(std::io::ErrorKind::ConnectionRefused));
+    // Who has come through the node needs no real app.
+    let mut forwarded = world
+        .client
+        .connect_with(&address, |socket| socket.set_ttl_v4(63))
+        .unwrap();
+    assert_eq!(
+        ask(&mut forwarded, "GET /a HTTP/1.1\r\nX-User: ada").await,
+        format!("local {CLIENT} GET /a HTTP/1.1")
+    );
+    app(&world);
+    until("the real app takes the probe", async || refused(&world).is_none()).await;
+    until("its requests are looked at again", async || {
+        ask_once(&world, "GET /a HTTP/1.1\r\nX-User: ada").await == format!("local {CLIENT} GET /a HTTP/1.1")
+    })
+    .await;
+    assert_eq!(
+        ask_once(&world, "GET /b HTTP/1.1").await,
+        format!("real {CLIENT} GET /b HTTP/1.1")
+    );
+}

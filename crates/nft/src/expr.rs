@@ -55,9 +55,18 @@ impl<'a> Rule<'a> {
 
     /// Bytes of the transport header.
     fn transport(&mut self, offset: u32, length: u32) {
+        self.payload(2, offset, length); // NFT_PAYLOAD_TRANSPORT_HEADER
+    }
+
+    /// Bytes of the IP header.
+    fn network(&mut self, offset: u32, length: u32) {
+        self.payload(1, offset, length); // NFT_PAYLOAD_NETWORK_HEADER
+    }
+
+    fn payload(&mut self, base: u32, offset: u32, length: u32) {
         self.expression("payload", |data| {
             data.u32(1, REGISTER);
-            data.u32(2, 2); // NFT_PAYLOAD_TRANSPORT_HEADER
+            data.u32(2, base);
             data.u32(3, offset);
             data.u32(4, length);
         });
@@ -79,6 +88,24 @@ impl<'a> Rule<'a> {
     pub(crate) fn unicast(&mut self) {
         self.meta(Meta::PacketType);
         self.compare(Compare::Equal, &[0]);
+    }
+
+    /// `ip ttl hops` or `ip6 hoplimit hops`; the family must be known.
+    pub(crate) fn hops_left(&mut self, nfproto: u8, hops: u8) {
+        let offset = if nfproto == uapi::nfproto::IPV4 { 8 } else { 7 };
+        self.network(offset, 1);
+        self.compare(Compare::Equal, &[hops]);
+    }
+
+    /// `ip saddr @set` or `ip6 saddr @set`; the family must be known.
+    pub(crate) fn source_in(&mut self, nfproto: u8, set: &str) {
+        let (offset, length) = if nfproto == uapi::nfproto::IPV4 {
+            (12, 4)
+        } else {
+            (8, 16)
+        };
+        self.network(offset, length);
+        self.lookup(set, None);
     }
 
     /// `meta nfproto ipv4` or `ipv6`
@@ -161,9 +188,18 @@ impl<'a> Rule<'a> {
 
     /// `drop`
     pub(crate) fn drop(&mut self) {
+        self.verdict(0); // NF_DROP
+    }
+
+    /// `accept`: the chain is done with the packet.
+    pub(crate) fn accept(&mut self) {
+        self.verdict(1); // NF_ACCEPT
+    }
+
+    fn verdict(&mut self, code: u32) {
         self.expression("immediate", |data| {
             data.u32(1, 0); // NFT_REG_VERDICT
-            data.nest(2, |wrapped| wrapped.nest(2, |verdict| verdict.u32(1, 0))); // NF_DROP
+            data.nest(2, |wrapped| wrapped.nest(2, |verdict| verdict.u32(1, code)));
         });
     }
 

@@ -15,6 +15,14 @@ const PORTS: &str = "ports";
 /// Mark to source address.
 const CLIENTS4: &str = "clients4";
 const CLIENTS6: &str = "clients6";
+/// Ports that the app refuses connections of the node to.
+const REFUSED: &str = "refused";
+/// The node's addresses.
+const NODES4: &str = "nodes4";
+const NODES6: &str = "nodes6";
+
+/// What packets start with on Linux, and still have when no router has seen them.
+const HOPS: u8 = 64;
 
 /// After the usual -100: where a mesh sidecar redirects what comes from outside to itself, encrypted most likely, it stays
 /// the sidecar's, and is ours when the sidecar hands it to the app over loopback. What it leaves alone is ours at once.
@@ -32,6 +40,9 @@ pub(crate) fn create(config: &Config) -> Batch {
         (PORTS, datatype::SERVICE, 2, None),
         (CLIENTS4, datatype::MARK, 4, Some((datatype::IPV4, 4))),
         (CLIENTS6, datatype::MARK, 4, Some((datatype::IPV6, 16))),
+        (REFUSED, datatype::SERVICE, 2, None),
+        (NODES4, datatype::IPV4, 4, None),
+        (NODES6, datatype::IPV6, 16, None),
     ];
     for (id, (set_name, key, key_length, data)) in (1u32..).zip(sets) {
         push_set(&mut batch, name, id, set_name, (key, key_length), data);
@@ -95,6 +106,22 @@ fn chains(batch: &mut Batch, config: &Config) {
         Hook::Prerouting,
         PREROUTING_PRIORITY,
     );
+    for (family, nodes) in [(nfproto::IPV4, NODES4), (nfproto::IPV6, NODES6)] {
+        push_rule(
+            batch,
+            config,
+            "prerouting",
+            "connections that the app refuses",
+            |rule| {
+                rule.tcp();
+                rule.destination_port_in(REFUSED);
+                rule.family(family);
+                rule.hops_left(family, HOPS);
+                rule.source_in(family, nodes);
+                rule.accept();
+            },
+        );
+    }
     push_rule(
         batch,
         config,
@@ -192,16 +219,35 @@ pub(crate) fn get(name: &str) -> Message {
     }
 }
 
-/// Ports to take out of the set and to put in.
+/// Ports to take out of the set of redirected ones and to put in.
 pub(crate) fn ports(name: &str, gone: &[u16], new: &[u16]) -> Batch {
     let mut batch = Batch::new("changing the redirected ports");
-    for (kind, ports) in [(msg::DELSETELEM, gone), (msg::NEWSETELEM, new)] {
-        if !ports.is_empty() {
-            let elements = ports.iter().map(|port| (port.to_be_bytes(), None));
-            batch.push(elements_of(kind, name, PORTS, elements));
+    push_ports(&mut batch, name, PORTS, gone, new);
+    batch
+}
+
+/// Ports and addresses to take out of what is refused to the node, and to put in.
+pub(crate) fn refused(name: &str, ports: (&[u16], &[u16]), nodes: (&[IpAddr], &[IpAddr])) -> Batch {
+    let mut batch = Batch::new("changing what the app refuses");
+    push_ports(&mut batch, name, REFUSED, ports.0, ports.1);
+    for (kind, nodes) in [(msg::DELSETELEM, nodes.0), (msg::NEWSETELEM, nodes.1)] {
+        for node in nodes {
+            batch.push(match node {
+                IpAddr::V4(ip) => elements_of(kind, name, NODES4, [(ip.octets(), None)]),
+                IpAddr::V6(ip) => elements_of(kind, name, NODES6, [(ip.octets(), None)]),
+            });
         }
     }
     batch
+}
+
+fn push_ports(batch: &mut Batch, name: &str, set: &str, gone: &[u16], new: &[u16]) {
+    for (kind, ports) in [(msg::DELSETELEM, gone), (msg::NEWSETELEM, new)] {
+        if !ports.is_empty() {
+            let elements = ports.iter().map(|port| (port.to_be_bytes(), None));
+            batch.push(elements_of(kind, name, set, elements));
+        }
+    }
 }
 
 /// Clients to take out of the maps and to put in.

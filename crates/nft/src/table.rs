@@ -11,6 +11,8 @@ use crate::socket::Socket;
 
 /// Ports at a time.
 const PORTS: usize = 1024;
+/// Addresses of a node.
+const NODES: usize = 64;
 
 /// The intercept rules of one network namespace. The kernel removes them when the [`Socket`] goes, that is when the
 /// process ends for any reason; dropping the value removes them too.
@@ -21,6 +23,8 @@ pub struct Table {
     socket: Socket,
     config: Config,
     ports: BTreeSet<u16>,
+    refused: BTreeSet<u16>,
+    nodes: BTreeSet<IpAddr>,
     clients: Clients,
     removed: bool,
 }
@@ -52,6 +56,8 @@ impl Table {
             socket: socket.clone(),
             config: config.clone(),
             ports: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            nodes: BTreeSet::new(),
             clients: Clients::new(config.mark),
             removed: false,
         })
@@ -67,6 +73,35 @@ impl Table {
             return Err(not_a_port(self.config.listener));
         }
         change_ports(&self.socket, &self.config.name, &mut self.ports, ports)
+    }
+
+    /// From now on exactly these ports, redirected or not, are left alone for connections that one of `nodes` has opened
+    /// itself: nothing listens there, and so the kernel refuses them. What a node sends on for others, as to a Service
+    /// that masquerades, has fewer hops left and is redirected. At most 1024 ports and 64 addresses.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`], [`Error::Config`] for port 0, [`Error::Kernel`]; then nothing changed.
+    pub fn set_refused(&mut self, ports: &BTreeSet<u16>, nodes: &BTreeSet<IpAddr>) -> Result<(), Error> {
+        check_ports(ports)?;
+        if nodes.len() > NODES {
+            return Err(Error::TooMany {
+                what: "addresses of a node",
+                limit: NODES,
+            });
+        }
+        let ((ports_gone, ports_new), (nodes_gone, nodes_new)) =
+            (changes(&self.refused, ports), changes(&self.nodes, nodes));
+        if [ports_gone.len(), ports_new.len(), nodes_gone.len(), nodes_new.len()] == [0; 4] {
+            return Ok(());
+        }
+        self.socket.commit(&ruleset::refused(
+            &self.config.name,
+            (&ports_gone, &ports_new),
+            (&nodes_gone, &nodes_new),
+        ))?;
+        self.refused.clone_from(ports);
+        self.nodes.clone_from(nodes);
+        Ok(())
     }
 
     /// The ports that are redirected.
@@ -160,23 +195,35 @@ pub(crate) fn change_ports(
     ports: &mut BTreeSet<u16>,
     wanted: &BTreeSet<u16>,
 ) -> Result<(), Error> {
-    if wanted.len() > PORTS {
-        return Err(Error::TooMany {
-            what: "ports",
-            limit: PORTS,
-        });
-    }
-    if wanted.contains(&0) {
-        return Err(not_a_port(0));
-    }
-    let gone: Vec<u16> = ports.difference(wanted).copied().collect();
-    let new: Vec<u16> = wanted.difference(ports).copied().collect();
+    check_ports(wanted)?;
+    let (gone, new) = changes(ports, wanted);
     if gone.is_empty() && new.is_empty() {
         return Ok(());
     }
     socket.commit(&ruleset::ports(table, &gone, &new))?;
     ports.clone_from(wanted);
     Ok(())
+}
+
+fn check_ports(ports: &BTreeSet<u16>) -> Result<(), Error> {
+    if ports.len() > PORTS {
+        return Err(Error::TooMany {
+            what: "ports",
+            limit: PORTS,
+        });
+    }
+    if ports.contains(&0) {
+        return Err(not_a_port(0));
+    }
+    Ok(())
+}
+
+/// What goes, and what comes.
+fn changes<T: Ord + Copy>(before: &BTreeSet<T>, after: &BTreeSet<T>) -> (Vec<T>, Vec<T>) {
+    (
+        before.difference(after).copied().collect(),
+        after.difference(before).copied().collect(),
+    )
 }
 
 fn not_a_port(port: u16) -> Error {

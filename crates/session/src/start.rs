@@ -142,7 +142,7 @@ fn wire_probe(probe: PodProbe, tls: &BTreeMap<u16, TlsPort>) -> Option<message::
     match probe.kind {
         ProbeKind::Http { https: true, .. } if !tls.contains_key(&port) => None,
         ProbeKind::Http { path, headers, .. } => Some(message::Probe::Http { port, path, headers }),
-        ProbeKind::Tcp => Some(message::Probe::Tcp { port }),
+        ProbeKind::Tcp { nodes } => Some(message::Probe::Tcp { port, nodes }),
         ProbeKind::Grpc { .. } => Some(message::Probe::Grpc { port }),
     }
 }

@@ -228,6 +228,8 @@ pub enum Probe {
     },
     Tcp {
         port: u16,
+        /// The pod's node, as the cluster knows it.
+        nodes: Vec<IpAddr>,
     },
     Grpc {
         port: u16,

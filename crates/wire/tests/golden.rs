@@ -105,7 +105,10 @@ fn requests() {
             path: "/".to_owned(),
             headers: vec![],
         },
-        Probe::Tcp { port: 81 },
+        Probe::Tcp {
+            port: 81,
+            nodes: vec![[10, 0, 0, 1].into()],
+        },
         Probe::Grpc { port: 82 },
     ];
     let claim = Claim {
@@ -118,7 +121,7 @@ fn requests() {
     };
     check(
         &request(RequestBody::Claims(vec![claim])),
-        "0102015000050003613d620103020200000472653a63030050012f00015102520000",
+        "0102015000050003613d620103020200000472653a63030050012f00015101000a00000102520000",
     );
     let tls = Tls {
         certificate: Pem::Path(bytes("/c")),

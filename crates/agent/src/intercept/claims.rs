@@ -1,6 +1,7 @@
 //! Who wants what of a port's requests. Pure: decided here, done elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http_route::{Content, HttpProbe, ProbeMatcher, RequestHead, SessionId, Upstream};
@@ -13,6 +14,8 @@ use crate::counters::Counters;
 /// Ports that one session may claim, and probes of one claim.
 const MAX_PORTS: usize = 256;
 const MAX_PROBES: usize = 64;
+/// Addresses of the pod's node, in all probes of one claim.
+const MAX_NODES: usize = 16;
 
 /// A claim in force.
 #[derive(Debug)]
@@ -21,8 +24,8 @@ pub(super) struct Held {
     owner: String,
     filter: Filter,
     probes: ProbeMatcher,
-    /// The pod's definition has such a probe of this port.
-    tcp_probe: bool,
+    /// The pod's definition has such a probe of this port; a TCP probe comes from one of these addresses, or a router's.
+    tcp_probe: Option<BTreeSet<IpAddr>>,
     grpc_probe: bool,
     http_probe: bool,
     older: u32,
@@ -48,7 +51,7 @@ impl From<String> for InTheWay {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Whole {
     pub session: SessionId,
-    /// The real app is to be asked first whether it takes connections.
+    /// Who says nothing may be the kubelet.
     pub tcp_probe: bool,
     /// HTTP/2 must be looked into, since the kubelet may be the client.
     pub grpc_probe: bool,
@@ -86,7 +89,7 @@ impl Held {
             owner: owner.to_owned(),
             filter: Filter::new(claim.filter.clone()).map_err(|error| error.to_string())?,
             probes: probes(claim),
-            tcp_probe: claim.probes.contains(&Probe::Tcp { port: claim.port }),
+            tcp_probe: tcp_probe(claim)?,
             grpc_probe: has_grpc_probe(claim),
             http_probe: http_probes(claim).next().is_some(),
             older,
@@ -121,6 +124,24 @@ fn http_probes(claim: &Claim) -> impl Iterator<Item = HttpProbe> + use<'_> {
 
 fn has_grpc_probe(claim: &Claim) -> bool {
     claim.probes.contains(&Probe::Grpc { port: claim.port })
+}
+
+/// Where a TCP probe of the claim's port comes from, if there is any.
+fn tcp_probe(claim: &Claim) -> Result<Option<BTreeSet<IpAddr>>, String> {
+    let mut nodes = None;
+    for probe in &claim.probes {
+        if let Probe::Tcp { port, nodes: more } = probe
+            && *port == claim.port
+        {
+            nodes.get_or_insert_with(BTreeSet::new).extend(more);
+        }
+    }
+    if nodes.as_ref().is_some_and(|nodes| nodes.len() > MAX_NODES) {
+        return Err(format!(
+            "at most {MAX_NODES} addresses of a node can be given for a port"
+        ));
+    }
+    Ok(nodes)
 }
 
 /// A request as filters see it.
@@ -209,6 +230,18 @@ impl Claims {
         self.0.keys().copied().collect()
     }
 
+    /// The ports that have a TCP probe, and where these come from.
+    pub(super) fn tcp_probes(&self) -> (BTreeSet<u16>, BTreeSet<IpAddr>) {
+        let (mut ports, mut nodes) = (BTreeSet::new(), BTreeSet::new());
+        for (port, held) in &self.0 {
+            for probe in held.0.iter().filter_map(|held| held.tcp_probe.as_ref()) {
+                ports.insert(*port);
+                nodes.extend(probe);
+            }
+        }
+        (ports, nodes)
+    }
+
     /// The claims of a port.
     pub(super) fn at(&self, port: u16) -> Arc<Port> {
         self.0.get(&port).cloned().unwrap_or_default()
@@ -218,7 +251,7 @@ impl Claims {
         match self.0.get(&port)?.0.as_slice() {
             [held] if !held.is_filtered() => Some(Whole {
                 session: SessionId(held.session),
-                tcp_probe: held.tcp_probe,
+                tcp_probe: held.tcp_probe.is_some(),
                 grpc_probe: held.grpc_probe,
                 http_probe: held.http_probe,
             }),
@@ -275,7 +308,10 @@ mod tests {
                 path: "/healthz".to_owned(),
                 headers: vec![],
             },
-            Probe::Tcp { port: 81 },
+            Probe::Tcp {
+                port: 81,
+                nodes: vec![[10, 0, 0, 1].into()],
+            },
         ];
         Claim {
             port,
@@ -375,7 +411,15 @@ mod tests {
             ..claim(80, None)
         };
         assert!(held(1, "", &many).is_err());
-        assert!(held(1, "", &claim(81, None)).unwrap().tcp_probe);
-        assert!(!held(1, "", &claim(80, None)).unwrap().tcp_probe);
+        assert!(held(1, "", &claim(81, None)).unwrap().tcp_probe.is_some());
+        assert!(held(1, "", &claim(80, None)).unwrap().tcp_probe.is_none());
+        let mut probed = claim(81, None);
+        probed.probes = (0..=16u8)
+            .map(|node| Probe::Tcp {
+                port: 81,
+                nodes: vec![[10, 0, 0, node].into()],
+            })
+            .collect();
+        assert!(held(1, "", &probed).is_err());
     }
 }

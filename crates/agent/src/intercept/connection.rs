@@ -119,27 +119,12 @@ async fn terminated(client: TcpStream, ends: &mut Ends) -> Option<Socket> {
 /// may be new in the local one.
 async fn serve_whole(mut client: Socket, ends: Ends, whole: Whole) {
     let session = whole.session;
-    // A TCP probe says nothing, so this is none.
-    let probe = if whole.tcp_probe && !ends.is_terminated() {
-        match ends.real().await {
-            Ok(app) => Some(app),
-            Err(error) => {
-                tracing::debug!(%error, "the real app refuses, and so do we: the port has a TCP probe");
-                client.abort();
-                return;
-            }
-        }
-    } else {
-        None
-    };
     let prompt = timeout(PROMPT, first(&mut client)).await;
-    match (probe, &prompt) {
-        // The probe, most likely.
-        (Some(app), Ok(Ok(First::Nothing))) => {
-            ends.count(Upstream::Real);
-            return to_app(client, Ok(app)).await;
-        }
-        (probe, _) => drop(probe),
+    // The probe, most likely.
+    if matches!(prompt, Ok(Ok(First::Nothing))) && whole.tcp_probe && !ends.is_terminated() {
+        ends.count(Upstream::Real);
+        let app = ends.real().await;
+        return to_app(client, app).await;
     }
     let spoken = match prompt {
         Ok(spoken) => spoken,

@@ -11,6 +11,7 @@ mod connection;
 mod count;
 mod first;
 mod handshake;
+mod refuse;
 mod session_stream;
 mod socket;
 mod terminator;
@@ -224,6 +225,7 @@ impl Intercept {
             return Err(format!("port {} is the agent's own", active.port));
         }
         active.table.set_ports(&ports).map_err(|error| error.to_string())?;
+        state.refuse().map_err(|error| error.to_string())?;
         if ports.is_empty() && *self.open.borrow() == 0 {
             self.end_soon();
         }
@@ -238,6 +240,7 @@ impl Intercept {
         let stop = CancellationToken::new();
         tokio::spawn(connection::accept(Arc::clone(self), listener, port, stop.clone()));
         tokio::spawn(around::watch(Arc::clone(self), stop.clone()));
+        tokio::spawn(refuse::watch(Arc::clone(self), stop.clone()));
         Ok(Active { table, port, stop })
     }
 

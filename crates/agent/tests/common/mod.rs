@@ -5,6 +5,7 @@ pub mod http;
 
 use std::future::Future;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -103,8 +104,22 @@ impl Spawned {
 
     /// Connects from this namespace.
     pub fn connect(&self, to: &str) -> std::io::Result<tokio::net::TcpStream> {
-        let to = to.to_owned();
-        let stream = self.within(move || std::net::TcpStream::connect(to))?;
+        self.connect_with(to, |_| Ok(()))
+    }
+
+    /// The same with a socket that is prepared first.
+    pub fn connect_with(
+        &self,
+        to: &str,
+        prepare: impl FnOnce(&socket2::Socket) -> std::io::Result<()> + Send + 'static,
+    ) -> std::io::Result<tokio::net::TcpStream> {
+        let to: SocketAddr = to.parse().expect("an address");
+        let stream = self.within(move || {
+            let socket = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None)?;
+            prepare(&socket)?;
+            socket.connect(&to.into())?;
+            std::io::Result::Ok(std::net::TcpStream::from(socket))
+        })?;
         stream.set_nonblocking(true)?;
         tokio::net::TcpStream::from_std(stream)
     }

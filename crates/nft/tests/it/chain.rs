@@ -35,7 +35,7 @@ fn the_app_sees_each_client_s_own_address_and_port() {
             let from = From {
                 mark: Some(mark),
                 port: peer_of(&taken).port(),
-                ip: None,
+                ..From::default()
             };
             let original = original_destination(&taken).unwrap();
             let mut upstream = world.pod.within(|| connect(original, from));
@@ -67,7 +67,7 @@ fn two_clients_with_the_same_port_both_get_through() {
         let from = From {
             ip: Some(peer),
             port: 40_000,
-            mark: None,
+            ..From::default()
         };
         let client = world.peer.within(|| connect(address(POD[0], APP), from));
         let taken = accept(&listener);
@@ -77,7 +77,7 @@ fn two_clients_with_the_same_port_both_get_through() {
             From {
                 mark,
                 port: 40_000,
-                ip: None,
+                ..From::default()
             },
             From {
                 mark,
@@ -164,7 +164,7 @@ fn megabytes_pass_through_unchanged_and_both_ends_close() {
         let from = From {
             mark: Some(mark),
             port: peer_of(&taken).port(),
-            ip: None,
+            ..From::default()
         };
         let upstream = world.pod.within(|| connect(address(pod, APP), from));
         let accepted = accept(&app);

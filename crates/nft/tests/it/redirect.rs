@@ -120,6 +120,46 @@ fn what_a_mesh_sidecar_takes_is_taken_when_it_hands_it_on() {
 }
 
 #[test]
+fn what_nobody_listens_on_is_refused_to_the_node_and_to_nobody_else() {
+    let world = World::new();
+    let listener = world.pod.within(|| listen(LISTENER));
+    let mut table = stealing(&world, &config());
+    let nodes = BTreeSet::from([PEER4[0], PEER6[0]].map(|ip| ip.parse().unwrap()));
+    let from = |ip, hops| From {
+        ip: Some(ip),
+        hops,
+        ..From::default()
+    };
+    table.set_refused(&BTreeSet::from([APP]), &nodes).unwrap();
+    for (pod, own, other) in [(POD[0], PEER4[0], PEER4[1]), (POD[1], PEER6[0], PEER6[1])] {
+        let refused = world
+            .peer
+            .within(|| try_connect(address(pod, APP), from(own, None), PATIENCE));
+        assert_eq!(
+            refused.unwrap_err().kind(),
+            std::io::ErrorKind::ConnectionRefused,
+            "{own}"
+        );
+        // Another pod beside it, and what the node has sent on in its own name.
+        for from in [from(other, None), from(own, Some(63))] {
+            let mut client = world.peer.within(|| connect(address(pod, APP), from));
+            talk(&mut client, &mut accept(&listener));
+        }
+    }
+    table.set_refused(&BTreeSet::new(), &nodes).unwrap();
+    for (pod, own) in [(POD[0], PEER4[0]), (POD[1], PEER6[0])] {
+        let mut client = world.peer.within(|| connect(address(pod, APP), from(own, None)));
+        talk(&mut client, &mut accept(&listener));
+    }
+    table.set_refused(&BTreeSet::from([APP]), &BTreeSet::new()).unwrap();
+    assert!(table.set_refused(&BTreeSet::from([0]), &nodes).is_err());
+    let mut client = world
+        .peer
+        .within(|| connect(address(POD[0], APP), from(PEER4[0], None)));
+    talk(&mut client, &mut accept(&listener));
+}
+
+#[test]
 fn the_listener_is_closed_to_direct_connections() {
     let world = World::new();
     let (_app, listener) = world.servers();

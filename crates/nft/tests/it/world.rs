@@ -132,12 +132,20 @@ pub struct From<'a> {
     pub ip: Option<&'a str>,
     pub port: u16,
     pub mark: Option<nft::Mark>,
+    /// What the packets' hop limit starts with, if not the usual.
+    pub hops: Option<u32>,
 }
 
 pub fn try_connect(to: SocketAddr, from: From<'_>, patience: Duration) -> std::io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
     if let Some(mark) = from.mark {
         socket.set_mark(mark.get())?;
+    }
+    if let Some(hops) = from.hops {
+        match to {
+            SocketAddr::V4(_) => socket.set_ttl_v4(hops)?,
+            SocketAddr::V6(_) => socket.set_unicast_hops_v6(hops)?,
+        }
     }
     if from.ip.is_some() || from.port != 0 {
         let any = if to.is_ipv4() { "0.0.0.0" } else { "::" };

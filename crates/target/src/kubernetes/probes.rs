@@ -1,6 +1,7 @@
 //! The pod's own probes, so that a session leaves them to the real app.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
@@ -26,7 +27,10 @@ pub enum ProbeKind {
         https: bool,
         headers: Vec<(String, String)>,
     },
-    Tcp,
+    Tcp {
+        /// The addresses of the pod's node, one of which the kubelet may ask from.
+        nodes: Vec<IpAddr>,
+    },
     Grpc {
         service: String,
     },
@@ -40,9 +44,10 @@ pub(crate) fn of(pod: &Pod) -> Vec<PodProbe> {
         .as_ref()
         .and_then(|spec| spec.init_containers.as_deref())
         .unwrap_or_default();
+    let nodes = nodes(pod);
     let mut found: Vec<PodProbe> = Vec::new();
     let mut add = |container: &Container, probe: &Probe| {
-        if let Some(probe) = one(container, probe)
+        if let Some(probe) = one(container, probe, &nodes)
             && !found.contains(&probe)
         {
             found.push(probe);
@@ -77,7 +82,21 @@ fn rewritten(sidecar: &Container) -> Vec<(String, Probe)> {
         .collect()
 }
 
-fn one(container: &Container, probe: &Probe) -> Option<PodProbe> {
+fn nodes(pod: &Pod) -> Vec<IpAddr> {
+    let status = pod.status.as_ref();
+    let all = status.and_then(|status| status.host_ips.as_ref()).into_iter().flatten();
+    let first = status.and_then(|status| status.host_ip.as_ref());
+    let mut nodes: Vec<IpAddr> = all
+        .map(|host| &host.ip)
+        .chain(first)
+        .filter_map(|ip| ip.parse().ok())
+        .collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    nodes
+}
+
+fn one(container: &Container, probe: &Probe, nodes: &[IpAddr]) -> Option<PodProbe> {
     let (port, kind) = if let Some(http) = &probe.http_get {
         let path = http
             .path
@@ -96,7 +115,8 @@ fn one(container: &Container, probe: &Probe) -> Option<PodProbe> {
         let https = http.scheme.as_deref() == Some("HTTPS");
         (number(container, &http.port)?, ProbeKind::Http { path, https, headers })
     } else if let Some(tcp) = &probe.tcp_socket {
-        (number(container, &tcp.port)?, ProbeKind::Tcp)
+        let nodes = nodes.to_vec();
+        (number(container, &tcp.port)?, ProbeKind::Tcp { nodes })
     } else if let Some(grpc) = &probe.grpc {
         (
             u16::try_from(grpc.port).ok()?,
@@ -143,7 +163,8 @@ mod tests {
 
     #[test]
     fn all_probes_of_all_containers() {
-        let pod: Pod = serde_json::from_value(json!({"spec": {
+        let pod: Pod = serde_json::from_value(json!({"status": {"hostIP": "10.0.0.1", "hostIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]},
+        "spec": {
         "initContainers": [{"name": "proxy", "readinessProbe": {"tcpSocket": {"port": 15021}}}],
         "containers": [
             {"name": "app", "ports": [{"name": "web", "containerPort": 8080}],
