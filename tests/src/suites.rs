@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Mutex;
 
 use crate::workspace;
 
@@ -51,6 +52,8 @@ pub fn go<const N: usize>(packages: [(&str, &str); N]) -> [PathBuf; N] {
 /// When there is no Python 2.7, or pip cannot install them.
 #[must_use]
 pub fn wstest() -> Command {
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _alone = INSTALLING.lock();
     let python = python2();
     let root = workspace().join("target/suites/autobahn");
     let packages = workspace().join("tests/suites/autobahn.txt");
