@@ -46,12 +46,29 @@ pub fn go<const N: usize>(packages: [(&str, &str); N]) -> [PathBuf; N] {
     })
 }
 
-/// Autobahn's `wstest`, of the packages that tests/suites/autobahn.txt has; installed where these are not there yet.
+/// Autobahn's `wstest`.
+///
+/// # Panics
+/// As [`autobahn`].
+#[must_use]
+pub fn wstest() -> Command {
+    autobahn("target/suites/autobahn/bin/wstest")
+}
+
+/// Its own server, which says the port that it listens on.
+///
+/// # Panics
+/// As [`autobahn`].
+#[must_use]
+pub fn testee() -> Command {
+    autobahn("tests/suites/testee.py")
+}
+
+/// A script in the Python that has the packages of tests/suites/autobahn.txt; they are installed where they are not there yet.
 ///
 /// # Panics
 /// When there is no Python 2.7, or pip cannot install them.
-#[must_use]
-pub fn wstest() -> Command {
+fn autobahn(script: &str) -> Command {
     static INSTALLING: Mutex<()> = Mutex::new(());
     let _alone = INSTALLING.lock();
     let python = python2();
@@ -68,9 +85,9 @@ pub fn wstest() -> Command {
         build(&mut pip, "it could be run before");
         std::fs::copy(&packages, &installed).expect("target/suites can be written");
     }
-    let mut wstest = Command::new(python);
-    wstest.arg(root.join("bin/wstest")).env("PYTHONUSERBASE", &root);
-    wstest
+    let mut command = Command::new(python);
+    command.arg(workspace().join(script)).env("PYTHONUSERBASE", &root);
+    command
 }
 
 /// A Python 2.7 with pip: the one in PATH, or one of pyenv's, whose own in PATH may lead nowhere.
