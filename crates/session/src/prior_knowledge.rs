@@ -95,3 +95,51 @@ fn head(bytes: &[u8]) -> Option<(usize, [u8; 6])> {
     let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
     Some((length, rest.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+    #[tokio::test]
+    async fn a_client_is_read_as_far_as_it_may_be_waiting() {
+        let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 9];
+        let whole = [PREFACE, &settings].concat();
+        let long = [PREFACE, &[0xff, 0xff, 0xff, 4, 0, 0, 0, 0, 0]].concat();
+        let check = async |said: &[u8], read: &[u8]| {
+            let mut client = said;
+            let got = first(&mut client).await.expect("in memory");
+            assert_eq!(got, read, "{}", said.escape_ascii());
+            assert_eq!([&got, client].concat(), said, "nothing is lost");
+        };
+        check(&[&whole[..], b"more"].concat(), &whole).await;
+        check(&whole[..30], &whole[..30]).await;
+        check(&long, &long).await;
+        check(b"", b"").await;
+        check(b"PRI * no", b"PRI * n").await;
+        check(b"GET / HTTP/1.1\r\n", b"G").await;
+    }
+
+    #[tokio::test]
+    async fn an_app_shows_by_its_first_frame_what_it_speaks() {
+        let check = async |says: &[u8], expect: Answer| {
+            let (mut near, mut far) = tokio::io::duplex(1 << 10);
+            far.write_all(says).await.expect("room");
+            far.shutdown().await.expect("open");
+            let mut client = Vec::new();
+            let answer = ask(&mut near, PREFACE, &mut client).await.expect("in memory");
+            let passed: &[u8] = if expect == Answer::Http2 { &says[..HEAD] } else { &[] };
+            assert_eq!((answer, &client[..]), (expect, passed), "{}", says.escape_ascii());
+        };
+        check(&[0, 0, 0, 4, 0, 0, 0, 0, 0], Answer::Http2).await;
+        check(&[0, 0, 12, 4, 0, 0, 0, 0, 0, 9], Answer::Http2).await;
+        // An acknowledgement, of a stream, a length that settings do not have.
+        check(&[0, 0, 0, 4, 1, 0, 0, 0, 0], Answer::Other).await;
+        check(&[0, 0, 0, 4, 0, 0, 0, 0, 1], Answer::Other).await;
+        check(&[0, 0, 5, 4, 0, 0, 0, 0, 0], Answer::Other).await;
+        check(b"HTTP/1.1 400 Bad Request\r\n\r\n", Answer::Other).await;
+        check(b"HTTP", Answer::Other).await;
+        check(b"", Answer::Other).await;
+    }
+}
