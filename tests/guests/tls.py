@@ -15,7 +15,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         name = names.get(self.connection, "-")
-        body = f"local {self.client_address[0]} {name} {self.path}\n".encode()
+        self.answer(f"local {self.client_address[0]} {name} {self.path}\n")
+
+    def do_POST(self):
+        got = self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(f"local got {len(got)}\n")
+
+    def answer(self, text):
+        body = text.encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

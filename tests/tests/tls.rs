@@ -99,8 +99,8 @@ impl Fixture {
         format!("real {} {NAME} {path} {version}", self.client.ip)
     }
 
-    fn local(&self, name: &str, path: &str) -> String {
-        format!("local {} {name} {path} 1.1", self.client.ip)
+    fn local(&self, name: &str, path: &str, version: &str) -> String {
+        format!("local {} {name} {path} {version}", self.client.ip)
     }
 }
 
@@ -119,6 +119,12 @@ fn session(fixture: &Fixture, flags: &[&str], app: &[String]) -> Session {
     session
 }
 
+fn warnings(session: &Session) -> Vec<String> {
+    let events = session.events("warning");
+    let messages = events.iter().map(|event| event["message"].as_str().unwrap());
+    messages.map(str::to_owned).collect()
+}
+
 #[test]
 fn requests_are_filtered_inside_of_tls_and_the_rest_is_nginx_s() {
     let fixture = Fixture::new();
@@ -127,10 +133,23 @@ fn requests_are_filtered_inside_of_tls_and_the_rest_is_nginx_s() {
     let flags = ["--steal", "--header", "X-User=me", "--tls", FILES];
     let own = ["/etc/tls/tls.crt", "/etc/tls/tls.key"];
     let running = session(&fixture, &flags, &app(&own));
-    assert_eq!(fixture.ask("/a", &mine), fixture.local(NAME, "/a"));
+    assert_eq!(fixture.ask("/a", &mine), fixture.local(NAME, "/a", "1.1"));
     assert_eq!(fixture.ask("/b", &["--http1.1"]), fixture.real("/b", "1.1"));
     assert_eq!(fixture.ask("/b", &["--http2"]), fixture.real("/b", "2"));
     assert!(running.events("warning").is_empty(), "{}", running.stderr());
+    // The local app speaks HTTP/1.1 alone; its clients need not know.
+    for _ in 0..3 {
+        let both = ["-H", "X-User: me", "--http2"];
+        assert_eq!(fixture.ask("/a", &both), fixture.local(NAME, "/a", "2"));
+        let body = "x".repeat(100_000);
+        let posts = ["-H", "X-User: me", "--http2", "-d", &body];
+        assert_eq!(fixture.ask("/p", &posts), "local got 100000 2");
+        assert_eq!(fixture.ask("/b", &["--http2"]), fixture.real("/b", "2"));
+    }
+    assert_eq!(
+        warnings(&running),
+        ["port 8443: the program does not speak `h2` over TLS: its requests are handed to it as HTTP/1.1"]
+    );
     fixture.stage.assert_well();
     drop(running.stop());
     assert_eq!(fixture.ask("/a", &mine), fixture.real("/a", "1.1"));
@@ -144,10 +163,14 @@ fn an_unfiltered_steal_of_a_plain_app_leaves_https_probes_to_nginx() {
     // Longer than a probe may fail.
     let begun = std::time::Instant::now();
     while begun.elapsed() < std::time::Duration::from_secs(6) {
-        assert_eq!(fixture.ask("/a", &[]), fixture.local("-", "/a"));
+        assert_eq!(fixture.ask("/a", &["--http1.1"]), fixture.local("-", "/a", "1.1"));
+        assert_eq!(fixture.ask("/a", &["--http2"]), fixture.local("-", "/a", "2"));
     }
     fixture.stage.assert_well();
-    assert!(running.events("warning").is_empty(), "{}", running.stderr());
+    assert_eq!(
+        warnings(&running),
+        ["port 8443: the program does not speak HTTP/2: requests that come over it are handed to it as HTTP/1.1"]
+    );
 }
 
 #[test]

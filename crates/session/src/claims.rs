@@ -122,6 +122,14 @@ impl Claims {
         self.all_local((pod_port, Transport::Tcp)).into_iter().next()
     }
 
+    /// What it listens on for it.
+    pub(crate) fn listener(&self, pod_port: u16) -> Option<SocketCookie> {
+        let listeners = self.lock();
+        let mut all = listeners.open.iter();
+        all.find(|(_, listener)| listener.port() == (pod_port, Transport::Tcp))
+            .map(|(socket, _)| *socket)
+    }
+
     /// Where the app takes datagrams of this pod port; on a socket of the client's family where there is one.
     pub(crate) fn local_datagrams(&self, pod_port: u16, client: SocketAddr) -> Option<SocketAddr> {
         let all = self.all_local((pod_port, Transport::Udp));

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use guest::protocol::Peer;
+use guest::protocol::{Peer, SocketCookie};
 use http_route::http2;
 use tls::Hello;
 use tokio::io::AsyncReadExt;
@@ -13,11 +13,12 @@ use tokio::net::{TcpSocket, TcpStream};
 use wire::message::{Incoming, Open, Terminated};
 use wire::{Acceptor, Stream};
 
+use crate::app::App;
 use crate::arrivals;
 use crate::claims::Claims;
 use crate::pump;
 use crate::relay::{self, canonical};
-use crate::replay::{App, replay};
+use crate::replay::replay;
 
 /// Whose connection, or whose datagrams, come from which local address.
 #[derive(Default)]
@@ -95,18 +96,21 @@ async fn connection(incoming: Incoming, hello: Option<Hello>, stream: Stream, cl
         peers,
     };
     let ended = match incoming.mode {
-        mode if mode.steals() => match app.connect().await {
-            Ok((socket, _known)) => match hello.as_ref().zip(app.claims.terminated()) {
-                Some((hello, ports)) => ports.join(app.port, hello, socket, stream).await,
-                None => pump::join(socket, stream).await,
-            },
-            Err(error) => Err(error),
-        },
+        mode if mode.steals() => steal(app, hello, stream).await,
         _ => mirror(&app, stream).await,
     };
     if let Err(error) = ended {
         tracing::debug!(%error, client = %incoming.client, "an incoming connection ended by an error");
     }
+}
+
+async fn steal(app: Listener, hello: Option<Hello>, stream: Stream) -> io::Result<()> {
+    let claims = Arc::clone(&app.claims);
+    if let Some((hello, ports)) = hello.as_ref().zip(claims.terminated()) {
+        return ports.join(app.port, hello, app, stream).await;
+    }
+    let (socket, _known) = app.connect().await?;
+    pump::join(socket, stream).await
 }
 
 /// A copy, which begins with what the client said first.
@@ -148,6 +152,10 @@ impl App for Listener {
         let listener = self.claims.local(self.port);
         let listener = listener.ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "its listener is gone"))?;
         connect(listener, self.peer, &self.peers).await
+    }
+
+    fn listener(&self) -> Option<SocketCookie> {
+        self.claims.listener(self.port)
     }
 }
 

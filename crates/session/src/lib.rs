@@ -7,6 +7,7 @@
 //! Invariant: nothing here prints; what a person should know goes out as an [`guest::event::Event`].
 //! Invariant: this process holds /dev/fuse, so it never resolves a path in the app's mount namespace.
 
+mod app;
 mod arrivals;
 pub mod bond;
 mod check;
@@ -18,6 +19,7 @@ mod guests;
 mod incoming;
 mod lookup;
 mod names;
+mod prior_knowledge;
 mod pump;
 mod reap;
 mod relay;
@@ -28,6 +30,7 @@ mod spec;
 mod start;
 mod sys;
 mod terminated;
+mod translate;
 mod udp;
 mod unix;
 mod visit;

@@ -5,7 +5,6 @@
 //! started again meanwhile gets the requests that come from then on.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 
@@ -14,10 +13,11 @@ use h2::client::{Builder, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use http_route::http2::{ClientReader, Fields, Said};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use crate::app::{App, DATA_FRAMES, send_data};
 use crate::pump::LAST_ANSWERS;
 
 /// Bytes of all bodies of a connection that may wait for the app, and requests; one that does not fit is given up.
@@ -25,8 +25,6 @@ const WAITING: usize = 16 << 20;
 const REQUESTS: usize = 1024;
 /// What the app may send before it was taken, in bytes: it is thrown away at once.
 const RECEIVE: u32 = 4 << 20;
-/// Short DATA frames that are taken: `h2` by itself ends a connection behind a few hundred, which a stream of short messages has.
-const DATA_FRAMES: usize = 1 << 20;
 
 /// A request on its way.
 struct Played {
@@ -43,16 +41,6 @@ enum Piece {
     },
     Trailers(HeaderMap),
     Reset(Reason),
-}
-
-/// The local app.
-pub(crate) trait App: Sync {
-    type Connection: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    /// What lasts as long as the connection.
-    type Kept: Send + 'static;
-
-    /// A connection to it, now.
-    fn connect(&self) -> impl Future<Output = io::Result<(Self::Connection, Self::Kept)>> + Send;
 }
 
 /// Plays the copy, whose `first` bytes were read already, until it ends. Returns how many requests did not reach the app whole.
@@ -221,21 +209,10 @@ async fn begin(app: &impl App, connections: &mut JoinSet<()>) -> io::Result<Send
 async fn send(mut stream: SendStream<Bytes>, mut pieces: mpsc::UnboundedReceiver<Piece>) -> Result<(), h2::Error> {
     while let Some(piece) = pieces.recv().await {
         match piece {
-            Piece::Data {
-                mut bytes, end, _paid, ..
-            } => {
-                while !bytes.is_empty() {
-                    stream.reserve_capacity(bytes.len());
-                    let room = poll_fn(|cx| stream.poll_capacity(cx)).await;
-                    let room = room.unwrap_or(Err(Reason::CANCEL.into()))?;
-                    let now = bytes.split_to(room.min(bytes.len()));
-                    stream.send_data(now, end && bytes.is_empty())?;
-                    if end && bytes.is_empty() {
-                        return Ok(());
-                    }
-                }
+            Piece::Data { bytes, end, _paid } => {
+                send_data(&mut stream, bytes, end).await?;
                 if end {
-                    return stream.send_data(Bytes::new(), true);
+                    return Ok(());
                 }
             }
             Piece::Trailers(trailers) => return stream.send_trailers(trailers),

@@ -85,15 +85,6 @@ impl Server {
     }
 }
 
-impl App for SocketAddr {
-    type Connection = TcpStream;
-    type Kept = ();
-
-    async fn connect(&self) -> io::Result<(TcpStream, ())> {
-        Ok((TcpStream::connect(self).await?, ()))
-    }
-}
-
 /// A client's bytes, made by a client that takes a server of wide windows for granted.
 #[derive(Default)]
 struct Client(Vec<u8>);

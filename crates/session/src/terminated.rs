@@ -4,20 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use guest::event::Event;
+use guest::protocol::SocketCookie;
 use rules::{Pem, TlsPort};
 use tls::{Hello, Identity, Origination};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use wire::message::{self, Bytes, FileAnswer, FileOperation, MAX_PEM, Tls};
 use wire::{FilesClient, Stream};
 
+use crate::app::App;
 use crate::error::SessionError;
 use crate::guests::Guests;
+use crate::prior_knowledge::{self, Answer};
 use crate::pump;
+use crate::translate::{Warn, translate};
 
 /// Most bytes of this machine's files that go to the agent: all claims are one message.
 const MAX_SENT: usize = 512 << 10;
@@ -29,14 +34,28 @@ const MAX_TOLD: usize = 64;
 /// Every such port of the pod.
 pub(crate) struct TerminatedPorts {
     ports: BTreeMap<u16, Port>,
-    told: Mutex<BTreeSet<String>>,
-    guests: Guests,
+    told: Arc<Told>,
 }
 
 struct Port {
     claim: Tls,
-    /// `None` for a local app that is handed what was decrypted.
-    app: Option<Origination>,
+    app: Speaks,
+}
+
+/// How the local app is spoken to.
+enum Speaks {
+    Tls(Arc<Origination>),
+    /// It is handed what was decrypted.
+    Plain {
+        /// The listener whose app has shown that it does not speak HTTP/2.
+        http1: Mutex<Option<SocketCookie>>,
+    },
+}
+
+/// What a person has been told, each once.
+struct Told {
+    already: Mutex<BTreeSet<String>>,
+    guests: Guests,
 }
 
 /// Reads this machine's files, and what else is needed here.
@@ -60,24 +79,29 @@ pub(crate) async fn load(
                 Some((certificate, key)) => Some((pem(certificate)?, pem(key)?)),
                 None => None,
             },
-            plain: wanted.plain,
+            // The app can be handed whatever the real one and the client agree on.
+            plain: false,
         };
         let app = match (wanted.plain, &wanted.client_identity) {
-            (true, _) => None,
-            (false, None) => Some(Origination::new(None)),
+            (true, _) => Speaks::Plain {
+                http1: Mutex::default(),
+            },
+            (false, None) => Speaks::Tls(Arc::new(Origination::new(None))),
             (false, Some((certificate, key))) => {
                 let read = (content(certificate, files).await?, content(key, files).await?);
                 let identity = Identity::from_pem(&read.0, &read.1);
                 let identity = identity.map_err(|unusable| unusable_pem(certificate, unusable.to_string()))?;
-                Some(Origination::new(Some(identity)))
+                Speaks::Tls(Arc::new(Origination::new(Some(identity))))
             }
         };
         ports.insert(port, Port { claim, app });
     }
     Ok(TerminatedPorts {
         ports,
-        told: Mutex::default(),
-        guests: guests.clone(),
+        told: Arc::new(Told {
+            already: Mutex::default(),
+            guests: guests.clone(),
+        }),
     })
 }
 
@@ -91,21 +115,56 @@ impl TerminatedPorts {
     ///
     /// # Errors
     /// When either breaks, or the app does not speak what is expected of it, which has been told.
-    pub(crate) async fn join(&self, port: u16, hello: &Hello, socket: TcpStream, stream: Stream) -> io::Result<()> {
-        let Some(app) = self.ports.get(&port).and_then(|port| port.app.as_ref()) else {
-            return pump::join(socket, stream).await;
-        };
-        let _ = socket.set_nodelay(true);
-        let connected = timeout(HANDSHAKE, app.connect(socket, hello)).await;
-        let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        if app.missed_certificate() {
-            self.warn(port, "the program asks for a client certificate, and there is none to present: `client_certificate` and `client_key` in incoming.tls");
+    pub(crate) async fn join<A>(&self, port: u16, hello: &Hello, app: A, stream: Stream) -> io::Result<()>
+    where
+        A: App<Connection = TcpStream>,
+    {
+        match self.ports.get(&port).map(|port| &port.app) {
+            Some(Speaks::Tls(how)) => self.join_tls(port, how, hello, app, stream).await,
+            Some(Speaks::Plain { http1 }) if agreed(hello) == Some(tls::HTTP2) => {
+                self.join_plain(port, http1, app, stream).await
+            }
+            _ => {
+                let (socket, _kept) = app.connect().await?;
+                pump::join(socket, stream).await
+            }
         }
-        let mut socket = connected.inspect_err(|error| self.warn(port, &refused(port, error)))?;
-        let agreed = hello.protocols.first().map(Vec::as_slice);
+    }
+
+    async fn join_tls<A>(
+        &self,
+        port: u16,
+        how: &Arc<Origination>,
+        hello: &Hello,
+        app: A,
+        stream: Stream,
+    ) -> io::Result<()>
+    where
+        A: App<Connection = TcpStream>,
+    {
+        let mut app = Secured {
+            port,
+            app,
+            how: Arc::clone(how),
+            hello: hello.clone(),
+            told: Arc::clone(&self.told),
+        };
+        let agreed = agreed(hello);
+        if agreed == Some(tls::HTTP2) {
+            app.hello.protocols.push(tls::HTTP1.to_vec());
+        }
+        let (mut socket, kept) = app.connect().await?;
+        if agreed == Some(tls::HTTP2) && socket.protocol() != agreed {
+            self.told.warn(
+                port,
+                "the program does not speak `h2` over TLS: its requests are handed to it as HTTP/1.1",
+            );
+            app.hello.protocols = vec![tls::HTTP1.to_vec()];
+            return translate(stream, Arc::new(app), Some((socket, kept)), self.told.on(port)).await;
+        }
         if agreed != socket.protocol() && agreed.is_some_and(|protocol| protocol != tls::HTTP1) {
             let protocol = String::from_utf8_lossy(agreed.unwrap_or_default()).into_owned();
-            self.warn(port, &format!("the program does not speak `{protocol}` over TLS, which the pod's app and its client have agreed on"));
+            self.told.warn(port, &format!("the program does not speak `{protocol}` over TLS, which the pod's app and its client have agreed on"));
             return Err(io::ErrorKind::Unsupported.into());
         }
         let joined = copy(&mut socket, stream).await;
@@ -115,13 +174,95 @@ impl TerminatedPorts {
         joined
     }
 
+    /// Hands HTTP/2 to an app without TLS, which may speak it (with prior knowledge) or not.
+    async fn join_plain<A>(
+        &self,
+        port: u16,
+        http1: &Mutex<Option<SocketCookie>>,
+        app: A,
+        mut stream: Stream,
+    ) -> io::Result<()>
+    where
+        A: App<Connection = TcpStream>,
+    {
+        let listener = app.listener();
+        let known = *http1.lock().unwrap_or_else(PoisonError::into_inner);
+        if listener.is_some() && listener == known {
+            return translate(stream, Arc::new(app), None, self.told.on(port)).await;
+        }
+        let first = prior_knowledge::first(&mut stream).await?;
+        let (mut socket, _kept) = app.connect().await?;
+        if http_route::http2::is_prior_knowledge(&first) != Some(true) {
+            socket.write_all(&first).await?;
+            return pump::join(socket, stream).await;
+        }
+        match prior_knowledge::ask(&mut socket, &first, &mut stream).await? {
+            Answer::Http2 => return pump::join(socket, stream).await,
+            Answer::Nothing => self.told.warn(
+                port,
+                "the program has not answered HTTP/2 within 2 s: requests that come over it are handed to it as HTTP/1.1",
+            ),
+            Answer::Other => {
+                self.told.warn(
+                    port,
+                    "the program does not speak HTTP/2: requests that come over it are handed to it as HTTP/1.1",
+                );
+                *http1.lock().unwrap_or_else(PoisonError::into_inner) = listener;
+            }
+        }
+        drop(socket);
+        let (from, to) = tokio::io::split(stream);
+        let client = tokio::io::join(AsyncReadExt::chain(io::Cursor::new(first), from), to);
+        translate(client, Arc::new(app), None, self.told.on(port)).await
+    }
+}
+
+/// The ALPN protocol ID that the real app and the client speak.
+fn agreed(hello: &Hello) -> Option<&[u8]> {
+    hello.protocols.first().map(Vec::as_slice)
+}
+
+/// The local app, spoken to over TLS.
+struct Secured<A> {
+    port: u16,
+    app: A,
+    how: Arc<Origination>,
+    hello: Hello,
+    told: Arc<Told>,
+}
+
+impl<A: App<Connection = TcpStream>> App for Secured<A> {
+    type Connection = tls::Stream<TcpStream>;
+    type Kept = A::Kept;
+
+    /// What goes wrong is told.
+    async fn connect(&self) -> io::Result<(tls::Stream<TcpStream>, A::Kept)> {
+        let (socket, kept) = self.app.connect().await?;
+        let _ = socket.set_nodelay(true);
+        let connected = timeout(HANDSHAKE, self.how.connect(socket, &self.hello)).await;
+        let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        if self.how.missed_certificate() {
+            self.told.warn(self.port, "the program asks for a client certificate, and there is none to present: `client_certificate` and `client_key` in incoming.tls");
+        }
+        let socket = connected.inspect_err(|error| self.told.warn(self.port, &refused(self.port, error)))?;
+        Ok((socket, kept))
+    }
+}
+
+impl Told {
     /// Says it once.
     fn warn(&self, port: u16, what: &str) {
         let message = format!("port {port}: {what}");
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() < MAX_TOLD && told.insert(message.clone()) {
+        let mut already = self.already.lock().unwrap_or_else(PoisonError::into_inner);
+        if already.len() < MAX_TOLD && already.insert(message.clone()) {
             self.guests.event(Event::Warning { message });
         }
+    }
+
+    /// The same for what concerns one port.
+    fn on(self: &Arc<Self>, port: u16) -> Warn {
+        let told = Arc::clone(self);
+        Arc::new(move |what| told.warn(port, &what))
     }
 }
 

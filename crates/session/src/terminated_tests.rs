@@ -53,8 +53,8 @@ impl Fixture {
         tls::Termination::new(&identity, None).expect("usable")
     }
 
-    /// What a client gets who says `question`, and how the session sees the end.
-    async fn ask(&mut self, listener: &TcpListener, protocol: Option<&str>) -> (io::Result<String>, io::Result<()>) {
+    /// A client's stream, as the agent and the session have it.
+    async fn stream(&mut self) -> (Stream, Stream) {
         let (client, server) = ("10.0.0.2:1".parse(), "10.0.0.1:8443".parse());
         let incoming = Incoming {
             mode: ClaimMode::Steal,
@@ -62,15 +62,15 @@ impl Fixture {
             client: client.expect("an address"),
             server: server.expect("an address"),
         };
-        let mut stream = self.link.open(&Open::Incoming(incoming), &[]).await.expect("a stream");
+        let ours = self.link.open(&Open::Incoming(incoming), &[]).await.expect("a stream");
         let (_, theirs) = self.acceptor.next().await.expect("the link").expect("a stream");
-        let hello = Hello {
-            server_name: Some("app.test".to_owned()),
-            protocols: protocol.map(|protocol| protocol.into()).into_iter().collect(),
-        };
-        let socket = TcpStream::connect(listener.local_addr().expect("an address"))
-            .await
-            .expect("connected");
+        (ours, theirs)
+    }
+
+    /// What a client gets who says `question`, and how the session sees the end.
+    async fn ask(&mut self, listener: &TcpListener, protocol: Option<&str>) -> (io::Result<String>, io::Result<()>) {
+        let (mut stream, theirs) = self.stream().await;
+        let app = listener.local_addr().expect("an address");
         let client = async {
             stream.write_all(b"question").await?;
             stream.shutdown().await?;
@@ -78,7 +78,40 @@ impl Fixture {
             stream.read_to_string(&mut answer).await?;
             Ok(answer)
         };
-        tokio::join!(client, self.ports.join(PORT, &hello, socket, theirs))
+        let hello = hello(protocol);
+        tokio::join!(client, self.ports.join(PORT, &hello, app, theirs))
+    }
+
+    /// What a client of HTTP/2 is answered.
+    async fn ask_http2(&mut self, app: impl App<Connection = TcpStream>) -> Result<String, h2::Error> {
+        let (stream, theirs) = self.stream().await;
+        let hello = hello(Some("h2"));
+        let client = async {
+            let (mut requests, connection) = h2::client::handshake(stream).await?;
+            let talk = async {
+                let request = http::Request::builder().uri("https://app.test/a").body(());
+                let (answer, _) = requests.send_request(request.expect("a request"), true)?;
+                let mut body = answer.await?.into_body();
+                let mut said = Vec::new();
+                while let Some(bytes) = body.data().await {
+                    said.extend_from_slice(&bytes?);
+                }
+                Ok(String::from_utf8(said).expect("text"))
+            };
+            tokio::select! {
+                said = talk => said,
+                ended = connection => Err(ended.err().unwrap_or_else(|| h2::Reason::CANCEL.into())),
+            }
+        };
+        tokio::select! {
+            said = client => said,
+            joined = async {
+                let joined = self.ports.join(PORT, &hello, app, theirs).await;
+                // What was said last is still on its way.
+                tokio::time::sleep(HANDSHAKE).await;
+                joined
+            } => panic!("{joined:?}"),
+        }
     }
 
     fn warning(&self) -> String {
@@ -86,6 +119,13 @@ impl Fixture {
             Ok((FromServer::Event(Event::Warning { message }), _)) => message,
             other => panic!("{other:?}"),
         }
+    }
+}
+
+fn hello(protocol: Option<&str>) -> Hello {
+    Hello {
+        server_name: Some("app.test".to_owned()),
+        protocols: protocol.map(|protocol| protocol.into()).into_iter().collect(),
     }
 }
 
@@ -113,7 +153,7 @@ async fn an_app_with_tls_gets_the_clients_hello() {
             .await
             .expect("a hello");
         let hello = waiting.hello();
-        assert_eq!(hello.protocols, [b"h2"]);
+        assert_eq!(hello.protocols, [&b"h2"[..], b"http/1.1"]);
         let stream = waiting.answer(&termination, Some(b"h2")).await.expect("agreed");
         answer(stream, &hello.server_name.expect("a name")).await;
     };
@@ -158,10 +198,152 @@ async fn an_app_that_does_not_speak_as_expected_is_told_of() {
         let mut stream = waiting.answer(&termination, None).await.expect("agreed");
         let _ = stream.read(&mut [0; 1]).await;
     };
-    let ((), (answered, ended)) = tokio::join!(app, fixture.ask(&listener, Some("h2")));
+    let ((), (answered, ended)) = tokio::join!(app, fixture.ask(&listener, Some("postgresql")));
     assert!(answered.is_err() && ended.is_err(), "{answered:?} {ended:?}");
     let told = fixture.warning();
-    assert!(told.contains("the program does not speak `h2` over TLS"), "{told}");
+    assert!(
+        told.contains("the program does not speak `postgresql` over TLS, which the pod's app"),
+        "{told}"
+    );
+}
+
+/// Answers requests of HTTP/1 with their line.
+async fn http1(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let mut head = Vec::new();
+    while stream.read_buf(&mut head).await.expect("a client") > 0 {
+        if head.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+            let text = String::from_utf8_lossy(&std::mem::take(&mut head)).into_owned();
+            let line = text.lines().next().unwrap_or_default();
+            let known = line.ends_with("HTTP/1.1");
+            let status = if known {
+                "200 OK"
+            } else {
+                "505 HTTP Version Not Supported"
+            };
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{line}", line.len());
+            stream.write_all(answer.as_bytes()).await.expect("a client");
+            if !known {
+                return;
+            }
+        }
+    }
+}
+
+async fn http2(stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let mut connection = h2::server::handshake(stream).await.expect("a client");
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let mut stream = respond.send_response(http::Response::new(()), false).expect("a client");
+        let line = format!("h2 {}", request.uri().path());
+        stream.send_data(line.into(), true).expect("a client");
+    }
+}
+
+/// An app that says which of its listeners it has.
+struct Listening(std::net::SocketAddr, u64);
+
+impl App for Listening {
+    type Connection = TcpStream;
+    type Kept = ();
+
+    async fn connect(&self) -> io::Result<(TcpStream, ())> {
+        self.0.connect().await
+    }
+
+    fn listener(&self) -> Option<SocketCookie> {
+        Some(SocketCookie(self.1))
+    }
+}
+
+#[tokio::test]
+async fn an_app_with_tls_but_not_http2_gets_requests_of_http1() {
+    let mut fixture = Fixture::new("tls").await;
+    for agrees in [Some(&b"http/1.1"[..]), None] {
+        let (listener, termination) = (listen().await, fixture.termination());
+        let address = listener.local_addr().expect("an address");
+        let app = tokio::spawn(async move {
+            for offered in [&[&b"h2"[..], b"http/1.1"][..], &[b"http/1.1"]] {
+                let waiting = tls::accept(listener.accept().await.expect("a client").0)
+                    .await
+                    .expect("a hello");
+                assert_eq!(waiting.hello().protocols, offered);
+                let mut stream = waiting.answer(&termination, agrees).await.expect("agreed");
+                http1(&mut stream).await;
+            }
+        });
+        assert_eq!(fixture.ask_http2(address).await.expect("an answer"), "GET /a HTTP/1.1");
+        app.abort();
+    }
+    let told = fixture.warning();
+    assert_eq!(
+        told,
+        "port 8443: the program does not speak `h2` over TLS: its requests are handed to it as HTTP/1.1"
+    );
+}
+
+#[tokio::test]
+async fn a_plain_app_gets_the_version_of_http_that_it_speaks() {
+    let mut fixture = Fixture::new("plain").await;
+    let listener = listen().await;
+    let address = listener.local_addr().expect("an address");
+    let app = tokio::spawn(async move { http2(listener.accept().await.expect("a client").0).await });
+    assert_eq!(
+        fixture.ask_http2(Listening(address, 1)).await.expect("an answer"),
+        "h2 /a"
+    );
+    app.abort();
+    // Another program, which is asked once.
+    let listener = listen().await;
+    let address = listener.local_addr().expect("an address");
+    let (taken, mut told) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let mut socket = listener.accept().await.expect("a client").0;
+            taken.send(()).expect("a test");
+            tokio::spawn(async move { http1(&mut socket).await });
+        }
+    });
+    for _ in 0..3 {
+        let said = fixture.ask_http2(Listening(address, 2)).await.expect("an answer");
+        assert_eq!(said, "GET /a HTTP/1.1");
+    }
+    let mut connections = 0;
+    while told.try_recv().is_ok() {
+        connections += 1;
+    }
+    assert_eq!(connections, 4);
+    let told = fixture.warning();
+    assert_eq!(
+        told,
+        "port 8443: the program does not speak HTTP/2: requests that come over it are handed to it as HTTP/1.1"
+    );
+    // And again another.
+    let listener = listen().await;
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move { http2(listener.accept().await.expect("a client").0).await });
+    assert_eq!(
+        fixture.ask_http2(Listening(address, 3)).await.expect("an answer"),
+        "h2 /a"
+    );
+}
+
+#[tokio::test]
+async fn a_plain_app_that_says_nothing_is_asked_again_the_next_time() {
+    let mut fixture = Fixture::new("plain").await;
+    let listener = listen().await;
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        let (_silent, _) = listener.accept().await.expect("a client");
+        http1(listener.accept().await.expect("a client").0).await;
+        http2(listener.accept().await.expect("a client").0).await;
+    });
+    let app = || Listening(address, 1);
+    assert_eq!(fixture.ask_http2(app()).await.expect("an answer"), "GET /a HTTP/1.1");
+    let told = fixture.warning();
+    assert!(
+        told.contains("the program has not answered HTTP/2 within 2 s"),
+        "{told}"
+    );
+    assert_eq!(fixture.ask_http2(app()).await.expect("an answer"), "h2 /a");
 }
 
 #[test]

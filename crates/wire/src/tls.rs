@@ -19,7 +19,7 @@ pub struct Tls {
     pub client_ca: Option<Pem>,
     /// Certificate and key for the real app, where it asks for one.
     pub client_identity: Option<(Pem, Pem)>,
-    /// The local app does not speak TLS, so HTTP/2 is agreed on only with clients that have no other choice.
+    /// HTTP/2 is agreed on only with clients that have no other choice: for a session that cannot hand it to its local app.
     pub plain: bool,
 }
 
