@@ -146,6 +146,39 @@ fn a_filtered_mirror_receives_only_what_matches() {
     assert_eq!(paths, [&b"/0"[..], b"/3", b"/6", b"/9"]);
 }
 
+/// How long a client's connection lasts is the real app's choice, and need not be the local program's.
+#[test]
+fn a_mirror_goes_on_when_the_local_program_closes_or_is_started_again() {
+    // HTTP/1.0: each request has a connection of its own.
+    let server = r#"
+import http.server
+class Print(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        print("got " + self.path, flush=True)
+        self.send_response(204)
+        self.end_headers()
+server = http.server.HTTPServer(("", 8080), Print)
+print("listens", flush=True)
+for _ in range(3):
+    server.handle_request()
+"#;
+    let stage = Stage::new();
+    let twice = "python3 -c \"$0\"; python3 -c \"$0\"";
+    let mut session = stage.session(&[], &["sh", "-c", twice, server]);
+    session.wait_for_claim(PORT);
+    let mut client = stage.connect();
+    for number in 1..=6 {
+        assert_eq!(client.get(&format!("/{number}"), &[]).unwrap().service(), "real");
+        let copy = format!("got /{number}\n");
+        wait_until("the copy", || session.stdout().contains(&copy));
+        let listening = if number < 3 { 1 } else { 2 };
+        wait_until("the program", || {
+            session.stdout().matches("listens").count() == listening
+        });
+    }
+    assert_eq!(session.wait().code(), 0);
+}
+
 /// The pod's own probes stay with it, whatever the local program answers.
 #[test]
 fn an_unfiltered_steal_takes_everything_but_the_probes() {

@@ -85,6 +85,12 @@ impl RequestSplitter {
         self.raw
     }
 
+    /// More requests may begin; else the rest of the connection is of one piece.
+    #[must_use]
+    pub fn splits(&self) -> bool {
+        !matches!(self.state, State::Rest { .. })
+    }
+
     /// Takes the next bytes; `decide` is asked for each request as a [`crate::Router`] is, `each` gets every piece that is
     /// decided.
     pub fn feed(&mut self, mut bytes: &[u8], decide: &mut Decide<'_>, each: &mut dyn FnMut(Piece<'_>)) {

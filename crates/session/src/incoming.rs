@@ -16,6 +16,7 @@ use wire::{Acceptor, Stream};
 use crate::app::App;
 use crate::arrivals;
 use crate::claims::Claims;
+use crate::mirrored::hand_over;
 use crate::pump;
 use crate::relay::{self, canonical};
 use crate::replay::replay;
@@ -124,14 +125,13 @@ async fn mirror(app: &Listener, mut copy: Stream) -> io::Result<()> {
             break false;
         }
     };
-    if !is_http2 {
-        let (socket, _known) = app.connect().await?;
-        return pump::mirror(socket, &first, copy).await;
-    }
-    let lost = replay(&first, copy, app).await?;
+    let lost = match is_http2 {
+        true => replay(&first, copy, app).await?,
+        false => hand_over(&first, copy, app).await?,
+    };
     if lost > 0 {
         let port = app.port;
-        tracing::warn!("port {port}: {lost} mirrored requests of one HTTP/2 connection did not reach the local app");
+        tracing::warn!("port {port}: {lost} mirrored requests of one connection did not reach the local app");
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ mod flows;
 mod guests;
 mod incoming;
 mod lookup;
+mod mirrored;
 mod names;
 mod prior_knowledge;
 mod pump;

@@ -7,8 +7,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// How long the app of a mirrored connection may go on answering, into the void, when the client is done.
-pub(crate) const LAST_ANSWERS: Duration = Duration::from_secs(30);
 /// Bytes that one direction of a connection takes at once.
 const BUFFER: usize = wire::BULK;
 
@@ -33,28 +31,6 @@ where
         reset(&socket);
     }
     result
-}
-
-/// Sends the stream's bytes, of which the `first` were read already, to the socket and throws away what comes back: a
-/// mirrored connection, whose client has its answers from the real app.
-pub(crate) async fn mirror(mut socket: TcpStream, first: &[u8], mut copy: impl AsyncRead + Unpin) -> io::Result<()> {
-    let (mut from_socket, mut to_socket) = socket.split();
-    let discard = async {
-        let mut sink = tokio::io::sink();
-        tokio::io::copy(&mut from_socket, &mut sink).await.map(drop)
-    };
-    let forward = async {
-        to_socket.write_all(first).await?;
-        let forwarded = one_way(&mut copy, &mut to_socket).await;
-        if forwarded.is_ok() {
-            tokio::time::sleep(LAST_ANSWERS).await;
-        }
-        forwarded
-    };
-    tokio::select! {
-        ended = discard => ended,
-        ended = forward => ended,
-    }
 }
 
 async fn one_way<R, W>(from: &mut R, to: &mut W) -> io::Result<()>

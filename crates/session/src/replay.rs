@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::app::{App, DATA_FRAMES, send_data};
-use crate::pump::LAST_ANSWERS;
+use crate::mirrored::LAST_ANSWERS;
 
 /// Bytes of all bodies of a connection that may wait for the app, and requests; one that does not fit is given up.
 const WAITING: usize = 16 << 20;
