@@ -252,7 +252,10 @@ fn replies() {
         service: Some("s".to_owned()),
         ..checked(CheckOutcome::Arrived(2))
     };
-    check(&reply(ReplyBody::Checked(vec![through])), "00010a01010173000a000001500002");
+    check(
+        &reply(ReplyBody::Checked(vec![through])),
+        "00010a01010173000a000001500002",
+    );
     let facts = Facts {
         hostname: "h".to_owned(),
         addresses: vec!["10.0.0.1".parse().unwrap()],
