@@ -31,7 +31,7 @@ impl Checker {
         let leading = listed.map(|services| services.as_ref().map(|services| services.leading_to(port)));
         let (services, note) = choose(leading);
         let told = match control.call(RequestBody::Check(Check { port, services })).await {
-            Ok(ReplyBody::Checked(checked)) => tell(port, checked, note),
+            Ok(ReplyBody::Checked(checked)) => tell(port, checked, note.as_deref()),
             Ok(ReplyBody::Failed(Fault { what, .. })) => vec![not_tried(port, &what)],
             Ok(_) => vec![not_tried(port, "the agent answered something else")],
             // The session is ending, which is said elsewhere.
@@ -74,11 +74,11 @@ fn choose(leading: Result<Option<Vec<target::ServiceAddress>>, TargetError>) -> 
 }
 
 /// An event for each address; the note goes with the last of the pod's own.
-fn tell(port: u16, checked: Vec<Checked>, note: Option<String>) -> Vec<Event> {
+fn tell(port: u16, checked: Vec<Checked>, note: Option<&str>) -> Vec<Event> {
     let last = checked.iter().rposition(|checked| checked.service.is_none());
     let events = checked.into_iter().enumerate().map(|(place, checked)| {
         let (reached, mut message) = words(&checked);
-        if let Some(note) = note.as_ref().filter(|_| last == Some(place)) {
+        if let Some(note) = note.filter(|_| last == Some(place)) {
             message = format!("{message}; {note}");
         }
         Event::Checked {
@@ -143,7 +143,7 @@ fn through(service: &str, address: SocketAddr, outcome: &CheckOutcome) -> String
     }
 }
 
-const ELSEWHERE: &str = ": it leads to other pods, too, or a service mesh, a proxy or the cluster's network takes them on the \
+const ELSEWHERE: &str = ": it may lead to other pods, or a service mesh, a proxy or the cluster's network takes them on the \
      way; see docs/check.md";
 
 #[cfg(test)]
@@ -220,7 +220,7 @@ mod tests {
     fn what_is_not_tried_is_said_once_with_the_pods_addresses() {
         let arrived = |service| checked(service, CheckOutcome::Arrived(1));
         let all = vec![arrived(None), arrived(None), arrived(Some("web"))];
-        let told = tell(80, all, Some("a note".to_owned()));
+        let told = tell(80, all, Some("a note"));
         let noted: Vec<bool> = told
             .iter()
             .map(|event| event.to_string().ends_with("; a note"))
