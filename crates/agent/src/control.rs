@@ -115,8 +115,8 @@ async fn answer(session: &Arc<Session>, body: RequestBody, events: &mpsc::Sender
         }
         RequestBody::Sessions => ReplyBody::Sessions(session.agent.sessions.list()),
         RequestBody::StopSession(name) => sessions::stop(session, name).await,
-        RequestBody::Check(port) => match session.standing.holds(port) {
-            Some(mode) => ReplyBody::Checked(session.agent.checks.check(port, mode).await),
+        RequestBody::Check(check) => match session.standing.holds(check.port) {
+            Some(mode) => ReplyBody::Checked(session.agent.checks.check(check, mode).await),
             None => failed(libc::ENOENT, "looking for the claim"),
         },
         RequestBody::Held => ReplyBody::Held(session.standing.held()),

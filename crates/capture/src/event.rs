@@ -17,6 +17,9 @@ pub enum Event {
         client: SocketAddr,
         /// The address that the client connected to.
         server: SocketAddr,
+        /// The largest segment that the client says it takes (RFC 9293 3.7.1), as it says it with SYN: network address
+        /// translation leaves it alone.
+        mss: Option<u16>,
     },
     /// The next bytes that the client sent.
     Data {

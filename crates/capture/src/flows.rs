@@ -47,6 +47,7 @@ struct Live {
     /// None before the handshake is complete.
     id: Option<ConnectionId>,
     syn: u32,
+    mss: Option<u16>,
     stream: Stream,
     /// Bytes that came with SYN (TCP Fast Open).
     early: Vec<u8>,
@@ -211,6 +212,7 @@ impl Flows {
         let live = Live {
             id: None,
             syn: segment.sequence,
+            mss: segment.mss,
             stream: Stream::new(segment.sequence.wrapping_add(1)),
             early,
             last: now,
@@ -225,6 +227,7 @@ impl Flows {
             return;
         };
         live.last = now;
+        let mss = live.mss;
         let id = *live.id.get_or_insert_with(|| {
             let id = ConnectionId(self.next_id);
             self.next_id += 1;
@@ -234,6 +237,7 @@ impl Flows {
                 id,
                 client: key.client,
                 server: key.server,
+                mss,
             });
             id
         });

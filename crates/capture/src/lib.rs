@@ -89,6 +89,7 @@ pub fn fuzz(data: &[u8]) {
             sequence: u32::from_be_bytes([a, a, b, c]),
             acknowledged: u32::from_be_bytes([a, b, c, length]),
             flags: kind & 0x17,
+            mss: None,
             payload: &filler[..length.into()],
             cut: kind & 0x28 == 0x28,
         };

@@ -26,6 +26,8 @@ pub(crate) struct Segment<'a> {
     /// Meaningless without ACK.
     pub acknowledged: u32,
     pub flags: u8,
+    /// The option of SYN that says how large a segment may be.
+    pub mss: Option<u16>,
     pub payload: &'a [u8],
     /// The packet was longer than what was captured of it.
     pub cut: bool,
@@ -145,10 +147,24 @@ fn segment<'a>(frame: &'a [u8], network: &Network) -> Option<Segment<'a>> {
         sequence: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
         acknowledged: u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]),
         flags: tcp[13],
+        mss: frame.get(at + 20..data).filter(|_| tcp[13] & SYN != 0).and_then(mss),
         // A link may pad short frames: what is behind the IP packet is not payload.
         payload: frame.get(data..end.min(frame.len())).unwrap_or_default(),
         cut: end > frame.len(),
     })
+}
+
+/// The maximum segment size among TCP's options (RFC 9293 3.1): a kind, and for most kinds a length and what it holds.
+fn mss(mut options: &[u8]) -> Option<u16> {
+    loop {
+        options = match *options {
+            [1, ref rest @ ..] => rest,
+            [2, 4, high, low, ..] => return Some(u16::from_be_bytes([high, low])),
+            // The end of the list, or what cannot be read.
+            [] | [_] | [0, ..] | [_, 0 | 1, ..] => return None,
+            [_, length, ..] => options.get(length.into()..)?,
+        };
+    }
 }
 
 #[cfg(test)]
@@ -239,6 +255,30 @@ pub(crate) mod tests {
                     b"hello",
                     "{name}, padded"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_segment_that_a_client_takes() {
+        for (options, expect) in [
+            (&[2, 4, 5, 0xb4, 4, 2, 1, 1][..], Some(1460)),
+            (&[1, 3, 3, 7, 2, 4, 2, 0x18], Some(536)),
+            (&[0, 0, 0, 0, 2, 4, 2, 0x18], None),
+            (&[4, 2, 1, 1], None),
+            (&[2, 3, 5, 1], None),
+            (&[9, 0, 2, 4], None),
+            (&[9, 1, 2, 4], None),
+            (&[9, 40, 2, 4], None),
+            (&[1, 1, 1, 2], None),
+            (&[], None),
+        ] {
+            for (flags, expect) in [(SYN, expect), (ACK, None)] {
+                let mut bytes = tcp((1, 2), 7, flags, options.len(), b"");
+                bytes[20..].copy_from_slice(options);
+                let packet = ipv4(0, 0, &bytes);
+                let segment = parse(&packet, packet.len()).unwrap();
+                assert_eq!(segment.mss, expect, "{options:?}");
             }
         }
     }

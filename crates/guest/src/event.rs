@@ -68,8 +68,15 @@ pub enum Event {
         mirrored: u64,
         dropped: u64,
     },
-    /// What became of a connection that tried whether a port's traffic reaches the app.
-    Checked { port: u16, reached: bool, message: String },
+    /// What became of connections that tried whether a port's traffic reaches the app: to the pod's own address, or to that of a
+    /// Service. Without an address nothing could be tried.
+    Checked {
+        port: u16,
+        service: Option<String>,
+        address: Option<SocketAddr>,
+        reached: bool,
+        message: String,
+    },
 }
 
 impl fmt::Display for Event {

@@ -103,7 +103,7 @@ pub struct ExecArgs {
     /// or of this machine with `local:` before. `PORT=CERT,KEY,plain` for a program that speaks no TLS itself: docs/tls.md
     #[arg(long = "tls", value_name = "PORT=CERT,KEY", conflicts_with_all = ["mirror", "no_incoming"])]
     pub tls: Vec<String>,
-    /// Try, once the program listens, whether a connection to the pod's address reaches it: docs/check.md
+    /// Try, once the program listens, whether connections to the pod and through its Services reach it: docs/check.md
     #[arg(long)]
     pub check: bool,
     /// How the program's calls are seen: a seccomp filter (trap), a preloaded library (layer), or both [default: auto]

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use guest::event::Event;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use wire::message::{self, Claim, ClaimEntry, ClaimMode, ClaimState, ReplyBody, RequestBody};
 use wire::{ControlClient, LinkError};
 
-use crate::check;
+use crate::check::Checker;
 use crate::guests::Guests;
 use crate::router::{Agent, Router};
 use crate::terminated::TerminatedPorts;
@@ -54,7 +54,7 @@ pub(crate) struct Claims {
     listeners: Mutex<Listeners>,
     changed: watch::Sender<u64>,
     /// Each claim is tried once it is in force.
-    check: bool,
+    check: Option<Arc<Checker>>,
     terminated: Option<TerminatedPorts>,
 }
 
@@ -65,13 +65,16 @@ impl Claims {
             probes,
             listeners: Mutex::default(),
             changed: watch::channel(0).0,
-            check: false,
+            check: None,
             terminated: None,
         }
     }
 
-    pub(crate) fn with_check(self, check: bool) -> Self {
-        Self { check, ..self }
+    pub(crate) fn with_check(self, checker: Checker) -> Self {
+        Self {
+            check: Some(Arc::new(checker)),
+            ..self
+        }
     }
 
     pub(crate) fn with_terminated(self, ports: TerminatedPorts) -> Self {
@@ -167,8 +170,9 @@ impl Claims {
                 waits |= self.rules.when_taken == WhenTaken::Wait
                     && states.iter().any(|state| matches!(state, ClaimState::Taken { .. }));
                 for port in self.tell(&claims, &states, &mut told, guests) {
-                    if self.check {
-                        tokio::spawn(check::check(agent.control.clone(), port, guests.clone()));
+                    if let Some(checker) = &self.check {
+                        let (checker, control, guests) = (Arc::clone(checker), agent.control.clone(), guests.clone());
+                        tokio::spawn(async move { checker.check(control, port, guests).await });
                     }
                 }
             }

@@ -16,6 +16,7 @@ use view::Members;
 use wire::ControlClient;
 use wire::message::RequestBody;
 
+use crate::check::Checker;
 use crate::claims::Claims;
 use crate::directory::Directory;
 use crate::error::SessionError;
@@ -203,10 +204,15 @@ impl Server {
             incoming,
             terminated,
             target,
+            connector,
         } = started;
         let names = Arc::new(Names::new(settings.plan.dns.clone(), &settings.resolv_conf));
-        let claims = Claims::new(incoming, probes).with_check(settings.check);
-        let claims = Arc::new(claims.with_terminated(terminated));
+        let claims = Claims::new(incoming, probes).with_terminated(terminated);
+        let claims = Arc::new(if settings.check {
+            claims.with_check(Checker::new(connector))
+        } else {
+            claims
+        });
         let (peers, clients) = (Arc::new(Peers::default()), Arc::new(Peers::default()));
         tokio::spawn(incoming::serve(
             acceptor,

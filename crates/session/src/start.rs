@@ -29,6 +29,7 @@ pub(crate) struct Started {
     pub(crate) incoming: IncomingRules,
     pub(crate) terminated: TerminatedPorts,
     pub(crate) target: String,
+    pub(crate) connector: Connector,
 }
 
 /// Connects and gathers.
@@ -70,6 +71,7 @@ pub(crate) async fn start(settings: &Settings, guests: &Guests) -> Result<Starte
         incoming,
         terminated,
         target: connector.describe().to_string(),
+        connector,
     })
 }
 

@@ -10,6 +10,7 @@ use crate::error::TargetError;
 use crate::kubernetes::deliver::PodTarget;
 use crate::kubernetes::probes::PodProbe;
 use crate::kubernetes::rights::Rights;
+use crate::kubernetes::services::PodServices;
 use crate::kubernetes::spec_view::{EnvFromSpec, VolumeMount};
 use crate::options::{AgentSettings, KubeOptions};
 use crate::process::ProcessTarget;
@@ -179,6 +180,17 @@ impl Connector {
         match &self.place {
             Place::Pod(pod) => pod.volume_mounts(),
             Place::Process(_) => Vec::new(),
+        }
+    }
+
+    /// The Services of the pod's namespace, in one request; `None` for a process, to which none leads.
+    ///
+    /// # Errors
+    /// When they may not be listed ([`TargetError::Forbidden`]): the documented minimum of rights does not include it.
+    pub async fn services(&self) -> Result<Option<PodServices>, TargetError> {
+        match &self.place {
+            Place::Pod(pod) => pod.services().await.map(Some),
+            Place::Process(_) => Ok(None),
         }
     }
 

@@ -22,6 +22,7 @@ pub use error::TargetError;
 pub use kubernetes::list::{Listed, ListedContainer, Listing, list};
 pub use kubernetes::probes::{PodProbe, ProbeKind};
 pub use kubernetes::rights::{Denial, Rights, Rung};
+pub use kubernetes::services::{PodServices, ServiceAddress};
 pub use kubernetes::spec_view::{EnvFromSpec, VolumeMount};
 pub use options::{AgentBinary, AgentSettings, KubeOptions, Needs};
 pub use progress::{Phase, Progress};

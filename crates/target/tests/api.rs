@@ -241,6 +241,55 @@ async fn what_the_spec_refers_to_is_read_as_far_as_allowed() {
     assert_eq!(reads, 1);
 }
 
+/// Nobody has asked for them before.
+#[tokio::test]
+async fn services_are_listed_once_and_only_when_asked_for() {
+    const SERVICES: &str = "GET /api/v1/namespaces/shop/services";
+    let mut pod = pod();
+    pod["metadata"]["labels"] = json!({"app": "web"});
+    let service = json!({"metadata": {"name": "web"}, "spec": {
+        "selector": {"app": "web"}, "clusterIP": "10.96.0.7", "ports": [{"port": 80, "targetPort": 8080}]}});
+    let list = json!({"kind": "ServiceList", "apiVersion": "v1", "metadata": {}, "items": [service]});
+    let message =
+        r#"services is forbidden: User "dev" cannot list resource "services" in API group "" in the namespace "shop""#;
+    for (answer, expect) in [
+        ((200, list), Some("10.96.0.7:80")),
+        ((403, status(403, "Forbidden", message)), None),
+    ] {
+        let server = Server::start([(POD, (200, pod.clone())), (SERVICES, answer)].into()).await;
+        let connector = resolve(&server.own()).await.expect("found");
+        let asked = || server.seen().iter().filter(|line| line.starts_with(SERVICES)).count();
+        assert_eq!(asked(), 0);
+        let found = connector.services().await;
+        assert_eq!(asked(), 1);
+        match expect {
+            Some(address) => {
+                let services = found.expect("they are listed").expect("a pod's");
+                let found = services.leading_to(8080);
+                let found: Vec<_> = found
+                    .iter()
+                    .map(|one| (one.service.as_str(), one.address.to_string()))
+                    .collect();
+                assert_eq!(found, [("web", address.to_owned())]);
+                assert_eq!(services.leading_to(80), []);
+            }
+            None => {
+                let error = found.err().expect("it is refused");
+                let TargetError::Forbidden {
+                    verb,
+                    resource,
+                    namespace,
+                    ..
+                } = &error
+                else {
+                    panic!("{error}")
+                };
+                assert_eq!((*verb, *resource, namespace.as_str()), ("list", "services", "shop"));
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn nobody_listens_there() {
     let server = Server::start(Answers::new()).await;

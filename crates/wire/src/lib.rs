@@ -13,6 +13,7 @@
 mod arrivals;
 pub mod calls;
 mod change;
+mod check;
 pub mod control;
 pub mod datagram;
 mod error;

@@ -10,6 +10,7 @@ use crate::xattr::at_most;
 
 pub use crate::arrivals::{Datagram, Datagrams};
 pub use crate::change::{Change, Changed, Create, Object, SetAttributes, SetTime};
+pub use crate::check::{Check, CheckOutcome, Checked, MAX_CONNECTIONS, MAX_SERVICES, ServiceAddress};
 pub use crate::sessions::{ClaimEntry, Counts, MAX_FILTER_TEXT, SessionEntry};
 pub use crate::tls::{MAX_PEM, Pem, Terminated, Tls};
 pub use crate::xattr::{MAX_XATTR_LIST, MAX_XATTR_NAME, MAX_XATTR_VALUE, Xattr, XattrKind, XattrKinds};
@@ -108,8 +109,8 @@ pub enum RequestBody {
     Listening,
     /// What this session holds and has held.
     Held,
-    /// Whether connections through the pod's own addresses come to this session's claim of the port.
-    Check(u16),
+    /// Whether connections through the pod's own addresses, and through Services, come to this session's claim of the port.
+    Check(Check),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,7 +144,7 @@ pub enum ReplyBody {
     Listening(Vec<u16>),
     /// Each claim that is or was in force, by port.
     Held(Vec<ClaimEntry>),
-    /// One for each address of the pod.
+    /// One for each address of the pod, then one for each Service's, as they were named.
     Checked(Vec<Checked>),
 }
 
@@ -244,23 +245,6 @@ pub enum ClaimState {
     Refused(String),
     /// Another session holds it: its [`crate::Hello::session`], and who that is.
     Taken { session: [u8; 16], why: String },
-}
-
-/// What became of a connection that the agent opened to see where it goes. It has no byte.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Checked {
-    pub address: SocketAddr,
-    pub outcome: CheckOutcome,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CheckOutcome {
-    /// It came to the claim, which has let it go.
-    Arrived,
-    /// Somebody took it, and the claim has not seen it.
-    Missed,
-    /// Nobody took it, and why.
-    Failed(String),
 }
 
 impl ClaimState {

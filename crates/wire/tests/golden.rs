@@ -156,7 +156,14 @@ fn requests() {
     check(&request(RequestBody::StopSession([7; 16])), &format!("0107{session}"));
     check(&request(RequestBody::Listening), "0108");
     check(&request(RequestBody::Held), "0109");
-    check(&request(RequestBody::Check(80)), "010a50");
+    let services = vec![ServiceAddress {
+        name: "s".to_owned(),
+        address: "10.0.0.2:90".parse().unwrap(),
+    }];
+    check(
+        &request(RequestBody::Check(Check { port: 80, services })),
+        "010a50010173000a0000025a",
+    );
 }
 
 #[test]
@@ -231,17 +238,26 @@ fn replies() {
     );
     check(&reply(ReplyBody::Held(vec![claim(None)])), "0001090150010001020304ac02");
     let checked = |outcome| Checked {
+        service: None,
         address: "10.0.0.1:80".parse().unwrap(),
         outcome,
     };
     let outcomes = [
-        CheckOutcome::Arrived,
-        CheckOutcome::Missed,
+        CheckOutcome::Arrived(1),
+        CheckOutcome::Missed(300),
         CheckOutcome::Failed("f".to_owned()),
     ];
     check(
         &reply(ReplyBody::Checked(outcomes.map(checked).to_vec())),
-        "00010a03000a0000015000000a0000015001000a00000150020166",
+        "00010a0300000a00000150000100000a0000015001ac0200000a00000150020166",
+    );
+    let through = Checked {
+        service: Some("s".to_owned()),
+        ..checked(CheckOutcome::Arrived(2))
+    };
+    check(
+        &reply(ReplyBody::Checked(vec![through])),
+        "00010a01010173000a000001500002",
     );
     let facts = Facts {
         hostname: "h".to_owned(),

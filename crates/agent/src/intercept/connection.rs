@@ -21,6 +21,7 @@ use super::handshake;
 use super::session_stream::SessionStream;
 use super::socket::Socket;
 use super::upstreams::Ends;
+use crate::check::Mss;
 use crate::relay::{self, Abort};
 use crate::unread;
 
@@ -81,7 +82,11 @@ async fn serve(intercept: &Arc<Intercept>, client: TcpStream, address: SocketAdd
     };
     let _ = client.set_nodelay(true);
     let client_address = SocketAddr::new(address.ip().to_canonical(), address.port());
-    if intercept.checks.arrived(client_address, ClaimMode::Steal) {
+    let mss = || Mss::of(&client);
+    if intercept
+        .checks
+        .arrived(client_address, server.port(), mss, ClaimMode::Steal)
+    {
         return;
     }
     let mut ends = Ends::new(intercept, client_address, server);

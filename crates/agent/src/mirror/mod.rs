@@ -20,7 +20,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::mpsc;
 use wire::message::{Claim, ClaimMode, ClaimState, Event, ToSession};
 
-use crate::check::Checks;
+use crate::check::{Checks, Mss};
 use crate::counters::Counters;
 use crate::intercept::{self, Intercept};
 use crate::limit::Tried;
@@ -160,8 +160,9 @@ impl Mirror {
     }
 
     /// A new connection: one feed for each session that wants its port.
-    fn feeds(self: &Arc<Self>, client: SocketAddr, server: SocketAddr) -> Vec<Feed> {
-        if self.checks.arrived(client, ClaimMode::Mirror) {
+    fn feeds(self: &Arc<Self>, client: SocketAddr, server: SocketAddr, mss: Option<u16>) -> Vec<Feed> {
+        let mss = || mss.map(Mss::Said);
+        if self.checks.arrived(client, server.port(), mss, ClaimMode::Mirror) {
             return Vec::new();
         }
         let state = self.lock();

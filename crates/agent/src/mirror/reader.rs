@@ -121,8 +121,13 @@ impl Reading {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Opened { id, client, server } => {
-                let feeds = self.mirror.feeds(client, server);
+            Event::Opened {
+                id,
+                client,
+                server,
+                mss,
+            } => {
+                let feeds = self.mirror.feeds(client, server, mss);
                 let own = || self.mirror.intercept.listener();
                 if feeds.is_empty() || self.sidecars.take(client, server, own) {
                     self.capture.abandon(id);

@@ -73,6 +73,7 @@ fn run(steps: &[Step]) -> (String, Flows) {
             sequence: ISN.wrapping_add(offset),
             acknowledged,
             flags,
+            mss: Some(1000 + port),
             payload,
             cut,
         };
@@ -85,7 +86,10 @@ fn run(steps: &[Step]) -> (String, Flows) {
     let mut events = Vec::new();
     flows.take_events(&mut events);
     let text = events.iter().map(|event| match event {
-        Event::Opened { id, client, .. } => format!("{}:open {}", id.0, client.port()),
+        Event::Opened { id, client, mss, .. } => {
+            assert_eq!(*mss, Some(1000 + client.port()));
+            format!("{}:open {}", id.0, client.port())
+        }
         Event::Data { id, bytes } => format!("{}:{}", id.0, String::from_utf8_lossy(bytes)),
         Event::Closed { id, how } => format!("{}:{how:?}", id.0),
     });

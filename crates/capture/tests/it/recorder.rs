@@ -58,7 +58,7 @@ impl Recorder {
         while self.capture.next_events(&mut events).unwrap() {}
         for event in events {
             match event {
-                Event::Opened { id, client, server } => {
+                Event::Opened { id, client, server, .. } => {
                     let fresh = Seen {
                         client,
                         server,

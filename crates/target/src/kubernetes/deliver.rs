@@ -13,6 +13,7 @@ use super::enter::TRY;
 use super::pod::{self, Running};
 use super::probes::{self, PodProbe};
 use super::rights::{Rights, Rung};
+use super::services::PodServices;
 use super::spec_view::{self, EnvFromSpec, VolumeMount};
 use super::start::{Added, Existing, Recipe, Stem};
 use crate::binary::Program;
@@ -148,6 +149,11 @@ impl PodTarget {
 
     pub(crate) fn volume_mounts(&self) -> Vec<VolumeMount> {
         self.with_state(|state| spec_view::volume_mounts(&state.pod, &self.container))
+    }
+
+    pub(crate) async fn services(&self) -> Result<PodServices, TargetError> {
+        let pod = self.with_state(|state| state.pod.clone());
+        PodServices::list(&self.cluster, pod).await
     }
 
     pub(crate) fn rights(&self) -> Option<Rights> {

@@ -11,6 +11,7 @@ mod pod;
 pub(crate) mod probes;
 pub(crate) mod rights;
 mod script;
+pub(crate) mod services;
 mod spec_read;
 pub(crate) mod spec_view;
 mod start;
