@@ -153,7 +153,6 @@ fn tls() -> Tls {
         key: path("tls.key"),
         client_ca: None,
         client_identity: None,
-        plain: false,
     }
 }
 
@@ -219,7 +218,7 @@ async fn requests_are_filtered_inside_of_tls() {
 async fn http2_is_agreed_on_where_the_real_app_speaks_it() {
     let fixture = Fixture::new();
     fixture.app(BOTH);
-    let session = fixture.steal(claim(Some("ada"), tls())).await;
+    let _session = fixture.steal(claim(Some("ada"), tls())).await;
     let client = http2(fixture.connect(BOTH).await).await;
     for _ in 0..3 {
         let real = ask_http2(&client, "/b", ("x-user", "bob")).await;
@@ -227,16 +226,6 @@ async fn http2_is_agreed_on_where_the_real_app_speaks_it() {
         let local = ask_http2(&client, "/a", ("x-user", "ada")).await;
         assert_eq!(local, format!("local {CLIENT} {NAME} h2 /a"));
     }
-    // The local app is handed plain bytes: HTTP/2 only for those who speak nothing else.
-    let plain = Tls { plain: true, ..tls() };
-    let state = claims(&session, claim(Some("ada"), plain)).await;
-    assert_eq!(state, ClaimState::Active { older: 0 });
-    let mut client = fixture.connect(BOTH).await;
-    let got = ask(&mut client, "GET /a HTTP/1.1\r\nX-User: ada").await;
-    assert_eq!(got, format!("local {CLIENT} {NAME} http/1.1 GET /a HTTP/1.1"));
-    let client = http2(fixture.connect(&["h2"]).await).await;
-    let got = ask_http2(&client, "/a", ("x-user", "ada")).await;
-    assert_eq!(got, format!("local {CLIENT} {NAME} h2 /a"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,7 +24,10 @@ impl App for At {
 
     async fn connect(&self) -> io::Result<(TcpStream, ())> {
         let address = *self.0.lock().unwrap();
-        Ok((TcpStream::connect(address.ok_or(io::ErrorKind::NotConnected)?).await?, ()))
+        Ok((
+            TcpStream::connect(address.ok_or(io::ErrorKind::NotConnected)?).await?,
+            (),
+        ))
     }
 }
 
@@ -85,7 +88,9 @@ async fn an_app_that_closes_behind_each_answer_gets_every_request() {
         stage.client.write_all(request).await.unwrap();
         let mut app = stage.accept().await;
         reads(&mut app, request).await;
-        app.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await.unwrap();
+        app.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
         close(app).await;
     }
     assert_eq!(stage.end().await, 0);

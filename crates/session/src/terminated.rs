@@ -79,8 +79,6 @@ pub(crate) async fn load(
                 Some((certificate, key)) => Some((pem(certificate)?, pem(key)?)),
                 None => None,
             },
-            // The app can be handed whatever the real one and the client agree on.
-            plain: false,
         };
         let app = match (wanted.plain, &wanted.client_identity) {
             (true, _) => Speaks::Plain {

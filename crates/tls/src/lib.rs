@@ -36,15 +36,6 @@ pub struct Hello {
 }
 
 impl Hello {
-    /// The same for somebody who speaks HTTP/1 better than HTTP/2: the latter is left out where the client has a choice.
-    #[must_use]
-    pub fn with_http1(mut self) -> Self {
-        if self.protocols.iter().any(|protocol| protocol == HTTP1) {
-            self.protocols.retain(|protocol| protocol != HTTP2);
-        }
-        self
-    }
-
     /// What to agree to where nobody can be asked.
     #[must_use]
     pub fn safest(&self) -> Option<Vec<u8>> {
@@ -85,21 +76,16 @@ mod tests {
 
     #[test]
     fn what_is_agreed_to_without_asking() {
-        let check = |offered: &[&str], safest: Option<&str>, with_http1: &[&str]| {
+        let check = |offered: &[&str], safest: Option<&str>| {
             let hello = Hello {
                 protocols: offered.iter().map(|protocol| protocol.as_bytes().to_vec()).collect(),
                 ..Hello::default()
             };
             assert_eq!(hello.safest().as_deref(), safest.map(str::as_bytes), "{offered:?}");
-            let left = hello.with_http1().protocols;
-            assert!(
-                left.iter().eq(with_http1.iter().map(|protocol| protocol.as_bytes())),
-                "{offered:?}"
-            );
         };
-        check(&[], None, &[]);
-        check(&["h2"], Some("h2"), &["h2"]);
-        check(&["h2", "http/1.1"], Some("http/1.1"), &["http/1.1"]);
-        check(&["postgresql"], Some("postgresql"), &["postgresql"]);
+        check(&[], None);
+        check(&["h2"], Some("h2"));
+        check(&["h2", "http/1.1"], Some("http/1.1"));
+        check(&["postgresql"], Some("postgresql"));
     }
 }

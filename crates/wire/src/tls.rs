@@ -19,8 +19,6 @@ pub struct Tls {
     pub client_ca: Option<Pem>,
     /// Certificate and key for the real app, where it asks for one.
     pub client_identity: Option<(Pem, Pem)>,
-    /// HTTP/2 is agreed on only with clients that have no other choice: for a session that cannot hand it to its local app.
-    pub plain: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -49,7 +49,6 @@ fn seeds() -> Vec<Vec<u8>> {
                     key: Pem::Content(Bytes(b"key".to_vec())),
                     client_ca: None,
                     client_identity: None,
-                    plain: false,
                 }),
             }]),
         }),

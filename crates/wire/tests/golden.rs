@@ -128,7 +128,6 @@ fn requests() {
         key: Pem::Content(bytes("k")),
         client_ca: Some(Pem::Path(bytes("/a"))),
         client_identity: Some((Pem::Path(bytes("/i")), Pem::Path(bytes("/k")))),
-        plain: true,
     };
     let claim = Claim {
         port: 80,
@@ -140,7 +139,7 @@ fn requests() {
     };
     check(
         &request(RequestBody::Claims(vec![claim])),
-        "01020150010000000100022f6301016b0100022f610100022f6900022f6b01",
+        "01020150010000000100022f6301016b0100022f610100022f6900022f6b",
     );
     check(
         &request(RequestBody::Resolve(Resolve {

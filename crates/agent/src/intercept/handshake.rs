@@ -57,10 +57,7 @@ pub(super) async fn terminate(
         Ok(waiting) => waiting,
         Err(error) => return failed(port, session, &error),
     };
-    let hello = match terminator.wanted().plain {
-        true => waiting.hello().with_http1(),
-        false => waiting.hello(),
-    };
+    let hello = waiting.hello();
     let patience = if aside { ASIDE } else { HANDSHAKE };
     let real = bounded(patience, ends.originate(&material.origination, &hello)).await;
     let protocol = match &real {
