@@ -384,6 +384,9 @@ impl Server {
     /// Says goodbye to the agent, so that claims end at once, and ends what is left of the app.
     async fn end(mut self) {
         let control = &self.router.primary().control;
+        if let Some(ports) = self.claims.terminated() {
+            ports.tell_unused();
+        }
         tokio::join!(self.claims.tell_counts(control, &self.guests), goodbye(control));
         let _ = tokio::task::spawn_blocking(move || self.tree.end()).await;
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub(crate) struct TerminatedPorts {
 
 struct Port {
     claim: Tls,
+    /// The program has listened on it.
+    claimed: AtomicBool,
     app: Speaks,
 }
 
@@ -92,7 +95,8 @@ pub(crate) async fn load(
                 Speaks::Tls(Arc::new(Origination::new(Some(identity))))
             }
         };
-        ports.insert(port, Port { claim, app });
+        let claimed = AtomicBool::default();
+        ports.insert(port, Port { claim, claimed, app });
     }
     Ok(TerminatedPorts {
         ports,
@@ -106,7 +110,20 @@ pub(crate) async fn load(
 impl TerminatedPorts {
     /// What the agent is to do with the port's TLS, if anything.
     pub(crate) fn claim(&self, port: u16) -> Option<Tls> {
-        self.ports.get(&port).map(|port| port.claim.clone())
+        let port = self.ports.get(&port)?;
+        port.claimed.store(true, Ordering::Relaxed);
+        Some(port.claim.clone())
+    }
+
+    /// Says which ports were named in vain.
+    pub(crate) fn tell_unused(&self) {
+        let unused = |(_, of): &(&u16, &Port)| !of.claimed.load(Ordering::Relaxed);
+        for (port, _) in self.ports.iter().filter(unused) {
+            self.told.warn(
+                *port,
+                "the program never listened on it, so that its TLS was not terminated: `--tls` and incoming.tls name ports of the pod",
+            );
+        }
     }
 
     /// Joins a client, decrypted, and the local app, which is spoken to as it wants to be.

@@ -207,6 +207,22 @@ async fn an_app_that_does_not_speak_as_expected_is_told_of() {
     );
 }
 
+#[tokio::test]
+async fn a_port_that_was_named_in_vain_is_told_of() {
+    let fixture = Fixture::new("tls").await;
+    fixture.ports.tell_unused();
+    let told = fixture.warning();
+    assert!(
+        told.starts_with("port 8443: the program never listened on it"),
+        "{told}"
+    );
+    let fixture = Fixture::new("tls").await;
+    assert!(fixture.ports.claim(PORT).is_some());
+    fixture.ports.tell_unused();
+    fixture.ports.told.warn(PORT, "the next that is said");
+    assert_eq!(fixture.warning(), "port 8443: the next that is said");
+}
+
 /// Answers requests of HTTP/1 with their line.
 async fn http1(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let mut head = Vec::new();
