@@ -1,17 +1,31 @@
 //! A copy of what a client sends, handed to the local app request by request.
 //!
 //! How long the client's connection lasts is between it and the real app. The local app may close its own behind an answer, or
-//! because it was idle, or may have been started again: the next request gets a new one then.
+//! because it was idle, or may have been started again: the next request gets a new one then. So that none is sent to an app
+//! that is about to close, each waits for the answer to the one before.
 
+mod answers;
+
+use std::cell::Cell;
 use std::io;
 use std::ops::Range;
 use std::time::Duration;
 
 use http_route::{Piece, RequestSplitter};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, WriteHalf};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::app::App;
+use answers::Asked;
+
+/// How long a request waits for the answer to the one before, at most: an app may be stopped at a breakpoint. It then goes over
+/// the same connection.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long an app may take to listen, when it is started again; and how often that is looked at.
+const LISTENS: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// How long the app of a mirrored connection may go on answering, into the void, when the client is done.
 pub(crate) const LAST_ANSWERS: Duration = Duration::from_secs(30);
@@ -28,7 +42,18 @@ pub(crate) async fn hand_over<A: App>(first: &[u8], mut copy: impl AsyncRead + U
     let mut buffer = vec![0; wire::BULK];
     let mut bytes = first;
     loop {
-        splitter.feed(bytes, &mut |_, _| Some(true), &mut |piece| parts.add(piece));
+        let asked = Cell::default();
+        splitter.feed(
+            bytes,
+            &mut |head, _| {
+                asked.set(Asked {
+                    head: head.is_head(),
+                    connect: head.is_connect(),
+                });
+                Some(true)
+            },
+            &mut |piece| parts.add(piece, asked.get()),
+        );
         local.take(&mut parts).await;
         let requests = splitter.splits();
         if !requests && local.has_lost_it() {
@@ -43,7 +68,7 @@ pub(crate) async fn hand_over<A: App>(first: &[u8], mut copy: impl AsyncRead + U
         }
         bytes = &buffer[..length];
     }
-    splitter.finish(&mut |piece| parts.add(piece));
+    splitter.finish(&mut |piece| parts.add(piece, Asked::default()));
     local.take(&mut parts).await;
     // A client that said nothing was there all the same.
     if !local.begun {
@@ -57,24 +82,25 @@ pub(crate) async fn hand_over<A: App>(first: &[u8], mut copy: impl AsyncRead + U
 #[derive(Default)]
 struct Parts {
     bytes: Vec<u8>,
-    heads: Vec<usize>,
+    heads: Vec<(usize, Asked)>,
 }
 
 impl Parts {
-    fn add(&mut self, piece: Piece<'_>) {
+    fn add(&mut self, piece: Piece<'_>, asked: Asked) {
         if piece.head {
-            self.heads.push(self.bytes.len());
+            self.heads.push((self.bytes.len(), asked));
         }
         self.bytes.extend_from_slice(piece.bytes);
     }
 
     /// What belongs to one request each; the first range may go on with an earlier one.
-    fn ranges(&self) -> impl Iterator<Item = (bool, Range<usize>)> {
-        let before = self.heads.first().map_or(self.bytes.len(), |head| *head);
-        let ends = self.heads.iter().skip(1).copied().chain([self.bytes.len()]);
-        let requests = self.heads.iter().copied().zip(ends);
-        let requests = requests.map(|(begin, end)| (true, begin..end));
-        [(false, 0..before)].into_iter().chain(requests)
+    fn ranges(&self) -> impl Iterator<Item = (Option<Asked>, Range<usize>)> {
+        let begins = self.heads.iter().map(|(begin, _)| *begin);
+        let mut ends = begins.chain([self.bytes.len()]);
+        let before = ends.next().unwrap_or_default();
+        let requests = self.heads.iter().zip(ends);
+        let requests = requests.map(|((begin, asked), end)| (Some(*asked), *begin..end));
+        [(None, 0..before)].into_iter().chain(requests)
     }
 }
 
@@ -88,8 +114,13 @@ struct Local<'a, A: App> {
 
 struct Connection<A: App> {
     to_app: WriteHalf<A::Connection>,
-    /// Takes the app's answers, and throws them away: the client has the real app's.
-    answers: JoinSet<()>,
+    /// Requests that were sent.
+    sent: u64,
+    asked: mpsc::UnboundedSender<Asked>,
+    /// Answers that are whole. They are thrown away: the client has the real app's.
+    answered: watch::Receiver<u64>,
+    /// Reads them, until the app has closed the connection or is about to.
+    _answers: JoinSet<()>,
     _kept: A::Kept,
 }
 
@@ -109,10 +140,14 @@ impl<'a, A: App> Local<'a, A> {
             if bytes.is_empty() {
                 continue;
             }
-            if head || !self.begun {
+            if head.is_some() || !self.begun {
                 self.begin().await;
             }
             let Some(open) = &mut self.open else { continue };
+            if let Some(asked) = head {
+                open.sent += 1;
+                let _ = open.asked.send(asked);
+            }
             let written = async {
                 open.to_app.write_all(bytes).await?;
                 open.to_app.flush().await
@@ -130,28 +165,50 @@ impl<'a, A: App> Local<'a, A> {
     /// Opens a connection where there is none that the app still has.
     async fn begin(&mut self) {
         self.begun = true;
-        // The app's end may have come already, and not been looked at.
-        tokio::task::yield_now().await;
-        self.open.take_if(|open| open.answers.try_join_next().is_some());
-        if self.open.is_some() {
-            return;
+        if let Some(open) = &mut self.open {
+            let sent = open.sent;
+            let answered = open.answered.wait_for(|answered| *answered >= sent);
+            let _ = timeout(ANSWER, answered).await;
+            // The app's end may have come already, and not been looked at.
+            tokio::task::yield_now().await;
+            if open.answered.has_changed().is_ok() {
+                return;
+            }
+            self.open = None;
         }
-        match self.app.connect().await {
+        match self.connect().await {
             Ok((connection, kept)) => {
-                let (mut from_app, to_app) = tokio::io::split(connection);
+                let (from_app, to_app) = tokio::io::split(connection);
+                let (asked, of) = mpsc::unbounded_channel();
+                let (whole, answered) = watch::channel(0);
                 let mut answers = JoinSet::new();
                 answers.spawn(async move {
-                    let _ = tokio::io::copy(&mut from_app, &mut tokio::io::sink()).await;
+                    if let Err(error) = answers::read(from_app, of, whole).await {
+                        tracing::debug!(%error, "the app has broken off a mirrored connection");
+                    }
                 });
                 self.open = Some(Connection {
                     to_app,
-                    answers,
+                    sent: 0,
+                    asked,
+                    answered,
+                    _answers: answers,
                     _kept: kept,
                 });
             }
             Err(error) => {
                 tracing::debug!(%error, "the app does not take a mirrored request");
                 self.lost += 1;
+            }
+        }
+    }
+
+    async fn connect(&self) -> io::Result<(A::Connection, A::Kept)> {
+        let begun = Instant::now();
+        loop {
+            match self.app.connect().await {
+                Err(_) if begun.elapsed() < LISTENS => sleep(AGAIN).await,
+                connected => return connected,
             }
         }
     }
@@ -164,7 +221,7 @@ impl<'a, A: App> Local<'a, A> {
     /// Waits until the app has closed its connection.
     async fn closed(&mut self) {
         match &mut self.open {
-            Some(open) => drop(open.answers.join_next().await),
+            Some(open) => open.ended().await,
             None => std::future::pending().await,
         }
     }
@@ -173,11 +230,17 @@ impl<'a, A: App> Local<'a, A> {
     async fn finish(&mut self) {
         if let Some(open) = &mut self.open {
             let _ = open.to_app.shutdown().await;
-            let _ = tokio::time::timeout(LAST_ANSWERS, open.answers.join_next()).await;
+            let _ = timeout(LAST_ANSWERS, open.ended()).await;
         }
     }
 }
 
+impl<A: App> Connection<A> {
+    /// Waits until nothing more is read of it.
+    async fn ended(&mut self) {
+        while self.answered.changed().await.is_ok() {}
+    }
+}
+
 #[cfg(test)]
-#[path = "mirrored_tests.rs"]
 mod tests;

@@ -104,7 +104,10 @@ async fn an_app_that_keeps_its_connection_gets_the_bytes_as_they_are() {
         stage.client.write_all(&[*byte]).await.unwrap();
     }
     let mut app = stage.accept().await;
-    reads(&mut app, &all).await;
+    for request in [ONE, TWO, THREE, ONE] {
+        reads(&mut app, request).await;
+        app.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    }
     // What is cut off is the app's, too.
     stage.client.write_all(b"GET /cut").await.unwrap();
     drop(stage.client);
@@ -112,6 +115,25 @@ async fn an_app_that_keeps_its_connection_gets_the_bytes_as_they_are() {
     assert_eq!(in_time(app.read(&mut [0; 8])).await.unwrap(), 0);
     drop(app);
     assert_eq!(in_time(stage.handed).await.unwrap().unwrap(), 0);
+}
+
+/// The client may have its answer, from the real app, long before.
+#[tokio::test]
+async fn no_request_goes_to_an_app_that_is_about_to_close() {
+    let mut stage = stage().await;
+    stage.client.write_all(&[ONE, TWO].concat()).await.unwrap();
+    let mut first = stage.accept().await;
+    reads(&mut first, ONE).await;
+    let early = tokio::time::timeout(Duration::from_millis(50), first.read(&mut [0; 1])).await;
+    assert!(early.is_err(), "{early:?}");
+    first
+        .write_all(b"HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n")
+        .await
+        .unwrap();
+    let mut second = stage.accept().await;
+    reads(&mut second, TWO).await;
+    drop((first, second));
+    assert_eq!(stage.end().await, 0);
 }
 
 #[tokio::test]
@@ -124,6 +146,14 @@ async fn an_app_that_was_started_again_gets_what_comes_from_then_on() {
     close(app).await;
     stage.client.write_all(TWO).await.unwrap();
     tokio::time::sleep(Duration::from_millis(20)).await;
+    *stage.app.0.lock().unwrap() = address;
+    let mut app = stage.accept().await;
+    reads(&mut app, TWO).await;
+    close(app).await;
+    // It is away for longer.
+    *stage.app.0.lock().unwrap() = None;
+    stage.client.write_all(ONE).await.unwrap();
+    tokio::time::sleep(LISTENS * 2).await;
     *stage.app.0.lock().unwrap() = address;
     stage.client.write_all(THREE).await.unwrap();
     let mut app = stage.accept().await;
