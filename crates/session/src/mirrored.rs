@@ -109,6 +109,8 @@ struct Local<'a, A: App> {
     app: &'a A,
     open: Option<Connection<A>>,
     begun: bool,
+    /// It was waited for, and has not listened.
+    away: bool,
     lost: u64,
 }
 
@@ -130,6 +132,7 @@ impl<'a, A: App> Local<'a, A> {
             app,
             open: None,
             begun: false,
+            away: false,
             lost: 0,
         }
     }
@@ -203,14 +206,17 @@ impl<'a, A: App> Local<'a, A> {
         }
     }
 
-    async fn connect(&self) -> io::Result<(A::Connection, A::Kept)> {
+    /// Waits for an app that is being started again, but not for each request anew.
+    async fn connect(&mut self) -> io::Result<(A::Connection, A::Kept)> {
         let begun = Instant::now();
-        loop {
+        let connected = loop {
             match self.app.connect().await {
-                Err(_) if begun.elapsed() < LISTENS => sleep(AGAIN).await,
-                connected => return connected,
+                Err(_) if !self.away && begun.elapsed() < LISTENS => sleep(AGAIN).await,
+                connected => break connected,
             }
-        }
+        };
+        self.away = connected.is_err();
+        connected
     }
 
     /// There was something to hand over, and nobody is left to take more of it.

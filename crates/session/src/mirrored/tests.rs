@@ -152,14 +152,14 @@ async fn an_app_that_was_started_again_gets_what_comes_from_then_on() {
     close(app).await;
     // It is away for longer.
     *stage.app.0.lock().unwrap() = None;
-    stage.client.write_all(ONE).await.unwrap();
+    stage.client.write_all(&[ONE, TWO].concat()).await.unwrap();
     tokio::time::sleep(LISTENS * 2).await;
     *stage.app.0.lock().unwrap() = address;
     stage.client.write_all(THREE).await.unwrap();
     let mut app = stage.accept().await;
     reads(&mut app, THREE).await;
     close(app).await;
-    assert_eq!(stage.end().await, 1, "the one that came when it did not listen");
+    assert_eq!(stage.end().await, 2, "those that came when it did not listen");
 }
 
 #[tokio::test]
