@@ -6,8 +6,7 @@ mod common;
 use common::{CLIENT, POD, Session, Spawned, World, in_time, world};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::message::{
-    Check, CheckOutcome, Checked, Claim, ClaimMode, ClaimState, MAX_CONNECTIONS, Open, ReplyBody, RequestBody,
-    ServiceAddress,
+    Check, CheckOutcome, Checked, ClaimMode, ClaimState, MAX_CONNECTIONS, Open, ReplyBody, RequestBody, ServiceAddress,
 };
 
 const PORT: u16 = 8080;
@@ -67,18 +66,8 @@ fn app(at: &Spawned) {
 
 async fn holding(world: &World, mode: ClaimMode) -> Session {
     let session = common::direct(world.pod.pid).await;
-    let claim = Claim {
-        port: PORT,
-        mode,
-        filter: vec![],
-        probes: vec![],
-        reconnect: false,
-        tls: None,
-    };
-    match session.call(RequestBody::Claims(vec![claim])).await {
-        ReplyBody::Claims(states) => assert_eq!(states, [ClaimState::Active { older: 0 }]),
-        other => panic!("{other:?}"),
-    }
+    let states = session.claims(vec![common::claim(PORT, mode)]).await;
+    assert_eq!(states, [ClaimState::Active { older: 0 }]);
     session
 }
 

@@ -74,26 +74,12 @@ fn ways(world: &World) -> [(&Spawned, &'static str, &'static str); 6] {
 }
 
 fn claim(mode: ClaimMode) -> Claim {
-    Claim {
-        port: PORT,
-        mode,
-        filter: vec![],
-        probes: vec![],
-        reconnect: false,
-        tls: None,
-    }
-}
-
-async fn claims(session: &Session, claims: Vec<Claim>) -> Vec<ClaimState> {
-    match session.call(RequestBody::Claims(claims)).await {
-        ReplyBody::Claims(states) => states,
-        other => panic!("{other:?}"),
-    }
+    common::claim(PORT, mode)
 }
 
 /// A claim in force, and its stream.
 async fn hold(session: &mut Session, mode: ClaimMode) -> Stream {
-    let states = claims(session, vec![claim(mode)]).await;
+    let states = session.claims(vec![claim(mode)]).await;
     assert_eq!(states, [ClaimState::Active { older: 0 }]);
     let (open, stream) = in_time(session.acceptor.next()).await.unwrap().unwrap();
     assert_eq!(open, Open::Datagrams(Datagrams { mode, port: PORT }));
@@ -161,7 +147,7 @@ async fn a_mirror_gets_a_copy_and_the_real_app_answers() {
             ..Counts::default()
         }
     );
-    claims(&session, vec![]).await;
+    session.claims(vec![]).await;
     until("the packet socket's end", async || {
         world.pod.run(&["cat", "/proc/net/packet"]).lines().count() == 1
     })
@@ -191,7 +177,7 @@ async fn a_steal_answers_in_the_pod_s_name_until_it_ends() {
         let expect = [of(socket, ip).as_bytes(), &long].concat();
         assert!(ask(socket, &long) == expect, "{ip}");
     }
-    claims(&session, vec![]).await;
+    session.claims(vec![]).await;
     for (socket, ip) in &sockets {
         assert_eq!(ask(socket, b"after"), b"real after", "{ip}");
     }
@@ -239,7 +225,7 @@ async fn one_session_steals_others_may_mirror() {
     let mut bob = common::attach(&socket, "bob").await;
     let stolen = hold(&mut ada, ClaimMode::StealDatagrams).await;
     answer(stolen);
-    let states = claims(&bob, vec![claim(ClaimMode::StealDatagrams)]).await;
+    let states = bob.claims(vec![claim(ClaimMode::StealDatagrams)]).await;
     let [ClaimState::Taken { session, why }] = &states[..] else {
         panic!("{states:?}")
     };
@@ -262,7 +248,7 @@ async fn one_session_steals_others_may_mirror() {
         port: 0,
         ..claim(ClaimMode::MirrorDatagrams)
     };
-    let states = claims(&bob, vec![connections, filtered, none]).await;
+    let states = bob.claims(vec![connections, filtered, none]).await;
     assert_eq!(states[0], ClaimState::Active { older: 0 });
     assert!(
         states[1..].iter().all(|state| matches!(state, ClaimState::Refused(_))),
@@ -284,7 +270,7 @@ async fn one_session_steals_others_may_mirror() {
     assert_eq!(entries[0].claims[0].counts, counts);
     drop(ada);
     until("the end of the steal", async || {
-        claims(&bob, vec![claim(ClaimMode::StealDatagrams)]).await == [ClaimState::Active { older: 0 }]
+        bob.claims(vec![claim(ClaimMode::StealDatagrams)]).await == [ClaimState::Active { older: 0 }]
     })
     .await;
 }

@@ -13,20 +13,14 @@ const PORT: u16 = 8080;
 fn claim(header: Option<&str>) -> Claim {
     let exact = |value: &str| Term::Is(format!("X-User={value}"));
     Claim {
-        port: PORT,
-        mode: ClaimMode::Mirror,
         filter: header.map(exact).into_iter().collect(),
-        probes: vec![],
-        reconnect: false,
-        tls: None,
+        ..common::claim(PORT, ClaimMode::Mirror)
     }
 }
 
 async fn claims(session: &common::Session, claims: Vec<Claim>) {
-    match session.call(RequestBody::Claims(claims)).await {
-        ReplyBody::Claims(states) => assert!(matches!(states[..], [ClaimState::Active { older: 0 }]), "{states:?}"),
-        other => panic!("{other:?}"),
-    }
+    let states = session.claims(claims).await;
+    assert!(matches!(states[..], [ClaimState::Active { older: 0 }]), "{states:?}");
 }
 
 /// Sends everything, reads the answer: as many bytes as were received.

@@ -27,12 +27,8 @@ async fn sessions_come_and_go_and_the_agent_lingers() {
         let exact = |value: &str| Term::Is(format!("X={value}"));
         let filter = header.map(exact).into_iter().collect();
         RequestBody::Claims(vec![Claim {
-            port: 80,
-            mode: ClaimMode::Steal,
             filter,
-            probes: vec![],
-            reconnect: false,
-            tls: None,
+            ..common::claim(80, ClaimMode::Steal)
         }])
     };
     assert_eq!(

@@ -82,23 +82,20 @@ fn request(user: &str) -> String {
 fn claim(mode: ClaimMode, user: Option<&str>) -> Claim {
     let exact = |value: &str| Term::Is(format!("X-User={value}"));
     Claim {
-        port: PORT,
-        mode,
         filter: user.map(exact).into_iter().collect(),
         probes: vec![Probe::Tcp {
             port: PORT,
             nodes: Vec::new(),
         }],
-        reconnect: false,
-        tls: None,
+        ..common::claim(PORT, mode)
     }
 }
 
 async fn hold(session: &Session, claims: Vec<Claim>) {
     let count = claims.len();
     assert_eq!(
-        session.call(RequestBody::Claims(claims)).await,
-        ReplyBody::Claims(vec![ClaimState::Active { older: 0 }; count])
+        session.claims(claims).await,
+        vec![ClaimState::Active { older: 0 }; count]
     );
 }
 

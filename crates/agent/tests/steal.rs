@@ -7,7 +7,7 @@ use common::http::{answer, ask};
 use common::{CLIENT, POD, World, in_time, until, world};
 use rules::Term;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use wire::message::{Claim, ClaimMode, ClaimState, Open, Probe, ReplyBody, RequestBody};
+use wire::message::{Claim, ClaimMode, ClaimState, Open, Probe, RequestBody};
 
 const PORT: u16 = 8080;
 
@@ -45,19 +45,9 @@ fn claim(header: Option<(&str, &str)>) -> Claim {
         headers: vec![],
     };
     Claim {
-        port: PORT,
-        mode: ClaimMode::Steal,
         filter: header.map(exact).into_iter().collect(),
         probes: vec![probe],
-        reconnect: false,
-        tls: None,
-    }
-}
-
-async fn claims(session: &common::Session, claims: Vec<Claim>) -> Vec<ClaimState> {
-    match session.call(RequestBody::Claims(claims)).await {
-        ReplyBody::Claims(states) => states,
-        other => panic!("{other:?}"),
+        ..common::claim(PORT, ClaimMode::Steal)
     }
 }
 
@@ -67,7 +57,7 @@ fn rules(world: &World) -> String {
 
 async fn steal(world: &World, claim: Claim, older: u32) -> (common::Session, ClaimState) {
     let mut session = common::direct(world.pod.pid).await;
-    let states = claims(&session, vec![claim]).await;
+    let states = session.claims(vec![claim]).await;
     assert_eq!(states, [ClaimState::Active { older }]);
     local(session.take_acceptor().await, "local");
     (session, states.into_iter().next().unwrap())
@@ -104,7 +94,7 @@ async fn everything_is_stolen_but_probes_and_older_connections() {
     );
     // Again the same: declarative.
     assert_eq!(
-        claims(&session, vec![claim(None)]).await,
+        session.claims(vec![claim(None)]).await,
         [ClaimState::Active { older: 1 }]
     );
 
@@ -165,7 +155,7 @@ async fn bytes_that_are_not_http_reach_the_session_that_has_the_port() {
     app(&world);
     let mut session = common::direct(world.pod.pid).await;
     assert_eq!(
-        claims(&session, vec![claim(None)]).await,
+        session.claims(vec![claim(None)]).await,
         [ClaimState::Active { older: 0 }]
     );
     let mut client = world.client.connect(&format!("{POD}:{PORT}")).unwrap();
@@ -213,11 +203,11 @@ async fn idle_connections_from_before_are_closed_where_that_is_wanted() {
             reconnect: true,
             ..claim(None)
         };
-        let states = claims(&session, vec![wanted]).await;
+        let states = session.claims(vec![wanted]).await;
         assert_eq!(states, [ClaimState::Active { older: 1 }]);
         let ended = in_time(older.read_u8()).await.unwrap_err();
         assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset);
-        claims(&session, vec![]).await;
+        session.claims(vec![]).await;
         until("the packet rules' end", async || !rules(&world).contains("inpod")).await;
     }
 }
@@ -229,7 +219,7 @@ async fn claims_that_overlap_are_refused_naming_the_holder() {
     let (_session, _) = steal(&world, claim(None), 0).await;
     // Another agent in the same network namespace: the table is its lock.
     let other = common::direct(world.pod.pid).await;
-    let states = claims(&other, vec![claim(None)]).await;
+    let states = other.claims(vec![claim(None)]).await;
     assert!(
         matches!(&states[..], [ClaimState::Refused(why)] if why.contains("held by another process")),
         "{states:?}"
@@ -238,7 +228,7 @@ async fn claims_that_overlap_are_refused_naming_the_holder() {
         filter: Term::read("re:("),
         ..claim(None)
     };
-    let states = claims(&other, vec![bad]).await;
+    let states = other.claims(vec![bad]).await;
     assert!(
         matches!(&states[..], [ClaimState::Refused(why)] if why.contains("regular expression")),
         "{states:?}"
@@ -318,7 +308,7 @@ async fn a_tcp_probe_is_refused_while_the_real_app_does_not_listen() {
     let (session, _) = steal(&world, probed(None), 0).await;
     let refused = |world: &World| world.client.connect(&address).err().map(|error| error.kind());
     assert_eq!(refused(&world), Some(std::io::ErrorKind::ConnectionRefused));
-    let states = claims(&session, vec![probed(Some(("X-User", "ada")))]).await;
+    let states = session.claims(vec![probed(Some(("X-User", "ada")))]).await;
     assert_eq!(states, [ClaimState::Active { older: 0 }]);
     assert_eq!(refused(&world), Some(std::io::ErrorKind::ConnectionRefused));
     // Who has come through the node needs no real app.

@@ -21,9 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::client::TlsStream;
-use wire::message::{
-    Bytes, Claim, ClaimMode, ClaimState, Event, Open, Pem, Probe, ReplyBody, RequestBody, Terminated, Tls,
-};
+use wire::message::{Bytes, Claim, ClaimMode, ClaimState, Event, Open, Pem, Probe, RequestBody, Terminated, Tls};
 
 const PORT: u16 = 8443;
 const NAME: &str = "app.test";
@@ -159,24 +157,19 @@ fn tls() -> Tls {
 fn claim(user: Option<&str>, tls: Tls) -> Claim {
     let exact = |user: &str| Term::Is(format!("X-User={user}"));
     Claim {
-        port: PORT,
-        mode: ClaimMode::Steal,
         filter: user.map(exact).into_iter().collect(),
         probes: vec![Probe::Http {
             port: PORT,
             path: "/healthz".to_owned(),
             headers: vec![],
         }],
-        reconnect: false,
         tls: Some(tls),
+        ..common::claim(PORT, ClaimMode::Steal)
     }
 }
 
 async fn claims(session: &Session, claim: Claim) -> ClaimState {
-    match session.call(RequestBody::Claims(vec![claim])).await {
-        ReplyBody::Claims(states) => states.into_iter().next().unwrap(),
-        other => panic!("{other:?}"),
-    }
+    session.claims(vec![claim]).await.into_iter().next().unwrap()
 }
 
 async fn warning(session: &mut Session) -> String {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::time::timeout;
-use wire::message::{Facts, Open, ReplyBody, RequestBody};
+use wire::message::{Claim, ClaimMode, ClaimState, Facts, Open, ReplyBody, RequestBody};
 use wire::{Acceptor, ControlClient, FilesClient, Hello, Link};
 
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -283,6 +283,18 @@ pub fn attach_command(socket: &Path) -> tokio::process::Command {
     command
 }
 
+/// All of a port, whatever comes to it.
+pub fn claim(port: u16, mode: ClaimMode) -> Claim {
+    Claim {
+        port,
+        mode,
+        filter: vec![],
+        probes: vec![],
+        reconnect: false,
+        tls: None,
+    }
+}
+
 impl Session {
     /// What is opened from now on is the caller's.
     pub async fn take_acceptor(&mut self) -> Acceptor {
@@ -295,6 +307,13 @@ impl Session {
 
     pub async fn call(&self, request: RequestBody) -> ReplyBody {
         in_time(self.control.call(request)).await.unwrap()
+    }
+
+    pub async fn claims(&self, claims: Vec<Claim>) -> Vec<ClaimState> {
+        match self.call(RequestBody::Claims(claims)).await {
+            ReplyBody::Claims(states) => states,
+            other => panic!("{other:?}"),
+        }
     }
 
     pub async fn facts(&self) -> Facts {
