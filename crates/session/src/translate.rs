@@ -100,8 +100,8 @@ impl<A: App> Translation<A> {
         let (mut head, body) = request.into_parts();
         let protocol = head.extensions.remove::<Protocol>();
         let served = match protocol {
-            Some(protocol) if protocol.as_str() == "websocket" => self.websocket(&head, body, &mut respond).await,
-            None if head.method != Method::CONNECT => match self.exchange(&head, body, &mut respond).await {
+            Some(protocol) if protocol.as_str() == "websocket" => self.websocket(head, body, &mut respond).await,
+            None if head.method != Method::CONNECT => match self.exchange(head, body, &mut respond).await {
                 Ok(local) => {
                     self.pool.keep(local).await;
                     return;
@@ -118,7 +118,7 @@ impl<A: App> Translation<A> {
     /// A request, its answer, and the connection that both went over.
     async fn exchange(
         &self,
-        head: &request::Parts,
+        head: request::Parts,
         body: RecvStream,
         respond: &mut SendResponse<Bytes>,
     ) -> Result<Local, Reason> {

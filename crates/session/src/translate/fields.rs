@@ -19,11 +19,11 @@ const HOP_BY_HOP: &[&str] = &[
 const KEY: HeaderValue = HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ==");
 
 /// A request's head, for one connection to the app.
-pub(super) fn request(head: &request::Parts, has_body: bool) -> request::Parts {
-    let mut made = head.clone();
+pub(super) fn request(mut made: request::Parts, has_body: bool) -> request::Parts {
+    let asked = std::mem::take(&mut made.uri);
     made.version = Version::HTTP_11;
     made.extensions.clear();
-    made.uri = head.uri.path_and_query().map_or_else(
+    made.uri = asked.path_and_query().map_or_else(
         || Uri::from_static("/"),
         // Of the path alone a URI can always be made.
         |path| Uri::try_from(path.as_str()).unwrap_or_else(|_| Uri::from_static("/")),
@@ -32,7 +32,7 @@ pub(super) fn request(head: &request::Parts, has_body: bool) -> request::Parts {
     connection_ends(&mut fields);
     let said = fields.remove(HOST);
     // Userinfo is not for servers.
-    let authority = head.uri.authority().map(|authority| authority.as_str());
+    let authority = asked.authority().map(|authority| authority.as_str());
     let authority = authority.and_then(|authority| authority.rsplit('@').next());
     let host = authority.and_then(|authority| HeaderValue::from_str(authority).ok());
     // HTTP/1.1 needs a name, also where the client has none.
@@ -67,7 +67,7 @@ fn length(made: &mut request::Parts, has_body: bool) {
 }
 
 /// The handshake of RFC 6455 for one of RFC 8441.
-pub(super) fn websocket(head: &request::Parts) -> request::Parts {
+pub(super) fn websocket(head: request::Parts) -> request::Parts {
     let mut made = request(head, false);
     made.method = Method::GET;
     made.headers.remove(CONTENT_LENGTH);
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn a_request_is_made_for_http1() {
         let check = |method: &str, uri: &str, fields: &[(&str, &str)], has_body: bool, expect: &str| {
-            assert_eq!(shown(&request(&head(method, uri, fields), has_body)), expect);
+            assert_eq!(shown(&request(head(method, uri, fields), has_body)), expect);
         };
         check("GET", "https://a.test/b?c=d", &[], false, "GET /b?c=d\nhost: a.test");
         check(

@@ -17,7 +17,7 @@ type Socket = TokioIo<Upgraded>;
 impl<A: App> Translation<A> {
     pub(super) async fn websocket(
         &self,
-        head: &request::Parts,
+        head: request::Parts,
         body: RecvStream,
         respond: &mut SendResponse<Bytes>,
     ) -> Result<(), Reason> {
