@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub(crate) u64);
 
-/// What happened on a connection, in order: one `Opened`, any number of `Data`, one `Closed`.
+/// What happened on a connection, in order: one `Opened`, any number of `Data`, one `Closed`. Between connections there is no
+/// order: what several said in turn comes as one `Data` of each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A client has completed the handshake.

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{BLOCK, Config};
 use crate::event::{Closed, ConnectionId, Event, Reason, Stats};
 use crate::packet::{ACK, FIN, RST, SYN, Segment};
 use crate::stream::Stream;
@@ -49,6 +49,8 @@ struct Live {
     syn: u32,
     mss: Option<u16>,
     stream: Stream,
+    /// Where its last `Data` is among the events, unless that was taken.
+    data: usize,
     /// Bytes that came with SYN (TCP Fast Open).
     early: Vec<u8>,
     last: Duration,
@@ -214,6 +216,7 @@ impl Flows {
             syn: segment.sequence,
             mss: segment.mss,
             stream: Stream::new(segment.sequence.wrapping_add(1)),
+            data: 0,
             early,
             last: now,
             server_closed: false,
@@ -244,12 +247,17 @@ impl Flows {
         let before = live.held();
         let mut out = |bytes: &[u8]| {
             self.stats.delivered += bytes.len() as u64;
-            match self.events.last_mut() {
-                Some(Event::Data { id: last, bytes: known }) if *last == id => known.extend_from_slice(bytes),
-                _ => self.events.push(Event::Data {
-                    id,
-                    bytes: bytes.to_vec(),
-                }),
+            match self.events.get_mut(live.data) {
+                Some(Event::Data { id: of, bytes: known }) if *of == id && known.len() < BLOCK => {
+                    known.extend_from_slice(bytes);
+                }
+                _ => {
+                    live.data = self.events.len();
+                    self.events.push(Event::Data {
+                        id,
+                        bytes: bytes.to_vec(),
+                    });
+                }
             }
         };
         let early = std::mem::take(&mut live.early);

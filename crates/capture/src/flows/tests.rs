@@ -327,7 +327,7 @@ fn connections_become_events() {
                 Client(2, 1, ACK, "b"),
                 Client(1, 2, FIN, "c"),
             ],
-            "1:open 1, 1:a, 2:open 2, 2:b, 1:c, 1:Finished",
+            "1:open 1, 1:ac, 2:open 2, 2:b, 1:Finished",
         ),
         (
             "older",
