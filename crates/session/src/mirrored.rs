@@ -12,13 +12,11 @@ use std::ops::Range;
 use std::time::Duration;
 
 use http_route::{Piece, RequestSplitter};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, WriteHalf};
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::app::App;
-use answers::Asked;
+use answers::{Answers, Asked};
 
 /// How long a request waits for the answer to the one before, at most: an app may be stopped at a breakpoint. It then goes over
 /// the same connection.
@@ -59,9 +57,13 @@ pub(crate) async fn hand_over<A: App>(first: &[u8], mut copy: impl AsyncRead + U
         if !requests && local.has_lost_it() {
             return Ok(local.lost);
         }
-        let length = tokio::select! {
-            read = copy.read(&mut buffer) => read?,
-            () = local.closed(), if !requests => return Ok(local.lost),
+        // The app first: what it has closed takes no more.
+        let length = loop {
+            tokio::select! {
+                biased;
+                () = local.closed() => if !requests { return Ok(local.lost) },
+                read = copy.read(&mut buffer) => break read?,
+            }
         };
         if length == 0 {
             break;
@@ -116,13 +118,8 @@ struct Local<'a, A: App> {
 
 struct Connection<A: App> {
     to_app: WriteHalf<A::Connection>,
-    /// Requests that were sent.
-    sent: u64,
-    asked: mpsc::UnboundedSender<Asked>,
-    /// Answers that are whole. They are thrown away: the client has the real app's.
-    answered: watch::Receiver<u64>,
-    /// Reads them, until the app has closed the connection or is about to.
-    _answers: JoinSet<()>,
+    /// They are thrown away: the client has the real app's.
+    answers: Answers<ReadHalf<A::Connection>>,
     _kept: A::Kept,
 }
 
@@ -148,14 +145,9 @@ impl<'a, A: App> Local<'a, A> {
             }
             let Some(open) = &mut self.open else { continue };
             if let Some(asked) = head {
-                open.sent += 1;
-                let _ = open.asked.send(asked);
+                open.answers.expect(asked);
             }
-            let written = async {
-                open.to_app.write_all(bytes).await?;
-                open.to_app.flush().await
-            };
-            if let Err(error) = written.await {
+            if let Err(error) = open.send(bytes).await {
                 tracing::debug!(%error, "the app has closed a mirrored connection in the middle of a request");
                 self.open = None;
                 self.lost += 1;
@@ -169,12 +161,8 @@ impl<'a, A: App> Local<'a, A> {
     async fn begin(&mut self) {
         self.begun = true;
         if let Some(open) = &mut self.open {
-            let sent = open.sent;
-            let answered = open.answered.wait_for(|answered| *answered >= sent);
-            let _ = timeout(ANSWER, answered).await;
-            // The app's end may have come already, and not been looked at.
-            tokio::task::yield_now().await;
-            if open.answered.has_changed().is_ok() {
+            let _ = timeout(ANSWER, open.answers.read_all()).await;
+            if !open.answers.has_ended() {
                 return;
             }
             self.open = None;
@@ -182,20 +170,9 @@ impl<'a, A: App> Local<'a, A> {
         match self.connect().await {
             Ok((connection, kept)) => {
                 let (from_app, to_app) = tokio::io::split(connection);
-                let (asked, of) = mpsc::unbounded_channel();
-                let (whole, answered) = watch::channel(0);
-                let mut answers = JoinSet::new();
-                answers.spawn(async move {
-                    if let Err(error) = answers::read(from_app, of, whole).await {
-                        tracing::debug!(%error, "the app has broken off a mirrored connection");
-                    }
-                });
                 self.open = Some(Connection {
                     to_app,
-                    sent: 0,
-                    asked,
-                    answered,
-                    _answers: answers,
+                    answers: Answers::new(from_app),
                     _kept: kept,
                 });
             }
@@ -221,14 +198,14 @@ impl<'a, A: App> Local<'a, A> {
 
     /// There was something to hand over, and nobody is left to take more of it.
     fn has_lost_it(&self) -> bool {
-        self.begun && self.open.is_none()
+        self.begun && self.open.as_ref().is_none_or(|open| open.answers.has_ended())
     }
 
-    /// Waits until the app has closed its connection.
+    /// Reads answers, until the app has closed a connection that it had not closed before.
     async fn closed(&mut self) {
         match &mut self.open {
-            Some(open) => open.ended().await,
-            None => std::future::pending().await,
+            Some(open) if !open.answers.has_ended() => open.answers.read_to_end().await,
+            _ => std::future::pending().await,
         }
     }
 
@@ -236,15 +213,28 @@ impl<'a, A: App> Local<'a, A> {
     async fn finish(&mut self) {
         if let Some(open) = &mut self.open {
             let _ = open.to_app.shutdown().await;
-            let _ = timeout(LAST_ANSWERS, open.ended()).await;
+            let _ = timeout(LAST_ANSWERS, open.answers.read_to_end()).await;
         }
     }
 }
 
 impl<A: App> Connection<A> {
-    /// Waits until nothing more is read of it.
-    async fn ended(&mut self) {
-        while self.answered.changed().await.is_ok() {}
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let (to_app, answers) = (&mut self.to_app, &mut self.answers);
+        let written = async {
+            to_app.write_all(bytes).await?;
+            to_app.flush().await
+        };
+        // An app that answers before it has taken everything may wait until that is read.
+        let read = async {
+            answers.read_to_end().await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            result = written => result,
+            () = read => Ok(()),
+        }
     }
 }
 

@@ -1,10 +1,9 @@
 //! What the local app answers to mirrored requests: thrown away, but for where each answer ends.
 
-use std::io;
+use std::collections::VecDeque;
 
 use http_route::http1::{BodyScan, HeadScan, ResponseHead};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::sync::{mpsc, watch};
 
 /// Bytes that are read at once.
 const BUFFER: usize = 16 << 10;
@@ -16,39 +15,88 @@ pub(super) struct Asked {
     pub(super) connect: bool,
 }
 
-/// Reads until the app's end, or until the answer behind which it will close. `whole` counts the answers that have come whole;
-/// where that can no longer be told it is as if all had.
-///
-/// # Errors
-/// When the connection breaks.
-pub(super) async fn read(
-    mut from_app: impl AsyncRead + Unpin,
-    mut asked: mpsc::UnboundedReceiver<Asked>,
-    whole: watch::Sender<u64>,
-) -> io::Result<()> {
-    let mut answers = Answers::default();
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let length = from_app.read(&mut buffer).await?;
-        if length == 0 {
-            return Ok(());
+/// The app's side of one connection.
+pub(super) struct Answers<R> {
+    from_app: R,
+    buffer: Vec<u8>,
+    /// Requests whose answers have not begun.
+    asked: VecDeque<Asked>,
+    /// Answers that are still to come whole.
+    missing: u64,
+    /// `None` once it cannot be told any more where answers end: then it is as if none were missing.
+    framing: Option<Framing>,
+    ended: bool,
+}
+
+impl<R: AsyncRead + Unpin> Answers<R> {
+    pub(super) fn new(from_app: R) -> Self {
+        Self {
+            from_app,
+            buffer: vec![0; BUFFER],
+            asked: VecDeque::new(),
+            missing: 0,
+            framing: Some(Framing::default()),
+            ended: false,
         }
-        let Some(now) = answers.feed(&buffer[..length], &mut || asked.try_recv().unwrap_or_default()) else {
-            whole.send_replace(u64::MAX);
-            return tokio::io::copy(&mut from_app, &mut tokio::io::sink()).await.map(drop);
+    }
+
+    /// A request goes to the app.
+    pub(super) fn expect(&mut self, asked: Asked) {
+        if self.framing.is_some() {
+            self.asked.push_back(asked);
+            self.missing += 1;
+        }
+    }
+
+    /// The app has closed, or is about to: behind the answer that says so nothing is read any more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Reads until no answer is missing, or to the end.
+    pub(super) async fn read_all(&mut self) {
+        while self.missing > 0 && !self.ended {
+            self.read().await;
+        }
+    }
+
+    /// Reads to the end.
+    pub(super) async fn read_to_end(&mut self) {
+        while !self.ended {
+            self.read().await;
+        }
+    }
+
+    /// Reads once; loses nothing when it is dropped before.
+    async fn read(&mut self) {
+        let length = match self.from_app.read(&mut self.buffer).await {
+            Ok(length) => length,
+            Err(error) => {
+                tracing::debug!(%error, "the app has broken off a mirrored connection");
+                0
+            }
         };
-        if now.whole > 0 {
-            whole.send_modify(|whole| *whole += now.whole);
-        }
-        if now.last {
-            return Ok(());
+        let Some(framing) = self.framing.as_mut().filter(|_| length > 0) else {
+            self.ended = length == 0;
+            return;
+        };
+        let asked = &mut self.asked;
+        match framing.feed(&self.buffer[..length], &mut || asked.pop_front().unwrap_or_default()) {
+            Some(now) => {
+                self.missing = self.missing.saturating_sub(now.whole);
+                self.ended = now.last;
+            }
+            None => {
+                self.framing = None;
+                self.missing = 0;
+            }
         }
     }
 }
 
 /// Follows answers through their bytes.
 #[derive(Default)]
-struct Answers {
+struct Framing {
     /// A head that is not there yet.
     partial: Vec<u8>,
     scan: HeadScan,
@@ -62,7 +110,7 @@ struct Now {
     last: bool,
 }
 
-impl Answers {
+impl Framing {
     /// Takes the next bytes; `asked` is called for each answer. `None` where it is no HTTP/1 any more, or never was.
     fn feed(&mut self, mut bytes: &[u8], asked: &mut dyn FnMut() -> Asked) -> Option<Now> {
         let mut now = Now::default();
@@ -107,19 +155,19 @@ mod tests {
         let check = |said: &[u8], asked: Asked, expect: Option<(u64, bool)>| {
             let expect = expect.map(|(whole, last)| Now { whole, last });
             assert_eq!(
-                Answers::default().feed(said, &mut || asked),
+                Framing::default().feed(said, &mut || asked),
                 expect,
                 "{}",
                 said.escape_ascii()
             );
             // Byte by byte.
-            let mut answers = Answers::default();
+            let mut framing = Framing::default();
             let mut sum = Some(Now::default());
             for byte in said {
                 let Some(so_far) = sum.as_mut().filter(|so_far| !so_far.last) else {
                     break;
                 };
-                match answers.feed(&[*byte], &mut || asked) {
+                match framing.feed(&[*byte], &mut || asked) {
                     Some(now) => {
                         so_far.whole += now.whole;
                         so_far.last = now.last;
