@@ -319,8 +319,8 @@ impl Serving {
     fn mirror(bench: &Bench, pod: &Pod) -> Result<Self, String> {
         let script = format!("exec {} web 0.0.0.0:{}", shop(), APP[0]);
         let command = command(bench, pod, &[], &script);
-        let mut last = Command::new("nice");
-        last.args(["-n", "19"])
+        let mut last = Command::new("chrt");
+        last.args(["--idle", "0"])
             .arg(command.get_program())
             .args(command.get_args());
         last.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));

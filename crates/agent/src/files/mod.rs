@@ -24,10 +24,10 @@ const REQUESTS: usize = 32;
 
 pub(crate) async fn serve(session: &Arc<Session>, stream: Stream) {
     let (mut reader, mut writer) = stream.split();
-    let (send, mut queue) = mpsc::channel::<FileReply>(1);
+    let (send, mut queue) = mpsc::channel::<Vec<u8>>(1);
     let write = async {
         while let Some(reply) = queue.recv().await {
-            if frame::write_message(&mut writer, &reply).await.is_err() {
+            if frame::write_encoded(&mut writer, &reply).await.is_err() {
                 return;
             }
         }
@@ -47,7 +47,7 @@ pub(crate) async fn serve(session: &Arc<Session>, stream: Stream) {
 async fn read(
     session: &Arc<Session>,
     reader: &mut (impl tokio::io::AsyncRead + Unpin),
-    send: mpsc::Sender<FileReply>,
+    send: mpsc::Sender<Vec<u8>>,
 ) -> Result<(), LinkError> {
     let handles = Arc::new(Handles::default());
     let slots = Arc::new(Semaphore::new(REQUESTS));
@@ -58,13 +58,23 @@ async fn read(
         let (reply, answered) = oneshot::channel();
         let (agent, handles) = (Arc::clone(&session.agent), Arc::clone(&handles));
         let started = session.agent.files.run(move || {
-            let _ = reply.send(answer::answer(&agent.target, &handles, body));
+            let body = answer::answer(&agent.target, &handles, body);
+            let _ = reply.send(frame::encode_packed(&FileReply { id, body }));
         });
         let send = send.clone();
         tokio::spawn(async move {
-            let body = if started { answered.await.ok() } else { None };
-            let body = body.unwrap_or(FileAnswer::Failed(libc::EAGAIN));
-            let _ = send.send(FileReply { id, body }).await;
+            let reply = if started { answered.await.ok() } else { None };
+            let failed = |errno| {
+                let body = FileAnswer::Failed(errno);
+                frame::encode(&FileReply { id, body })
+            };
+            let reply = reply.unwrap_or_else(|| failed(libc::EAGAIN)).or_else(|error| {
+                tracing::error!(%error, "an answer about files");
+                failed(libc::EIO)
+            });
+            if let Ok(reply) = reply {
+                let _ = send.send(reply).await;
+            }
             drop(slot);
         });
     }

@@ -1,7 +1,7 @@
 //! The files to read, in a playground, and inpod with an agent that is near or far.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,7 +19,7 @@ pub(super) const SOURCE: &str = "10.77.0.10:7001";
 /// Files that are searched.
 pub(super) const GREPPED: u32 = 5000;
 const LISTED: usize = 10_000;
-const BIG: usize = 200_000_000;
+const BIG: u64 = 200_000_000;
 
 /// A playground with the files in it.
 pub(super) struct Ground {
@@ -136,10 +136,9 @@ fn fill(at: &Path) -> io::Result<()> {
         )?;
     }
     let mut big = io::BufWriter::new(fs::File::create(at.join("big"))?);
-    let piece: Vec<u8> = (0..=255).cycle().take(1_000_000).collect();
-    for _ in 0..BIG / piece.len() {
-        big.write_all(&piece)?;
-    }
+    // What cannot be packed: answers are.
+    let mut noise = fs::File::open("/dev/urandom")?.take(BIG);
+    io::copy(&mut noise, &mut big)?;
     big.flush()
 }
 
