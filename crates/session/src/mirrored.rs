@@ -57,10 +57,8 @@ pub(crate) async fn hand_over<A: App>(first: &[u8], mut copy: impl AsyncRead + U
         if !requests && local.has_lost_it() {
             return Ok(local.lost);
         }
-        // The app first: what it has closed takes no more.
         let length = loop {
             tokio::select! {
-                biased;
                 () = local.closed() => if !requests { return Ok(local.lost) },
                 read = copy.read(&mut buffer) => break read?,
             }
@@ -228,7 +226,7 @@ impl<A: App> Connection<A> {
         // An app that answers before it has taken everything may wait until that is read.
         let read = async {
             answers.read_to_end().await;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             biased;

@@ -1,6 +1,7 @@
 //! What the local app answers to mirrored requests: thrown away, but for where each answer ends.
 
 use std::collections::VecDeque;
+use std::future::ready;
 
 use http_route::http1::{BodyScan, HeadScan, ResponseHead};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -53,10 +54,15 @@ impl<R: AsyncRead + Unpin> Answers<R> {
         self.ended
     }
 
-    /// Reads until no answer is missing, or to the end.
+    /// Reads until no answer is missing, and what else is here by then; or to the end.
     pub(super) async fn read_all(&mut self) {
-        while self.missing > 0 && !self.ended {
-            self.read().await;
+        while !self.ended {
+            let all = self.missing == 0;
+            tokio::select! {
+                biased;
+                () = self.read() => {}
+                () = ready(()), if all => return,
+            }
         }
     }
 
