@@ -225,7 +225,7 @@ impl Protocol for Files {
     type Message = FileReply;
 
     fn request(id: u32, body: FileOperation) -> Result<Vec<u8>, LinkError> {
-        frame::encode(&FileRequest { id, body })
+        frame::encode_packed(&FileRequest { id, body })
     }
 
     fn route(&mut self, message: FileReply) -> Option<(u32, FileAnswer)> {

@@ -33,8 +33,8 @@ pub fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>, LinkError> {
     Ok(bytes)
 }
 
-/// The same, packed where that saves an eighth. Only for what the pod has at rest: lengths of packed traffic, in which a
-/// stranger's bytes stand beside secrets, tell of the secrets (CVE-2012-4929, CRIME).
+/// The same, packed where that saves an eighth. Only for files: lengths of packed traffic, in which a stranger's bytes stand
+/// beside secrets, tell of the secrets (CVE-2012-4929, CRIME).
 ///
 /// # Errors
 /// When it is longer than [`MAX_MESSAGE`].

@@ -70,6 +70,10 @@ fn seeds() -> Vec<Vec<u8>> {
             id: 1,
             body: ReplyBody::Env(vec![(Bytes(b"A".to_vec()), Bytes::default())]),
         })),
+        frame::encode_packed(&FileReply {
+            id: 301,
+            body: FileAnswer::Read(Bytes(b"a text ".repeat(300))),
+        }),
         frame::encode(&Hello::new([1; 16], [2; 16], "ada")),
     ];
     let mut seeds = Vec::new();
