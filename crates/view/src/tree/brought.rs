@@ -95,6 +95,8 @@ pub(crate) enum Look {
     Fresh(Seen),
     /// Known too long ago, in a directory that can be renewed as a whole.
     Lapsed,
+    /// Known too long ago, and not much else of its directory.
+    LapsedAlone,
     Unknown,
 }
 
@@ -124,6 +126,7 @@ impl Brought {
                 age,
             }),
             None if whole.is_some() => Look::Lapsed,
+            None if known.is_some() => Look::LapsedAlone,
             None => Look::Unknown,
         }
     }

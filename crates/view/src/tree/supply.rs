@@ -95,6 +95,12 @@ impl Supply {
                     return Ok(seen);
                 }
             }
+            Look::LapsedAlone => {
+                // From now on it is renewed with its directory, before it lapses.
+                if let Some(directory) = path.parent() {
+                    self.name_missed(directory);
+                }
+            }
             Look::Unknown => {}
         }
         self.walk(path, intent().unwrap_or_default()).await

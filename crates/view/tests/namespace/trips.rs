@@ -81,6 +81,35 @@ fn what_has_lapsed_is_renewed_together() {
     guest.child.wait().unwrap();
 }
 
+/// A program that is started again and again asks for the directories above its files each time.
+#[test]
+fn what_lapses_alone_brings_its_directory() {
+    let mut stand = Stand::new(|root| {
+        for number in 0..400 {
+            let path = format!("/srv/shop/a/b/c/modules/package{:02}/module{number}.js", number / 10);
+            write(root, &path, "x\n");
+        }
+    });
+    let script = "
+import time
+for _ in range(6):
+    for n in range(400): open(f'/srv/shop/a/b/c/modules/package{n // 10:02}/module{n}.js').read()
+    print(400, flush=True)
+    time.sleep(1.05)
+";
+    let mut guest = stand.spawn(As::Root, &["/usr/bin/python3", "-c", script]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(line(&mut guest.child), "400\n");
+    }
+    drop(stand.pod.take_calls());
+    for _ in 0..4 {
+        assert_eq!(line(&mut guest.child), "400\n");
+    }
+    let walks = questions(&stand, "Walk");
+    assert!(walks.len() <= 2, "{walks:#?}");
+    guest.child.wait().unwrap();
+}
+
 #[test]
 fn a_file_that_hangs_keeps_nobody_else_waiting() {
     let mut stand = Stand::new(|root| {
