@@ -46,7 +46,7 @@ pub(crate) async fn start(settings: &Settings, guests: &Guests) -> Result<Starte
     let begun = Instant::now();
     tracing::debug!(build = %peer.build, "linked");
     let (control, events) = ControlClient::new(link.open(&Open::Control, &[]).await?);
-    let files = FilesClient::new(link.open(&Open::Files, &[]).await?);
+    let files = FilesClient::open(&link).await?;
     let router = Router::single(Agent { link, control, files });
     let (mut facts, mut env) = tokio::try_join!(facts(&router.primary().control), env(&router))?;
     guests.event(Event::Phase {

@@ -27,7 +27,7 @@ impl Fixture {
         let (session, agent) = tokio::join!(wire::connect(ours, hello()), wire::accept(theirs, |_| hello()));
         let (link, _, _) = agent.expect("a link");
         let (own, acceptor, _) = session.expect("a link");
-        let files = FilesClient::new(own.open(&Open::Files, &[]).await.expect("a stream"));
+        let files = FilesClient::open(&own).await.expect("streams");
         let (channel, said) = Channel::pair().expect("a channel");
         let (guests, _) = crate::guests::split(channel).expect("a thread");
         let made = rcgen::generate_simple_self_signed(["app.test".to_owned()]).expect("a certificate");

@@ -1,13 +1,14 @@
 //! Requests with ids over one stream, answered in any order.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::message::{FileAnswer, FileOperation, FileReply, FileRequest};
-use crate::{LinkError, Stream, frame, stream};
+use crate::message::{FileAnswer, FileOperation, FileReply, FileRequest, Open};
+use crate::{Link, LinkError, Stream, frame, stream};
 
 /// Encoded requests that may wait for the stream before callers are held back.
 const QUEUE: usize = 64;
@@ -198,20 +199,42 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Asks for files on a stream opened with [`crate::message::Open::Files`].
+/// Streams for whole directories and files. A stream takes 256 KiB before its window has grown, and a short answer would wait
+/// behind a long one.
+const LONG: usize = 4;
+
+/// Asks for files on streams of [`Open::Files`].
 #[derive(Debug, Clone)]
-pub struct FilesClient(Calls<Files>);
+pub struct FilesClient {
+    short: Calls<Files>,
+    /// In turn.
+    long: [Calls<Files>; LONG],
+    next: Arc<AtomicUsize>,
+}
 
 impl FilesClient {
-    #[must_use]
-    pub fn new(stream: Stream) -> Self {
-        Self(Calls::new(stream, Files))
+    /// # Errors
+    /// As [`Link::open`].
+    pub async fn open(link: &Link) -> Result<Self, LinkError> {
+        let calls = async || Ok(Calls::new(link.open(&Open::Files, &[]).await?, Files));
+        Ok(Self {
+            short: calls().await?,
+            long: [calls().await?, calls().await?, calls().await?, calls().await?],
+            next: Arc::default(),
+        })
     }
 
     /// # Errors
     /// Why the link ended, or that the request is too long. What fails in the pod is [`FileAnswer::Failed`].
     pub async fn call(&self, operation: FileOperation) -> Result<FileAnswer, LinkError> {
-        self.0.call(operation).await
+        // None of these names a handle, which is known on its own stream only.
+        let calls = match operation {
+            FileOperation::List { .. } | FileOperation::Tree { .. } | FileOperation::Contents(_) => {
+                &self.long[self.next.fetch_add(1, Ordering::Relaxed) % LONG]
+            }
+            _ => &self.short,
+        };
+        calls.call(operation).await
     }
 }
 

@@ -32,7 +32,7 @@ pub enum Open {
     /// Session to agent: an outgoing flow. The agent answers with one [`Dialed`]; then TCP and unix carry bytes with
     /// half-close, UDP carries length-prefixed datagrams ([`MAX_DATAGRAM`]).
     Dial(Dial),
-    /// Session to agent: [`FileRequest`]s and [`FileReply`]s, answered in any order.
+    /// Session to agent, one or more: [`FileRequest`]s and [`FileReply`]s, answered in any order. Handles belong to the stream.
     Files,
     /// Agent to session: one connection of a claim.
     Incoming(Incoming),

@@ -354,7 +354,7 @@ async fn calls_are_answered_in_any_order_and_events_pass() {
 #[tokio::test]
 async fn a_lost_link_fails_pending_calls_with_the_reason() {
     let ((link, _a), (agent, mut acceptor)) = linked_over(1 << 16).await;
-    let client = FilesClient::new(link.open(&Open::Files, b"").await.unwrap());
+    let client = FilesClient::open(&link).await.unwrap();
     let (_, mut far) = in_time(acceptor.next()).await.unwrap().unwrap();
     let done = client.call(FileOperation::StatFs);
     let answer = async {

@@ -19,8 +19,9 @@ use wire::{LinkError, Stream, frame};
 use crate::session::Session;
 use handles::Handles;
 
-/// Requests of one session under way at a time; more wait in the link. Bounds memory: an answer may be 512 KiB.
-const REQUESTS: usize = 32;
+/// Requests of one stream under way at a time, of which a session has five; more wait in the link. Bounds memory: an answer may
+/// be 512 KiB.
+const REQUESTS: usize = 16;
 
 pub(crate) async fn serve(session: &Arc<Session>, stream: Stream) {
     let (mut reader, mut writer) = stream.split();

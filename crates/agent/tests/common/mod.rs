@@ -324,6 +324,6 @@ impl Session {
     }
 
     pub async fn files(&self) -> FilesClient {
-        FilesClient::new(self.link.open(&Open::Files, &[]).await.unwrap())
+        FilesClient::open(&self.link).await.unwrap()
     }
 }
