@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{CLIENT, POD, in_time, until, world};
+use common::{CLIENT, POD, attach, in_time, serve, until, world};
 use rules::Term;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::message::{Claim, ClaimMode, ClaimState, Open, ReplyBody, RequestBody};
@@ -127,4 +127,27 @@ async fn many_short_connections_are_all_copied() {
     });
     sender.await.unwrap();
     taker.await.unwrap();
+}
+
+/// A session whose app does not go on takes nothing from another's copies.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_takes_nothing_disturbs_no_other() {
+    let world = world();
+    app(&world);
+    let place = tempfile::tempdir().unwrap();
+    let socket = place.path().join("socket");
+    let _agent = serve(&world, &socket, "60").await;
+    let (ada, mut bob) = (attach(&socket, "ada").await, attach(&socket, "bob").await);
+    for session in [&ada, &bob] {
+        claims(session, vec![claim(None)]).await;
+    }
+    // 24 MB: more than may wait for all together.
+    let sent = vec![b'x'; 2_000_000];
+    for _ in 0..12 {
+        exchange(&world, sent.clone()).await;
+        let (_, mut copy) = in_time(bob.acceptor.next()).await.unwrap().unwrap();
+        let mut got = Vec::new();
+        in_time(copy.read_to_end(&mut got)).await.unwrap();
+        assert!(got == sent, "{} bytes of {}", got.len(), sent.len());
+    }
 }

@@ -6,28 +6,17 @@ use std::sync::{Arc, Weak};
 use http_route::RequestSplitter;
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use wire::message::{ClaimMode, Incoming, Open};
 
+use super::budget::{Share, Taken};
 use super::{Mirror, Wanted};
 use crate::intercept;
 use crate::session::Session;
 use crate::unread;
 
-/// Bytes of all copies together that may wait for the link.
-const WAITING: usize = 8 << 20;
-
-pub(super) type Budget = Arc<Semaphore>;
-
-pub(super) fn budget() -> Budget {
-    Arc::new(Semaphore::new(WAITING))
-}
-
 enum Piece {
-    Data {
-        bytes: Vec<u8>,
-        _paid: OwnedSemaphorePermit,
-    },
+    Data { bytes: Vec<u8>, _room: Taken },
     End,
 }
 
@@ -35,6 +24,7 @@ pub(super) struct Feed {
     pub session: u64,
     link: Weak<Session>,
     wanted: Arc<Wanted>,
+    share: Share,
     incoming: Incoming,
     /// Only where requests are told apart.
     splitter: Option<RequestSplitter>,
@@ -49,6 +39,7 @@ impl Feed {
         session: u64,
         link: Weak<Session>,
         wanted: Arc<Wanted>,
+        share: Share,
         client: SocketAddr,
         server: SocketAddr,
     ) -> Self {
@@ -66,6 +57,7 @@ impl Feed {
             session,
             link,
             wanted,
+            share,
             incoming,
             splitter,
             warned: false,
@@ -127,14 +119,13 @@ impl Feed {
     }
 
     fn send(&mut self, bytes: Vec<u8>, mirror: &Arc<Mirror>, runtime: &Handle) -> bool {
-        let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let Ok(paid) = Arc::clone(&mirror.budget).try_acquire_many_owned(size) else {
+        let Some(room) = self.share.take(bytes.len()) else {
             return false;
         };
         let Some(pieces) = self.pieces(mirror, runtime) else {
             return false;
         };
-        pieces.send(Piece::Data { bytes, _paid: paid }).is_ok()
+        pieces.send(Piece::Data { bytes, _room: room }).is_ok()
     }
 
     fn pieces(&mut self, mirror: &Arc<Mirror>, runtime: &Handle) -> Option<&mpsc::UnboundedSender<Piece>> {
@@ -170,7 +161,7 @@ async fn deliver(
     drop(session);
     while let Some(Some(piece)) = ended.run_until_cancelled(pieces.recv()).await {
         let delivered = match piece {
-            Piece::Data { bytes, _paid } => {
+            Piece::Data { bytes, _room } => {
                 async {
                     stream.write_all(&bytes).await?;
                     stream.flush().await

@@ -3,6 +3,7 @@
 //! One thread reads the capture and hands pieces to one task for each copied connection. Nothing waits for a session: what
 //! it cannot take in time is dropped as a whole connection, counted and told.
 
+mod budget;
 mod feed;
 mod reader;
 mod sidecars;
@@ -25,6 +26,7 @@ use crate::counters::Counters;
 use crate::intercept::{self, Intercept};
 use crate::limit::Tried;
 use crate::session::Session;
+use budget::{Budget, Share};
 use feed::Feed;
 
 /// Ports of one session.
@@ -34,7 +36,7 @@ pub(crate) struct Mirror {
     tried: Tried,
     state: Mutex<State>,
     checks: Arc<Checks>,
-    budget: feed::Budget,
+    budget: Budget,
     intercept: Arc<Intercept>,
 }
 
@@ -48,6 +50,7 @@ struct Claimant {
     session: Weak<Session>,
     events: mpsc::Sender<ToSession>,
     ports: BTreeMap<u16, Arc<Wanted>>,
+    share: Share,
     /// Connections that were not delivered whole, by port, and whether the session knows.
     dropped: BTreeMap<u16, (u64, bool)>,
 }
@@ -72,7 +75,7 @@ impl Mirror {
             tried: Tried::default(),
             state: Mutex::default(),
             checks,
-            budget: feed::budget(),
+            budget: Budget::default(),
             intercept,
         })
     }
@@ -116,11 +119,15 @@ impl Mirror {
         }
         // A session that has ended meanwhile must not come back to life here.
         if !ports.is_empty() && !session.standing.is_over() {
-            let dropped = old.map(|old| old.dropped).unwrap_or_default();
+            let (share, dropped) = match old {
+                Some(old) => (old.share, old.dropped),
+                None => (self.budget.share(), BTreeMap::new()),
+            };
             let claimant = Claimant {
                 session: Arc::downgrade(session),
                 events: events.clone(),
                 ports,
+                share,
                 dropped,
             };
             state.claimants.insert(session.id, claimant);
@@ -172,6 +179,7 @@ impl Mirror {
                 *id,
                 claimant.session.clone(),
                 Arc::clone(wanted),
+                claimant.share.clone(),
                 client,
                 server,
             ))
