@@ -25,6 +25,7 @@ pub(crate) struct Session {
     pub ended: CancellationToken,
     pub standing: Standing,
     pub reconnecting: Mutex<Reconnecting>,
+    pub file_slots: files::Slots,
 }
 
 impl Session {
@@ -58,6 +59,7 @@ pub async fn serve<T: Transport>(transport: T, agent: Arc<Agent>) -> Result<(), 
         agent,
         ended,
         reconnecting: Mutex::default(),
+        file_slots: files::Slots::default(),
     });
     session.agent.sessions.add(&session);
     tracing::info!(

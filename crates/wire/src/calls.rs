@@ -227,12 +227,10 @@ impl FilesClient {
     /// # Errors
     /// Why the link ended, or that the request is too long. What fails in the pod is [`FileAnswer::Failed`].
     pub async fn call(&self, operation: FileOperation) -> Result<FileAnswer, LinkError> {
-        // None of these names a handle, which is known on its own stream only.
-        let calls = match operation {
-            FileOperation::List { .. } | FileOperation::Tree { .. } | FileOperation::Contents(_) => {
-                &self.long[self.next.fetch_add(1, Ordering::Relaxed) % LONG]
-            }
-            _ => &self.short,
+        // Handles are known on their own stream only.
+        let calls = match operation.is_long() {
+            true => &self.long[self.next.fetch_add(1, Ordering::Relaxed) % LONG],
+            false => &self.short,
         };
         calls.call(operation).await
     }

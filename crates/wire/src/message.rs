@@ -357,6 +357,14 @@ pub enum FileOperation {
     Xattrs(Vec<Bytes>),
 }
 
+impl FileOperation {
+    /// Whether whole directories or files are asked for. None of these names a handle.
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        matches!(self, Self::List { .. } | Self::Tree { .. } | Self::Contents(_))
+    }
+}
+
 /// The largest file that is brought along unasked, in bytes.
 pub const MAX_SMALL: u32 = 256 << 10;
 

@@ -19,9 +19,26 @@ use wire::{LinkError, Stream, frame};
 use crate::session::Session;
 use handles::Handles;
 
-/// Requests of one stream under way at a time, of which a session has five; more wait in the link. Bounds memory: an answer may
-/// be 512 KiB.
-const REQUESTS: usize = 16;
+/// Requests of one session under way at a time; more wait in the link. Bounds memory, as an answer may be 512 KiB, and how many
+/// threads a session can hold by files that hang.
+const SHORT: usize = 24;
+/// The same of what is long, whose answers may wait for a slow link.
+const LONG: usize = 8;
+
+/// Of one session.
+pub(crate) struct Slots {
+    short: Arc<Semaphore>,
+    long: Arc<Semaphore>,
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self {
+            short: Arc::new(Semaphore::new(SHORT)),
+            long: Arc::new(Semaphore::new(LONG)),
+        }
+    }
+}
 
 pub(crate) async fn serve(session: &Arc<Session>, stream: Stream) {
     let (mut reader, mut writer) = stream.split();
@@ -34,14 +51,15 @@ pub(crate) async fn serve(session: &Arc<Session>, stream: Stream) {
         }
     };
     let read = async {
-        if let Err(error) = read(session, &mut reader, send).await {
-            tracing::debug!(%error, "a file stream");
-        }
+        let read = read(session, &mut reader, send).await;
+        read.inspect_err(|error| tracing::debug!(%error, "a file stream"))
     };
-    // A writer that failed ends the reader as well: the stream is gone.
+    tokio::pin!(write);
     tokio::select! {
-        () = read => {}
-        () = write => {}
+        // Answers under way still go out: the session may have closed its direction only.
+        read = read => if read.is_ok() { write.await },
+        // A writer that failed ends the reader as well: the stream is gone.
+        () = &mut write => {}
     }
 }
 
@@ -51,9 +69,10 @@ async fn read(
     send: mpsc::Sender<Vec<u8>>,
 ) -> Result<(), LinkError> {
     let handles = Arc::new(Handles::default());
-    let slots = Arc::new(Semaphore::new(REQUESTS));
     while let Some(FileRequest { id, body }) = frame::next_message(reader).await? {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+        let Slots { short, long } = &session.file_slots;
+        let slots = if body.is_long() { long } else { short };
+        let Ok(slot) = Arc::clone(slots).acquire_owned().await else {
             break;
         };
         let (reply, answered) = oneshot::channel();
@@ -79,7 +98,5 @@ async fn read(
             drop(slot);
         });
     }
-    // Answers under way still go out: the session may have closed its direction only.
-    let _ = slots.acquire_many(u32::try_from(REQUESTS).unwrap_or(1)).await;
     Ok(())
 }
