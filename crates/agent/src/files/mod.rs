@@ -51,13 +51,14 @@ pub(crate) async fn serve(session: &Arc<Session>, stream: Stream) {
         }
     };
     let read = async {
-        let read = read(session, &mut reader, send).await;
-        read.inspect_err(|error| tracing::debug!(%error, "a file stream"))
+        read(session, &mut reader, send)
+            .await
+            .inspect_err(|error| tracing::debug!(%error, "a file stream"))
     };
     tokio::pin!(write);
     tokio::select! {
         // Answers under way still go out: the session may have closed its direction only.
-        read = read => if read.is_ok() { write.await },
+        ended = read => if ended.is_ok() { write.await },
         // A writer that failed ends the reader as well: the stream is gone.
         () = &mut write => {}
     }
@@ -77,21 +78,24 @@ async fn read(
         };
         let (reply, answered) = oneshot::channel();
         let (agent, handles) = (Arc::clone(&session.agent), Arc::clone(&handles));
-        let started = session.agent.files.run(move || {
+        session.agent.files.run(move || {
             let body = answer::answer(&agent.target, &handles, body);
             let _ = reply.send(frame::encode_packed(&FileReply { id, body }));
         });
         let send = send.clone();
         tokio::spawn(async move {
-            let reply = if started { answered.await.ok() } else { None };
             let failed = |errno| {
                 let body = FileAnswer::Failed(errno);
                 frame::encode(&FileReply { id, body })
             };
-            let reply = reply.unwrap_or_else(|| failed(libc::EAGAIN)).or_else(|error| {
-                tracing::error!(%error, "an answer about files");
-                failed(libc::EIO)
-            });
+            // Without a thread, or the target's credentials, the question was dropped.
+            let reply = answered
+                .await
+                .unwrap_or_else(|_| failed(libc::EAGAIN))
+                .or_else(|error| {
+                    tracing::error!(%error, "an answer about files");
+                    failed(libc::EIO)
+                });
             if let Ok(reply) = reply {
                 let _ = send.send(reply).await;
             }

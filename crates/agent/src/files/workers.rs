@@ -53,16 +53,16 @@ impl Workers {
         }
     }
 
-    /// Runs `job` on a thread of its own; `false` when there is none to be had, then `job` is dropped.
-    pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) -> bool {
+    /// Runs `job` on a thread of its own. Where there is none to be had `job` is dropped, and with it what would answer.
+    pub(crate) fn run(&self, job: impl FnOnce() + Send + 'static) {
         let mut state = self.shared.lock();
         if state.jobs.len() >= MAX_WAITING {
-            return false;
+            return;
         }
         state.jobs.push_back(Box::new(job));
         if state.idle >= state.jobs.len() || state.threads >= MAX_THREADS {
             self.shared.work.notify_one();
-            return true;
+            return;
         }
         let shared = Arc::clone(&self.shared);
         let started = std::thread::Builder::new()
@@ -73,12 +73,8 @@ impl Workers {
             Ok(_) => state.threads += 1,
             // The pod's limit of processes: the threads that exist will come to it.
             Err(_) if state.threads > 0 => {}
-            Err(_) => {
-                state.jobs.pop_back();
-                return false;
-            }
+            Err(_) => drop(state.jobs.pop_back()),
         }
-        true
     }
 }
 
