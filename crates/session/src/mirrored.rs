@@ -226,12 +226,12 @@ impl<A: App> Connection<A> {
         // An app that answers before it has taken everything may wait until that is read.
         let read = async {
             answers.read_to_end().await;
-            std::future::pending::<()>().await;
+            std::future::pending().await
         };
         tokio::select! {
             biased;
             result = written => result,
-            () = read => Ok(()),
+            never = read => never,
         }
     }
 }

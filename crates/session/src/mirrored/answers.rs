@@ -82,10 +82,11 @@ impl<R: AsyncRead + Unpin> Answers<R> {
                 0
             }
         };
-        let Some(framing) = self.framing.as_mut().filter(|_| length > 0) else {
-            self.ended = length == 0;
+        if length == 0 {
+            self.ended = true;
             return;
-        };
+        }
+        let Some(framing) = &mut self.framing else { return };
         let asked = &mut self.asked;
         match framing.feed(&self.buffer[..length], &mut || asked.pop_front().unwrap_or_default()) {
             Some(now) => {
