@@ -116,7 +116,10 @@ async fn tcp_from_inside_with_half_close_and_truthful_errors() {
     drop(listener);
     // A child that another test has just forked holds it until exec.
     let refused = async || match dial(&session, tcp("127.0.0.1:7000"), 0).await.0 {
-        Dialed::Failed(fault) => fault.errno == libc::ECONNREFUSED,
+        Dialed::Failed(fault) => {
+            assert_eq!(fault.errno, libc::ECONNREFUSED);
+            true
+        }
         Dialed::Ok { .. } => false,
     };
     until("nobody listens", refused).await;
