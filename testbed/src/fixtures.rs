@@ -1,6 +1,7 @@
 //! For tests: the running testbed, the plain user's side of it, and, apart from that, the administrator's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -9,8 +10,10 @@ use serde_json::{Value, json};
 use crate::cluster::is_ready;
 use crate::error::{Error, Result};
 use crate::kubectl::Kubectl;
+use crate::node::Node;
 use crate::paths::Paths;
 use crate::pod::Pod;
+use crate::state::State;
 use crate::up::{Options, up};
 use crate::wait::wait_for;
 
@@ -45,6 +48,13 @@ impl Testbed {
         Admin {
             kubectl: Kubectl::new(&self.paths, self.paths.admin_kubeconfig()),
         }
+    }
+
+    /// A command on the node, in its namespaces. Not started yet.
+    pub fn on_node(&self, program: &str) -> Result<Command> {
+        let node = State::load(&self.paths.state()).and_then(|state| state.node);
+        let init = node.ok_or_else(|| Error::unexpected("enter the node", "its state is not known"))?;
+        Ok(Node { init }.command(Path::new(program)))
     }
 }
 

@@ -104,9 +104,10 @@ const IMAGES: &[Image] = &[
     Image {
         name: "mesh",
         parts: &[
-            Part::Debian(&["haproxy", "iptables", "openssl"]),
+            Part::Debian(&["haproxy", "iproute2", "iptables", "openssl"]),
             Part::File("mesh/init.sh", include_str!("../images/mesh-init.sh")),
             Part::File("mesh/haproxy.cfg", include_str!("../images/mesh-haproxy.cfg")),
+            Part::File("mesh/ambient.cfg", include_str!("../images/mesh-ambient.cfg")),
         ],
         entrypoint: &["/usr/sbin/haproxy", "-db", "-f", "/mesh/haproxy.cfg"],
         user: "1337:1337",

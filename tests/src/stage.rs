@@ -176,7 +176,14 @@ impl Stage {
         let kubectl = crate::testbed().admin().kubectl;
         let place = ["--namespace", &self.pod.namespace];
         let pod = kubectl.json(&[&["get", "pod", &self.pod.name], &place[..]].concat());
-        pod.expect("it is there")["status"]["containerStatuses"][0].clone()
+        let pod = pod.expect("it is there");
+        let all = pod["status"]["containerStatuses"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        // A proxy beside the app is sorted before it.
+        let main = all.iter().find(|container| container["name"] == "main");
+        main.or(all.first()).cloned().unwrap_or_default()
     }
 
     /// No zombie in any of the pod's containers.

@@ -5,9 +5,9 @@
 
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use testbed::{FreshPod, Pod};
-use tests::{Stage, guests, scratch, wait_until};
+use tests::{Run, Stage, guests, scratch, wait_until};
 
 const PORT: u16 = 8080;
 
@@ -36,6 +36,62 @@ fn behind(mesh: &str) -> Stage {
         }),
         ..FreshPod::default()
     })
+}
+
+/// A shop in an ambient mesh: the proxy is the node's, with sockets in the pod, and hands on what comes from outside of the
+/// mesh with its client's address. The kubelet's probes come past it.
+fn in_an_ambient_mesh(image: &Value) -> Ambient {
+    let mut main = json!({"name": "main", "imagePullPolicy": "Never", "ports": [{"containerPort": PORT}]});
+    let fields = image.as_object().unwrap().clone();
+    main.as_object_mut().unwrap().extend(fields);
+    let certificates = json!([{"name": "certs", "mountPath": "/certs"}]);
+    let stage = Stage::of(&FreshPod {
+        spec: json!({
+            "initContainers": [{
+                "name": "mesh-init", "image": "inpod.test/mesh:1", "imagePullPolicy": "Never",
+                "command": ["/bin/sh", "/mesh/init.sh", "ambient"], "volumeMounts": certificates,
+                "securityContext": {"runAsUser": 0, "runAsGroup": 0, "capabilities": {"add": ["NET_ADMIN", "NET_RAW"]}},
+            }],
+            "containers": [main, {
+                "name": "ztunnel", "image": "inpod.test/mesh:1", "imagePullPolicy": "Never",
+                "command": ["/usr/sbin/haproxy", "-db", "-f", "/mesh/ambient.cfg"],
+                "securityContext": {"runAsUser": 0, "runAsGroup": 1337, "capabilities": {"add": ["NET_ADMIN", "NET_RAW"]}},
+            }],
+            "volumes": [{"name": "certs", "emptyDir": {}}],
+        }),
+        ..FreshPod::default()
+    });
+    let table = stage.pod.name.replace('-', "_");
+    let ip = &stage.pod.ip;
+    let rules = format!(
+        "table ip {table} {{
+            chain postrouting {{
+                type nat hook postrouting priority 90;
+                ip daddr {ip} ip protocol tcp fib saddr type local snat to 169.254.7.127
+            }}
+        }}"
+    );
+    Ambient::on_the_node(&[&rules]);
+    Ambient { stage, table }
+}
+
+struct Ambient {
+    stage: Stage,
+    /// Of the node, which gives the kubelet's probes their address.
+    table: String,
+}
+
+impl Ambient {
+    fn on_the_node(nft: &[&str]) {
+        let status = tests::testbed().on_node("nft").unwrap().args(nft).status();
+        assert!(status.unwrap().success(), "nft {nft:?}");
+    }
+}
+
+impl Drop for Ambient {
+    fn drop(&mut self) {
+        Self::on_the_node(&["delete", "table", "ip", &self.table]);
+    }
 }
 
 /// Someone in the cluster, who speaks TLS as the mesh does.
@@ -158,4 +214,114 @@ fn a_mirror_copies_what_the_sidecar_hands_on_and_nothing_of_its_tls() {
         assert_eq!(broken.count(), 0, "{mesh}: {ends}");
         assert!(session.events("warning").is_empty(), "{:?}", session.events("warning"));
     }
+}
+
+#[test]
+fn a_mirror_copies_what_another_session_takes_from_the_sidecar() {
+    for mesh in ["istio", "linkerd"] {
+        let stage = behind(mesh);
+        let client = Client::of(&stage);
+        let file = scratch(&format!("{}.requests", stage.pod.name));
+        let record = guests::script("record.py");
+        let mut mirror = stage.session(&[], &["python3", &record, &file.display().to_string()]);
+        mirror.wait_for_claim(PORT);
+        let _session = stage.with_local_shop(&["--steal", "--header", "X-User=me"], "local");
+        assert_eq!(client.asks("/stolen", &["X-User: me"]).0, "local");
+        assert_eq!(client.asks("/passed", &[]).0, "real");
+        let copies = || {
+            let mut paths = paths(&file);
+            paths.retain(|path| path != "/healthz");
+            paths
+        };
+        wait_until("the copies", || copies().len() >= 2);
+        assert_eq!(copies(), ["/stolen", "/passed"], "{mesh}");
+    }
+}
+
+/// What a request to a shop brings, and whom the service takes for its client.
+fn asks(stage: &Stage, path: &str, headers: &[&str]) -> (String, String) {
+    let answer = stage.connect().get(path, headers).unwrap();
+    let client = answer.line("client").unwrap();
+    (
+        answer.service().to_owned(),
+        client.rsplit_once(':').unwrap().0.to_owned(),
+    )
+}
+
+#[test]
+fn an_ambient_mesh_leaves_everything_to_us() {
+    let probe = json!({"httpGet": {"path": "/healthz", "port": PORT}, "periodSeconds": 1, "failureThreshold": 1});
+    let shop = json!({
+        "image": "inpod.test/shop:1", "args": ["web"], "env": [{"name": "SERVICE", "value": "real"}],
+        "readinessProbe": probe, "livenessProbe": probe,
+    });
+    let mesh = in_an_ambient_mesh(&shop);
+    let stage = &mesh.stage;
+    let client = tests::testbed().admin().pod("default", "client").unwrap().ip.clone();
+    let (real, local) = (("real".to_owned(), client.clone()), ("local".to_owned(), client));
+    assert_eq!(asks(stage, "/", &[]), real, "the mesh keeps the client's address");
+
+    let file = scratch(&format!("{}.requests", stage.pod.name));
+    let record = guests::script("record.py");
+    let mut mirror = stage.session(&[], &["python3", &record, &file.display().to_string()]);
+    mirror.wait_for_claim(PORT);
+    for number in 0..5 {
+        assert_eq!(asks(stage, &format!("/{number}"), &[]), real);
+    }
+    // Each is a connection of its own: they come in any order.
+    let copies = || {
+        let mut paths = paths(&file);
+        paths.retain(|path| path != "/healthz");
+        paths.sort();
+        paths
+    };
+    wait_until("the copies", || copies().len() >= 5);
+    assert_eq!(copies(), ["/0", "/1", "/2", "/3", "/4"]);
+    {
+        let _session = stage.with_local_shop(&["--steal", "--header", "X-User=me"], "local");
+        assert_eq!(asks(stage, "/stolen", &["X-User: me"]), local);
+        assert_eq!(asks(stage, "/passed", &[]), real);
+        wait_until("the copies", || copies().len() >= 7);
+        assert_eq!(copies()[5..], ["/passed", "/stolen"]);
+    }
+    assert!(mirror.events("warning").is_empty(), "{:?}", mirror.events("warning"));
+    assert_eq!(mirror.stop().code(), 0);
+    stage.wait_for_own_rules();
+    assert_eq!(asks(stage, "/", &["X-User: me"]), real);
+
+    // Several periods of probes that may not fail once.
+    let session = stage.with_local_shop(&["--steal"], "local");
+    assert_eq!(asks(stage, "/", &[]), local);
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    assert!(session.events("warning").is_empty(), "{:?}", session.events("warning"));
+    stage.assert_well();
+
+    // What the local program opens goes out through the mesh.
+    let out = Run::at(&format!("pod/{}", stage.pod.name)).run(&["curl", "-sS", "--max-time", "20", "http://web/"]);
+    let out = out.ok();
+    assert!(out.starts_with("service="), "{out}");
+}
+
+#[test]
+fn an_ambient_mesh_s_tcp_probe_sees_the_real_app_s_refusal() {
+    let socket = "/tmp/redis.socket";
+    let probe = json!({"tcpSocket": {"port": PORT}, "periodSeconds": 1, "failureThreshold": 1});
+    let redis = json!({
+        "image": "inpod.test/redis:1", "args": ["--port", PORT.to_string(), "--unixsocket", socket],
+        "readinessProbe": probe,
+    });
+    let mesh = in_an_ambient_mesh(&redis);
+    let stage = &mesh.stage;
+    let listen = |port: u16| {
+        let set = ["redis-cli", "-s", socket, "config", "set", "port", &port.to_string()];
+        let output = stage.pod.exec_command(Some("main"), &set).unwrap().output().unwrap();
+        assert_eq!(output.stdout.trim_ascii(), b"OK");
+    };
+    let _session = stage.with_local_shop(&["--steal"], "local");
+    assert!(stage.is_ready());
+    listen(0);
+    wait_until("the probe to fail", || !stage.is_ready());
+    assert_eq!(stage.who_answers(&[]), "local", "others need no real app");
+    listen(PORT);
+    wait_until("the probe to succeed", || stage.is_ready());
 }

@@ -66,10 +66,7 @@ async fn the_copy_is_the_same_bytes() {
 /// Without claims nothing reads packets any more.
 async fn claims_end(session: &common::Session, world: &common::World) {
     assert!(packets(world), "the capture was open");
-    assert_eq!(
-        session.call(RequestBody::Claims(vec![])).await,
-        ReplyBody::Claims(vec![])
-    );
+    claims_nothing(session).await;
     until("the capture is closed", async || !packets(world)).await;
 }
 
@@ -150,4 +147,59 @@ async fn a_session_that_takes_nothing_disturbs_no_other() {
         in_time(copy.read_to_end(&mut got)).await.unwrap();
         assert!(got == sent, "{} bytes of {}", got.len(), sent.len());
     }
+}
+
+/// What comes from inside of the pod is copied while another steals from the port: its packets are for the agent's listener.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_steal_hides_nothing_from_a_mirror() {
+    let world = world();
+    app(&world);
+    let place = tempfile::tempdir().unwrap();
+    let socket = place.path().join("socket");
+    let _agent = serve(&world, &socket, "60").await;
+    let steal = || Claim {
+        mode: ClaimMode::Steal,
+        ..claim(Some("ada"))
+    };
+    for stolen_first in [false, true] {
+        let (ada, mut bob) = (attach(&socket, "ada").await, attach(&socket, "bob").await);
+        if stolen_first {
+            claims(&ada, vec![steal()]).await;
+            claims(&bob, vec![claim(None)]).await;
+        } else {
+            claims(&bob, vec![claim(None)]).await;
+            claims(&ada, vec![steal()]).await;
+        }
+        for number in 0..60 {
+            if number == 40 {
+                claims_nothing(&ada).await;
+            }
+            let (from, to) = match number % 3 {
+                0 => (&world.pod, "127.0.0.1"),
+                1 => (&world.pod, POD),
+                _ => (&world.client, POD),
+            };
+            let to = format!("{to}:{PORT}");
+            let sent = format!("GET /{number} HTTP/1.1\r\n\r\n").into_bytes();
+            let mut socket = from.connect(&to).unwrap();
+            let client = socket.local_addr().unwrap();
+            socket.write_all(&sent).await.unwrap();
+            socket.shutdown().await.unwrap();
+            assert_eq!(in_time(socket.read_u64()).await.unwrap(), sent.len() as u64);
+            let (open, mut copy) = in_time(bob.acceptor.next()).await.unwrap().unwrap();
+            let Open::Incoming(incoming) = open else {
+                panic!("{open:?}")
+            };
+            assert_eq!((incoming.server.to_string(), incoming.client), (to, client), "{number}");
+            let mut got = Vec::new();
+            in_time(copy.read_to_end(&mut got)).await.unwrap();
+            assert_eq!(got, sent);
+        }
+        claims_nothing(&bob).await;
+    }
+}
+
+async fn claims_nothing(session: &common::Session) {
+    let reply = session.call(RequestBody::Claims(vec![])).await;
+    assert_eq!(reply, ReplyBody::Claims(vec![]));
 }

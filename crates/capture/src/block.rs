@@ -5,8 +5,11 @@
 pub(crate) const STATUS: usize = 8;
 /// `struct tpacket3_hdr`; `struct sockaddr_ll` follows.
 const HEADER: usize = 48;
-/// `sll_pkttype` in `sockaddr_ll`.
+/// `sll_ifindex` and `sll_pkttype` in `sockaddr_ll`.
+const INTERFACE: usize = 4;
 const PACKET_TYPE: usize = 10;
+/// Every network namespace's loopback has this index (LOOPBACK_IFINDEX in include/net/flow.h).
+const LOOPBACK: u32 = 1;
 
 /// One captured packet, from its IP header on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +18,7 @@ pub(crate) struct Frame<'a> {
     /// Bytes that the packet had; more than `bytes` when it was cut.
     pub length: usize,
     pub direction: Direction,
+    pub loopback: bool,
 }
 
 /// `sll_pkttype`. On loopback every packet is seen twice, once in each direction.
@@ -41,12 +45,14 @@ pub(crate) fn frames(block: &[u8]) -> impl Iterator<Item = Frame<'_>> {
             0 => Direction::Incoming,
             _ => Direction::Other,
         };
+        let loopback = word(header, HEADER + INTERFACE)? == LOOPBACK;
         // The last one has no next; without one no later frame could be found.
         at = if next == 0 { None } else { at?.checked_add(next) };
         Some(Frame {
             bytes,
             length,
             direction,
+            loopback,
         })
     })
 }
@@ -59,11 +65,11 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn block(packets: &[(&[u8], usize, u8)]) -> Vec<u8> {
+    fn block(packets: &[(&[u8], usize, u8, u32)]) -> Vec<u8> {
         let mut block = vec![0u8; 48];
         block[12..16].copy_from_slice(&u32::try_from(packets.len()).unwrap().to_ne_bytes());
         block[16..20].copy_from_slice(&48u32.to_ne_bytes());
-        for (index, (bytes, length, kind)) in packets.iter().enumerate() {
+        for (index, (bytes, length, kind, interface)) in packets.iter().enumerate() {
             let mut frame = vec![0u8; 80];
             let size = (80 + bytes.len()).next_multiple_of(16);
             let next = if index + 1 == packets.len() {
@@ -75,6 +81,7 @@ mod tests {
             frame[12..16].copy_from_slice(&u32::try_from(bytes.len()).unwrap().to_ne_bytes());
             frame[16..20].copy_from_slice(&u32::try_from(*length).unwrap().to_ne_bytes());
             frame[26..28].copy_from_slice(&80u16.to_ne_bytes());
+            frame[HEADER + INTERFACE..][..4].copy_from_slice(&interface.to_ne_bytes());
             frame[HEADER + PACKET_TYPE] = *kind;
             frame.extend(*bytes);
             frame.resize(size, 0);
@@ -84,24 +91,24 @@ mod tests {
     }
 
     #[test]
-    fn frames_come_in_order_with_their_direction() {
-        let block = block(&[(b"one", 3, 0), (b"two!", 9, 4), (b"", 0, 3)]);
+    fn frames_come_in_order_with_their_direction_and_place() {
+        let block = block(&[(b"one", 3, 0, 2), (b"two!", 9, 4, 1), (b"", 0, 3, 257)]);
         let read: Vec<_> = frames(&block)
-            .map(|frame| (frame.bytes, frame.length, frame.direction))
+            .map(|frame| (frame.bytes, frame.length, frame.direction, frame.loopback))
             .collect();
         assert_eq!(
             read,
             [
-                (&b"one"[..], 3, Direction::Incoming),
-                (b"two!", 9, Direction::Other),
-                (b"", 0, Direction::Other)
+                (&b"one"[..], 3, Direction::Incoming, false),
+                (b"two!", 9, Direction::Other, true),
+                (b"", 0, Direction::Other, false)
             ]
         );
     }
 
     #[test]
     fn a_block_that_makes_no_sense_ends_the_reading() {
-        let whole = block(&[(b"one", 3, 0), (b"two", 3, 0)]);
+        let whole = block(&[(b"one", 3, 0, 2), (b"two", 3, 0, 2)]);
         for cut in 0..whole.len() {
             assert!(frames(&whole[..cut]).count() <= 2);
         }

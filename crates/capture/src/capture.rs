@@ -138,7 +138,7 @@ pub(crate) fn read_block(flows: &mut Flows, block: &[u8], now: Duration) {
         };
         match frame.direction {
             Direction::Incoming => {
-                flows.client_sent(&segment, now);
+                flows.client_sent(&segment, frame.loopback, now);
                 flows.server_sent(&segment, now);
             }
             // Sent by the pod: its answers. On loopback the client's packets come once more as incoming.

@@ -21,6 +21,8 @@ pub enum Event {
         /// The largest segment that the client says it takes (RFC 9293 3.7.1), as it says it with SYN: network address
         /// translation leaves it alone.
         mss: Option<u16>,
+        /// It came over loopback: from inside of the namespace, or handed on by a proxy there.
+        loopback: bool,
     },
     /// The next bytes that the client sent.
     Data {

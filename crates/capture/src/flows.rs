@@ -48,6 +48,7 @@ struct Live {
     id: Option<ConnectionId>,
     syn: u32,
     mss: Option<u16>,
+    loopback: bool,
     stream: Stream,
     /// Where its last `Data` is among the events, unless that was taken.
     data: usize,
@@ -135,7 +136,7 @@ impl Flows {
     }
 
     /// A segment that came in for one of the ports.
-    pub(crate) fn client_sent(&mut self, segment: &Segment<'_>, now: Duration) {
+    pub(crate) fn client_sent(&mut self, segment: &Segment<'_>, loopback: bool, now: Duration) {
         if !self.ports.contains(&segment.destination.port()) {
             return;
         }
@@ -145,7 +146,7 @@ impl Flows {
         };
         if segment.has(SYN) {
             if !segment.has(ACK) {
-                self.begin(key, segment, now);
+                self.begin(key, segment, loopback, now);
             }
             return;
         }
@@ -194,7 +195,7 @@ impl Flows {
         now >= self.next_tick
     }
 
-    fn begin(&mut self, key: Key, segment: &Segment<'_>, now: Duration) {
+    fn begin(&mut self, key: Key, segment: &Segment<'_>, loopback: bool, now: Duration) {
         match self.flows.get_mut(&key) {
             Some(Flow::Live(live)) if live.syn == segment.sequence => {
                 live.last = now; // repeated
@@ -215,6 +216,7 @@ impl Flows {
             id: None,
             syn: segment.sequence,
             mss: segment.mss,
+            loopback,
             stream: Stream::new(segment.sequence.wrapping_add(1)),
             data: 0,
             early,
@@ -230,7 +232,7 @@ impl Flows {
             return;
         };
         live.last = now;
-        let mss = live.mss;
+        let (mss, loopback) = (live.mss, live.loopback);
         let id = *live.id.get_or_insert_with(|| {
             let id = ConnectionId(self.next_id);
             self.next_id += 1;
@@ -241,6 +243,7 @@ impl Flows {
                 client: key.client,
                 server: key.server,
                 mss,
+                loopback,
             });
             id
         });

@@ -93,7 +93,7 @@ pub fn fuzz(data: &[u8]) {
             payload: &filler[..length.into()],
             cut: kind & 0x28 == 0x28,
         };
-        flows.client_sent(&segment, now);
+        flows.client_sent(&segment, false, now);
         if kind & 8 != 0 {
             (segment.source, segment.destination) = (server, client);
             flows.server_sent(&segment, now);

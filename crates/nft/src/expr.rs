@@ -158,11 +158,25 @@ impl<'a> Rule<'a> {
 
     /// `redirect to :port`
     pub(crate) fn redirect(&mut self, port: u16) {
+        self.load_port(port);
+        self.expression("redir", |data| data.u32(1, REGISTER));
+    }
+
+    /// `dnat ip to :port`: the address stays.
+    pub(crate) fn to_port(&mut self, nfproto: u8, port: u16) {
+        self.load_port(port);
+        self.expression("nat", |data| {
+            data.u32(1, 1); // NFT_NAT_DNAT
+            data.u32(2, u32::from(nfproto));
+            data.u32(5, REGISTER); // NFTA_NAT_REG_PROTO_MIN
+        });
+    }
+
+    fn load_port(&mut self, port: u16) {
         self.expression("immediate", |data| {
             data.u32(1, REGISTER);
             data.nest(2, |wrapped| wrapped.bytes(uapi::elem::VALUE, &port.to_be_bytes()));
         });
-        self.expression("redir", |data| data.u32(1, REGISTER));
     }
 
     /// `snat ip to meta mark map @map`; a mark that is not in the map ends the rule.

@@ -28,7 +28,7 @@
 //! ```text
 //! prerouting  nat  -99  tcp dport @refused ip ttl 64 ip saddr @nodes4 accept (and ip6 hoplimit, @nodes6)
 //!                       tcp flags & (fin|syn|rst|ack) == syn tcp dport @ports redirect to :15100
-//! output      nat -101  oif lo meta mark & 0xffff0000 != 0x1d0d0000 (the same)
+//! output      nat -101  oif lo meta mark & 0xffff0000 != 0x1d0d0000 (SYN and @ports as above) dnat ip to :15100 (and ip6)
 //! postrouting nat  100  meta mark & 0xffff0000 == 0x1d0d0000 snat ip to meta mark map @clients4 (and ip6, @clients6)
 //! input    filter    0  tcp dport 15100 ct status & dnat == 0 drop
 //! ```

@@ -138,14 +138,18 @@ fn chains(batch: &mut Batch, config: &Config) {
         },
     );
     push_chain(batch, config, "output", "nat", Hook::Output, OUTPUT_PRIORITY);
-    push_rule(batch, config, "output", "redirect of local connections", |rule| {
-        rule.tcp();
-        rule.out_on_loopback();
-        rule.mark(MARK_MASK, Compare::Different, config.mark);
-        rule.first_syn();
-        rule.destination_port_in(PORTS);
-        rule.redirect(listener);
-    });
+    // A redirect would be to 127.0.0.1, from where no answer finds its way to a client's address that a mesh's proxy has kept.
+    for family in [nfproto::IPV4, nfproto::IPV6] {
+        push_rule(batch, config, "output", "redirect of local connections", |rule| {
+            rule.tcp();
+            rule.family(family);
+            rule.out_on_loopback();
+            rule.mark(MARK_MASK, Compare::Different, config.mark);
+            rule.first_syn();
+            rule.destination_port_in(PORTS);
+            rule.to_port(family, listener);
+        });
+    }
     push_chain(batch, config, "postrouting", "nat", Hook::Postrouting, 100);
     for (family, map) in [(nfproto::IPV4, CLIENTS4), (nfproto::IPV6, CLIENTS6)] {
         push_rule(batch, config, "postrouting", "client's source address", |rule| {

@@ -82,6 +82,7 @@ async fn serve(intercept: &Arc<Intercept>, client: TcpStream, address: SocketAdd
     };
     let _ = client.set_nodelay(true);
     let client_address = SocketAddr::new(address.ip().to_canonical(), address.port());
+    intercept.accepted(client_address, server);
     let mss = || Mss::of(&client);
     if intercept
         .checks

@@ -16,6 +16,7 @@ mod session_stream;
 mod socket;
 mod terminator;
 mod upstreams;
+mod wanted;
 
 pub(crate) use claims::{probes, request};
 pub(crate) use first::fuzz;
@@ -37,6 +38,7 @@ use crate::limit::Tried;
 use crate::session::Session;
 use claims::{Claims, Held, InTheWay, Port};
 use terminator::Terminator;
+use wanted::Wanted;
 
 /// How long the rules stay after the last connection: one whose first packet was redirected may not be accepted yet.
 const GRACE: Duration = Duration::from_millis(500);
@@ -54,6 +56,9 @@ pub(crate) struct Intercept {
     open: watch::Sender<usize>,
     /// Ports that somebody claims.
     claimed: watch::Sender<BTreeSet<u16>>,
+    /// Where redirected connections are accepted, while there are any.
+    listener: watch::Sender<Option<u16>>,
+    wanted: Mutex<Wanted>,
 }
 
 #[derive(Default)]
@@ -105,6 +110,8 @@ impl Intercept {
             checks,
             open: watch::Sender::new(0),
             claimed: watch::Sender::default(),
+            listener: watch::Sender::default(),
+            wanted: Mutex::default(),
         })
     }
 
@@ -192,8 +199,20 @@ impl Intercept {
     }
 
     /// Where redirected connections are accepted, while there are any.
-    pub(crate) fn listener(&self) -> Option<u16> {
-        self.lock().active.as_ref().map(|active| active.port)
+    pub(crate) fn listener(&self) -> watch::Receiver<Option<u16>> {
+        self.listener.subscribe()
+    }
+
+    /// Where a client that our listener has accepted wanted to go; each can be asked for once.
+    pub(crate) fn wanted_by(&self, client: SocketAddr) -> Option<SocketAddr> {
+        self.wanted().take(client)
+    }
+
+    fn accepted(&self, client: SocketAddr, server: SocketAddr) {
+        // Nobody mirrors otherwise.
+        if self.listener.receiver_count() > 0 {
+            self.wanted().add(client, server);
+        }
     }
 
     /// Waits until nobody claims the port.
@@ -236,7 +255,12 @@ impl Intercept {
         let netlink = self.netlink.as_ref().ok_or("the kernel has no netfilter netlink")?;
         let listener = listen().map_err(|error| format!("the intercept listener: {error}"))?;
         let port = listener.local_addr().map_err(|error| error.to_string())?.port();
-        let table = nft::Table::create(netlink, &self.config(port)).map_err(|error| error.to_string())?;
+        // Whoever mirrors is to see the first connection.
+        self.listener.send_replace(Some(port));
+        let table = nft::Table::create(netlink, &self.config(port)).map_err(|error| {
+            self.listener.send_replace(None);
+            error.to_string()
+        })?;
         let stop = CancellationToken::new();
         tokio::spawn(connection::accept(Arc::clone(self), listener, port, stop.clone()));
         tokio::spawn(around::watch(Arc::clone(self), stop.clone()));
@@ -264,6 +288,7 @@ impl Intercept {
             state.older.clear();
             if let Some(active) = state.active.take() {
                 active.stop.cancel();
+                intercept.listener.send_replace(None);
                 if let Err(error) = active.table.remove() {
                     tracing::error!(%error, "removing the packet rules");
                 }
@@ -290,7 +315,7 @@ impl Intercept {
 
     /// The ports that something listens on, but for the listener of ours.
     pub(crate) fn listening(&self) -> Result<Vec<u16>, nft::Error> {
-        let own = self.listener();
+        let own = *self.listener.borrow();
         let ports: BTreeSet<u16> = nft::listening()?.iter().map(SocketAddr::port).collect();
         Ok(ports.into_iter().filter(|port| Some(*port) != own).collect())
     }
@@ -315,6 +340,10 @@ impl Intercept {
 
     fn session(&self, id: u64) -> Option<Arc<Session>> {
         self.lock().sessions.get(&id)?.upgrade()
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

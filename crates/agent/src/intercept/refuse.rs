@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{Intercept, State};
-use crate::routes;
+use crate::node;
 
 /// How often it is looked who listens: the shortest period of a probe is 1 s.
 const EVERY: Duration = Duration::from_millis(500);
@@ -42,7 +42,7 @@ impl State {
         if ports.is_empty() {
             nodes.clear();
         } else {
-            nodes.extend(routes::gateways());
+            nodes.extend(node::addresses());
         }
         active.table.set_refused(&ports, &nodes)
     }

@@ -9,15 +9,22 @@ use capture::{Capture, Closed, Config, ConnectionId, Event, Interfaces, Reason};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::Mirror;
 use super::feed::Feed;
+use super::inside::Inside;
 use super::sidecars::Sidecars;
 
 /// The marks of what the agent itself sends to the app, whose clients have been seen already, and to clients.
 pub(crate) const OWN_MARKS: (u32, u32) = (0x1d0d_0000, 0xffff_0000);
 /// Gaps time out and sessions are told at least this often.
 const TICK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// What is held back is looked at this often.
+const SOON: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 5_000_000,
+};
 const STACK: usize = 256 << 10;
 
 pub(super) fn open(ports: BTreeSet<u16>) -> Result<Capture, capture::Error> {
@@ -38,9 +45,11 @@ pub(super) fn start(mirror: Arc<Mirror>, capture: Capture, wake: Arc<OwnedFd>) -
     let runtime = Handle::current();
     let read = move || {
         let mut reader = Reading {
+            listener: mirror.intercept.listener(),
             mirror,
             capture,
             live: HashMap::new(),
+            inside: Inside::default(),
             sidecars: Sidecars::default(),
             runtime,
         };
@@ -60,6 +69,9 @@ struct Reading {
     mirror: Arc<Mirror>,
     capture: Capture,
     live: HashMap<ConnectionId, Vec<Feed>>,
+    inside: Inside,
+    /// Of the intercept.
+    listener: watch::Receiver<Option<u16>>,
     sidecars: Sidecars,
     runtime: Handle,
 }
@@ -73,7 +85,8 @@ impl Reading {
                 PollFd::new(&self.capture, PollFlags::IN),
                 PollFd::new(wake, PollFlags::IN),
             ];
-            if let Err(errno) = poll(&mut ready, Some(&TICK))
+            let patience = if self.inside.is_empty() { TICK } else { SOON };
+            if let Err(errno) = poll(&mut ready, Some(&patience))
                 && errno != Errno::INTR
             {
                 return Err(capture::Error::Kernel {
@@ -87,12 +100,19 @@ impl Reading {
             }
             loop {
                 let more = self.capture.next_events(&mut events)?;
+                let listener = *self.listener.borrow();
                 for event in events.drain(..) {
-                    self.take(event);
+                    if let Some(event) = self.inside.pass(event, listener) {
+                        self.take(event);
+                    }
                 }
                 if !more {
                     break;
                 }
+            }
+            let intercept = &self.mirror.intercept;
+            for event in self.inside.known(|client| intercept.wanted_by(client)) {
+                self.take(event);
             }
             self.mirror.tell();
         }
@@ -111,6 +131,7 @@ impl Reading {
             }
             ports
         };
+        let ports = ports.into_iter().chain(*self.listener.borrow()).collect();
         self.capture.set_ports(&ports)?;
         let mirror = &self.mirror;
         for feeds in self.live.values_mut() {
@@ -126,10 +147,11 @@ impl Reading {
                 client,
                 server,
                 mss,
+                loopback,
             } => {
                 let feeds = self.mirror.feeds(client, server, mss);
-                let own = || self.mirror.intercept.listener();
-                if feeds.is_empty() || self.sidecars.take(client, server, own) {
+                let own = *self.listener.borrow();
+                if feeds.is_empty() || (!loopback && self.sidecars.take(client, server, own)) {
                     self.capture.abandon(id);
                 } else {
                     self.live.insert(id, feeds);

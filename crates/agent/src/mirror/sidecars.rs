@@ -1,13 +1,15 @@
-//! Which ports a mesh sidecar takes from outside.
+//! Which ports a mesh's proxy takes from outside: a sidecar's, or in an ambient mesh the node's, whose sockets are in the pod.
 //!
 //! Istio, Linkerd and the like redirect what comes to the pod to their proxy, which hands it on to the app over loopback.
-//! What was redirected is TLS and not for the app: the copy is made of what the proxy hands on, which is captured as well. A
+//! What was redirected is the proxy's, most likely TLS: the copy is made of what the proxy hands on, which is captured as well. A
 //! redirected connection is known by its socket in the pod, whose port is the proxy's. One that is over before it is looked
 //! for is taken for a proxy's where a known one listens.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+
+use crate::node::AMBIENT_PROBES;
 
 /// A look goes through all sockets of the machine: connections that have ended before it are not worth many.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -24,11 +26,11 @@ pub(super) struct Sidecars {
 }
 
 impl Sidecars {
-    /// Whether a connection is taken by a sidecar; `own` is the port of the agent's own listener, whose packet rules redirect
-    /// as well.
-    pub(super) fn take(&mut self, client: SocketAddr, server: SocketAddr, own: impl Fn() -> Option<u16>) -> bool {
-        // From inside of the pod, the sidecar's own included.
-        if client.ip().is_loopback() || client.ip() == server.ip() {
+    /// Whether a connection from outside is taken by a sidecar; `own` is the port of the agent's own listener, whose packet
+    /// rules redirect as well.
+    pub(super) fn take(&mut self, client: SocketAddr, server: SocketAddr, own: Option<u16>) -> bool {
+        // Of these nothing can be learned for others.
+        if AMBIENT_PROBES.contains(&client.ip()) {
             return false;
         }
         if let Some(taken) = self.known.get(&server.port()) {
@@ -43,15 +45,15 @@ impl Sidecars {
             self.proxy = listening.iter().any(|address| PROXIES.contains(&address.port()));
             return self.proxy;
         };
-        if Some(port) == own() {
+        if Some(port) == own {
             return false;
         }
         let taken = port != server.port();
         if taken {
             tracing::info!(
                 port = server.port(),
-                sidecar = port,
-                "a sidecar takes what comes from outside"
+                proxy = port,
+                "a mesh's proxy takes what comes from outside"
             );
         }
         self.known.insert(server.port(), taken);

@@ -80,7 +80,7 @@ fn run(steps: &[Step]) -> (String, Flows) {
         if matches!(step, Server(..) | ServerEnd(..)) {
             flows.server_sent(&segment, now);
         } else {
-            flows.client_sent(&segment, now);
+            flows.client_sent(&segment, false, now);
         }
     }
     let mut events = Vec::new();

@@ -1,4 +1,5 @@
-//! The routers that this network namespace knows, from the kernel's tables (proc(5), /proc/net/route; /proc/net/ipv6_route).
+//! Where the pod's node may speak to it from: the routers that this network namespace knows, by the kernel's tables (proc(5),
+//! /proc/net/route; /proc/net/ipv6_route), and what an ambient mesh makes of the node's address.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,8 +7,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// A pod has one or two.
 const MOST: usize = 16;
 
-/// In most pod networks the node itself, with the address that it speaks to the pod from.
-pub(crate) fn gateways() -> BTreeSet<IpAddr> {
+/// The kubelet's probes come from these in Istio's ambient mode, past the mesh's proxy (istio.io, cni/pkg/config).
+pub(crate) const AMBIENT_PROBES: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 7, 127)),
+    IpAddr::V6(Ipv6Addr::new(
+        0xfd16, 0x9254, 0x7127, 0x1337, 0xffff, 0xffff, 0xffff, 0xffff,
+    )),
+];
+
+/// All of them.
+pub(crate) fn addresses() -> BTreeSet<IpAddr> {
+    // In most pod networks a router is the node itself.
+    gateways().into_iter().chain(AMBIENT_PROBES).collect()
+}
+
+fn gateways() -> BTreeSet<IpAddr> {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let (v4, v6) = (read("/proc/self/net/route"), read("/proc/self/net/ipv6_route"));
     let found = v4.lines().filter_map(gateway4).chain(v6.lines().filter_map(gateway6));
