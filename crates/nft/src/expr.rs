@@ -163,7 +163,7 @@ impl<'a> Rule<'a> {
     }
 
     /// `dnat ip to :port`: the address stays.
-    pub(crate) fn to_port(&mut self, nfproto: u8, port: u16) {
+    pub(crate) fn another_port(&mut self, nfproto: u8, port: u16) {
         self.load_port(port);
         self.expression("nat", |data| {
             data.u32(1, 1); // NFT_NAT_DNAT

@@ -147,7 +147,7 @@ fn chains(batch: &mut Batch, config: &Config) {
             rule.mark(MARK_MASK, Compare::Different, config.mark);
             rule.first_syn();
             rule.destination_port_in(PORTS);
-            rule.to_port(family, listener);
+            rule.another_port(family, listener);
         });
     }
     push_chain(batch, config, "postrouting", "nat", Hook::Postrouting, 100);
