@@ -60,7 +60,8 @@ where
             driver.summary.end = end;
             (driver.client, driver.summary)
         }
-        None => driver.multiplex().await,
+        // Room that HTTP/1 connections need not have.
+        None => Box::pin(driver.multiplex()).await,
     };
     match summary.end {
         // These are reset, or broken anyway: nothing that is said now would arrive.

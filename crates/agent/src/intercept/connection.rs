@@ -90,7 +90,8 @@ async fn serve(intercept: &Arc<Intercept>, client: TcpStream, address: SocketAdd
     {
         return;
     }
-    let mut ends = Ends::new(intercept, client_address, server);
+    // Boxed, since every step that it is handed to keeps room for it.
+    let mut ends = Box::new(Ends::new(intercept, client_address, server));
     let Some(client) = terminated(client, &mut ends).await else {
         return;
     };
@@ -123,7 +124,7 @@ async fn terminated(client: TcpStream, ends: &mut Ends) -> Option<Socket> {
 /// probes reach the real app, and so that a client that stays connected moves to the real app when the steal ends. HTTP/2 is
 /// looked into only for probes that may speak it, gRPC's and, inside of TLS, HTTP's: the real app must speak it for that, and it
 /// may be new in the local one.
-async fn serve_whole(mut client: Socket, ends: Ends, whole: Whole) {
+async fn serve_whole(mut client: Socket, ends: Box<Ends>, whole: Whole) {
     let session = whole.session;
     let prompt = timeout(PROMPT, first(&mut client)).await;
     // The probe, most likely.
@@ -161,14 +162,14 @@ async fn serve_whole(mut client: Socket, ends: Ends, whole: Whole) {
     }
 }
 
-async fn serve_requests(client: Socket, ends: Ends) {
+async fn serve_requests(client: Socket, ends: Box<Ends>) {
     let router = Decide {
         intercept: Arc::clone(&ends.intercept),
         port: ends.server.port(),
         terminated: ends.is_terminated(),
         counted: AtomicBool::new(false),
     };
-    let summary = http_route::route(client, &ends, &router, &Options::default()).await;
+    let summary = http_route::route(client, &*ends, &router, &Options::default()).await;
     tracing::debug!(client = %ends.client, server = %ends.server, ?summary, "a redirected connection ended");
 }
 

@@ -57,7 +57,9 @@ impl Upstreams for Ends {
         {
             return Ok(socket);
         }
-        let originated = tokio::time::timeout(HANDSHAKE, self.originate(&material.origination, hello)).await;
+        // Room for a handshake that other connections need not have.
+        let originate = Box::pin(self.originate(&material.origination, hello));
+        let originated = tokio::time::timeout(HANDSHAKE, originate).await;
         Ok(Socket::terminated(originated.map_err(|_| io::ErrorKind::TimedOut)??))
     }
 
