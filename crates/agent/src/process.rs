@@ -7,8 +7,8 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use crate::{AgentError, sys};
 
 /// Threads that run tasks. Blocking work has its own.
-const WORKERS: usize = 2;
-const STACK: usize = 512 << 10;
+pub(crate) const WORKERS: usize = 2;
+pub(crate) const STACK: usize = 512 << 10;
 
 /// Nobody with our uid may read our memory, or reach our root and descriptors through /proc.
 pub(crate) fn protect() -> Result<(), AgentError> {

@@ -18,6 +18,7 @@ use super::Intercept;
 use super::claims::Whole;
 use super::first::{First, first};
 use super::handshake;
+use super::lanes::Lanes;
 use super::session_stream::SessionStream;
 use super::socket::Socket;
 use super::upstreams::Ends;
@@ -32,25 +33,29 @@ const PROMPT: Duration = Duration::from_millis(5);
 const GREETING: usize = 4 << 10;
 
 /// Accepts until the rules are gone.
-pub(super) async fn accept(intercept: Arc<Intercept>, listener: TcpListener, own: u16, stop: CancellationToken) {
+pub(super) async fn accept(
+    intercept: Arc<Intercept>,
+    listener: TcpListener,
+    lanes: Lanes,
+    own: u16,
+    stop: CancellationToken,
+) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => return,
         };
-        match accepted {
-            Ok((client, address)) => {
-                let open = Opened::new(&intercept);
-                tokio::spawn(async move {
-                    serve(&open.0, client, address, own).await;
-                    drop(open);
-                });
-            }
-            Err(error) => {
-                // Out of descriptors, most likely; connections wait in the backlog.
-                tracing::warn!(%error, "accepting a redirected connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+        let served = accepted.and_then(|(client, address)| {
+            let open = Opened::new(&intercept);
+            lanes.serve(client, move |client| async move {
+                serve(&open.0, client, address, own).await;
+                drop(open);
+            })
+        });
+        if let Err(error) = served {
+            // Out of descriptors, most likely; connections wait in the backlog.
+            tracing::warn!(%error, "accepting a redirected connection");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }

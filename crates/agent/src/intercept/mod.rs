@@ -11,6 +11,7 @@ mod connection;
 mod count;
 mod first;
 mod handshake;
+mod lanes;
 mod refuse;
 mod session_stream;
 mod socket;
@@ -37,6 +38,7 @@ use crate::check::Checks;
 use crate::limit::Tried;
 use crate::session::Session;
 use claims::{Claims, Held, InTheWay, Port};
+use lanes::Lanes;
 use terminator::Terminator;
 use wanted::Wanted;
 
@@ -255,14 +257,23 @@ impl Intercept {
         let netlink = self.netlink.as_ref().ok_or("the kernel has no netfilter netlink")?;
         let listener = listen().map_err(|error| format!("the intercept listener: {error}"))?;
         let port = listener.local_addr().map_err(|error| error.to_string())?.port();
+        // The threads end again if the rules cannot be made.
+        let stop = CancellationToken::new().drop_guard();
+        let lanes = Lanes::start(stop.token()).map_err(|error| format!("the intercept's threads: {error}"))?;
         // Whoever mirrors is to see the first connection.
         self.listener.send_replace(Some(port));
         let table = nft::Table::create(netlink, &self.config(port)).map_err(|error| {
             self.listener.send_replace(None);
             error.to_string()
         })?;
-        let stop = CancellationToken::new();
-        tokio::spawn(connection::accept(Arc::clone(self), listener, port, stop.clone()));
+        let stop = stop.disarm();
+        tokio::spawn(connection::accept(
+            Arc::clone(self),
+            listener,
+            lanes,
+            port,
+            stop.clone(),
+        ));
         tokio::spawn(around::watch(Arc::clone(self), stop.clone()));
         tokio::spawn(refuse::watch(Arc::clone(self), stop.clone()));
         Ok(Active { table, port, stop })

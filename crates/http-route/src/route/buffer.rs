@@ -9,13 +9,15 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::http1::MAX_HEAD;
 
-/// The size of every buffer: the longest head must fit.
+/// The longest head must fit.
 const SIZE: usize = MAX_HEAD;
-/// Spare buffers that each thread keeps; idle connections hold none, so few are enough.
+/// Enough for what most connections say at a time; one that says more gets the full size, until it says less again.
+const SMALL: usize = 4 << 10;
+/// Spare buffers of each size that each thread keeps; idle connections hold none, so few are enough.
 const SPARE: usize = 16;
 
 thread_local! {
-    static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    static FREE: [RefCell<Vec<Box<[u8]>>>; 2] = const { [RefCell::new(Vec::new()), RefCell::new(Vec::new())] };
 }
 
 /// Bytes received and not yet forwarded, in one piece.
@@ -25,6 +27,8 @@ pub(super) struct Buffer {
     data: Box<[u8]>,
     start: usize,
     end: usize,
+    /// The last read took as much as a small one has room for.
+    large: bool,
 }
 
 impl Buffer {
@@ -61,11 +65,9 @@ impl Buffer {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         if self.data.is_empty() {
-            self.data = take();
-        } else if self.end == SIZE {
-            self.data.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
+            self.data = take(if self.large { SIZE } else { SMALL });
+        } else if self.end == self.data.len() || (self.large && self.data.len() < SIZE) {
+            self.make_room();
         }
         let mut room = ReadBuf::new(&mut self.data[self.end..]);
         let read = Pin::new(io).poll_read(cx, &mut room);
@@ -75,7 +77,20 @@ impl Buffer {
         }
         ready!(read)?;
         self.end += count;
+        self.large = count >= SMALL;
         Poll::Ready(Ok(count))
+    }
+
+    fn make_room(&mut self) {
+        if self.data.len() < SIZE {
+            let mut larger = take(SIZE);
+            larger[..self.len()].copy_from_slice(self.bytes());
+            give(std::mem::replace(&mut self.data, larger));
+        } else {
+            self.data.copy_within(self.start..self.end, 0);
+        }
+        self.end -= self.start;
+        self.start = 0;
     }
 
     fn release_if_empty(&mut self) {
@@ -91,9 +106,9 @@ impl Drop for Buffer {
     }
 }
 
-fn take() -> Box<[u8]> {
-    let spare = FREE.try_with(|free| free.borrow_mut().pop()).ok().flatten();
-    spare.unwrap_or_else(|| vec![0; SIZE].into_boxed_slice())
+fn take(size: usize) -> Box<[u8]> {
+    let spare = FREE.try_with(|free| free[usize::from(size == SIZE)].borrow_mut().pop());
+    spare.ok().flatten().unwrap_or_else(|| vec![0; size].into_boxed_slice())
 }
 
 fn give(data: Box<[u8]>) {
@@ -102,7 +117,7 @@ fn give(data: Box<[u8]>) {
     }
     // A thread that is ending has no list any more: the buffer is freed.
     let _ = FREE.try_with(|free| {
-        let mut free = free.borrow_mut();
+        let mut free = free[usize::from(data.len() == SIZE)].borrow_mut();
         if free.len() < SPARE {
             free.push(data);
         }

@@ -19,7 +19,7 @@ pub(super) type Opening<'a, S> = Pin<Box<dyn Future<Output = io::Result<S>> + Se
 
 pub(super) enum State<'a, S> {
     Opening(Opening<'a, S>),
-    Open(Peer<S>),
+    Open(Box<Peer<S>>),
     /// What waits for the client's window is all that is left of it.
     Over,
 }

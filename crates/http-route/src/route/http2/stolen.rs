@@ -109,7 +109,7 @@ impl<'a, D: Connection, U: Upstreams, R: Router + ?Sized> Multiplex<'a, D, U, R>
                     peer.out.extend_from_slice(PREFACE);
                     write_settings(&self.settings, &mut peer.out);
                     peer.grant(0, RECEIVE);
-                    session.state = State::Open(peer);
+                    session.state = State::Open(Box::new(peer));
                 }
                 Poll::Ready(Err(_)) => {
                     self.fall_back(at);
