@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{CLIENT, POD, attach, in_time, serve, until, world};
 use rules::Term;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -147,6 +149,33 @@ async fn a_session_that_takes_nothing_disturbs_no_other() {
         in_time(copy.read_to_end(&mut got)).await.unwrap();
         assert!(got == sent, "{} bytes of {}", got.len(), sent.len());
     }
+}
+
+/// A connection whose copy is more than can wait is dropped with what waits, and later ones are copied.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_is_dropped_makes_room() {
+    let world = world();
+    app(&world);
+    let mut session = common::direct(world.pod.pid).await;
+    claims(&session, vec![claim(None)]).await;
+    exchange(&world, vec![b'x'; 20_000_000]).await;
+    let (_, mut broken) = in_time(session.acceptor.next()).await.unwrap().unwrap();
+    // One or another may be lost to a busy machine.
+    until("a later connection is copied", async || {
+        exchange(&world, vec![b'y'; 2_000_000]).await;
+        let next = tokio::time::timeout(Duration::from_secs(1), session.acceptor.next());
+        let Ok(Some(Ok((_, mut copy)))) = next.await else {
+            return false;
+        };
+        let mut got = Vec::new();
+        in_time(copy.read_to_end(&mut got)).await.is_ok() && got.len() == 2_000_000
+    })
+    .await;
+    let mut got = Vec::new();
+    assert!(
+        in_time(broken.read_to_end(&mut got)).await.is_err(),
+        "cut off is not the end"
+    );
 }
 
 /// What comes from inside of the pod is copied while another steals from the port: its packets are for the agent's listener.

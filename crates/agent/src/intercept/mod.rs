@@ -24,8 +24,10 @@ pub(crate) use first::fuzz;
 pub(crate) use terminator::terminators;
 
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -58,8 +60,8 @@ pub(crate) struct Intercept {
     open: watch::Sender<usize>,
     /// Ports that somebody claims.
     claimed: watch::Sender<BTreeSet<u16>>,
-    /// Where redirected connections are accepted, while there are any.
-    listener: watch::Sender<Option<u16>>,
+    /// Of the listener, from the first one to the agent's end: a capture that knows it has not to be told of later ones.
+    port: OnceLock<io::Result<Reserved>>,
     wanted: Mutex<Wanted>,
 }
 
@@ -112,7 +114,7 @@ impl Intercept {
             checks,
             open: watch::Sender::new(0),
             claimed: watch::Sender::default(),
-            listener: watch::Sender::default(),
+            port: OnceLock::new(),
             wanted: Mutex::default(),
         })
     }
@@ -200,9 +202,11 @@ impl Intercept {
         }
     }
 
-    /// Where redirected connections are accepted, while there are any.
-    pub(crate) fn listener(&self) -> watch::Receiver<Option<u16>> {
-        self.listener.subscribe()
+    /// Where redirected connections are accepted whenever there are any.
+    pub(crate) fn port(&self) -> Result<u16, String> {
+        let reserved = self.port.get_or_init(Reserved::new).as_ref();
+        let reserved = reserved.map_err(|error| format!("a port for the intercept listener: {error}"))?;
+        Ok(reserved.port)
     }
 
     /// Where a client that our listener has accepted wanted to go; each can be asked for once.
@@ -211,10 +215,7 @@ impl Intercept {
     }
 
     fn accepted(&self, client: SocketAddr, server: SocketAddr) {
-        // Nobody mirrors otherwise.
-        if self.listener.receiver_count() > 0 {
-            self.wanted().add(client, server);
-        }
+        self.wanted().add(client, server);
     }
 
     /// Waits until nobody claims the port.
@@ -255,17 +256,12 @@ impl Intercept {
 
     fn start(self: &Arc<Self>) -> Result<Active, String> {
         let netlink = self.netlink.as_ref().ok_or("the kernel has no netfilter netlink")?;
-        let listener = listen().map_err(|error| format!("the intercept listener: {error}"))?;
-        let port = listener.local_addr().map_err(|error| error.to_string())?.port();
+        let port = self.port()?;
+        let listener = listen(port).map_err(|error| format!("the intercept listener: {error}"))?;
         // The threads end again if the rules cannot be made.
         let stop = CancellationToken::new().drop_guard();
         let lanes = Lanes::start(stop.token()).map_err(|error| format!("the intercept's threads: {error}"))?;
-        // Whoever mirrors is to see the first connection.
-        self.listener.send_replace(Some(port));
-        let table = nft::Table::create(netlink, &self.config(port)).map_err(|error| {
-            self.listener.send_replace(None);
-            error.to_string()
-        })?;
+        let table = nft::Table::create(netlink, &self.config(port)).map_err(|error| error.to_string())?;
         let stop = stop.disarm();
         tokio::spawn(connection::accept(
             Arc::clone(self),
@@ -299,7 +295,6 @@ impl Intercept {
             state.older.clear();
             if let Some(active) = state.active.take() {
                 active.stop.cancel();
-                intercept.listener.send_replace(None);
                 if let Err(error) = active.table.remove() {
                     tracing::error!(%error, "removing the packet rules");
                 }
@@ -326,7 +321,7 @@ impl Intercept {
 
     /// The ports that something listens on, but for the listener of ours.
     pub(crate) fn listening(&self) -> Result<Vec<u16>, nft::Error> {
-        let own = *self.listener.borrow();
+        let own = self.lock().active.as_ref().map(|active| active.port);
         let ports: BTreeSet<u16> = nft::listening()?.iter().map(SocketAddr::port).collect();
         Ok(ports.into_iter().filter(|port| Some(*port) != own).collect())
     }
@@ -376,19 +371,43 @@ fn count(connections: usize) -> u32 {
     u32::try_from(connections).unwrap_or(u32::MAX)
 }
 
+/// A port that is bound as long as this lives; whoever listens on it binds it as well.
+struct Reserved {
+    port: u16,
+    _socket: OwnedFd,
+}
+
+impl Reserved {
+    fn new() -> io::Result<Self> {
+        let socket = bound(0)?;
+        let address = rustix::net::getsockname(&socket)?;
+        let address = SocketAddr::try_from(address)?;
+        Ok(Self {
+            port: address.port(),
+            _socket: socket,
+        })
+    }
+}
+
+fn listen(port: u16) -> io::Result<TcpListener> {
+    let socket = bound(port)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    TcpListener::from_std(std::net::TcpListener::from(socket))
+}
+
 /// On every address of both families, since redirected connections arrive at the receiving interface's; the packet rules
 /// keep everything else away.
-fn listen() -> std::io::Result<TcpListener> {
-    let open = |family, address: SocketAddr| -> std::io::Result<TcpListener> {
+fn bound(port: u16) -> io::Result<OwnedFd> {
+    let bind = |family, address: SocketAddr| -> io::Result<OwnedFd> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
         if family == AddressFamily::INET6 {
             rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
         }
+        rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
         rustix::net::bind(&socket, &address)?;
-        rustix::net::listen(&socket, BACKLOG)?;
-        TcpListener::from_std(std::net::TcpListener::from(socket))
+        Ok(socket)
     };
-    open(AddressFamily::INET6, (Ipv6Addr::UNSPECIFIED, 0).into())
-        .or_else(|_| open(AddressFamily::INET, (Ipv4Addr::UNSPECIFIED, 0).into()))
+    bind(AddressFamily::INET6, (Ipv6Addr::UNSPECIFIED, port).into())
+        .or_else(|_| bind(AddressFamily::INET, (Ipv4Addr::UNSPECIFIED, port).into()))
 }

@@ -7,6 +7,7 @@ use http_route::RequestSplitter;
 use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use wire::message::{ClaimMode, Incoming, Open};
 
 use super::budget::{Share, Taken};
@@ -31,7 +32,12 @@ pub(super) struct Feed {
     /// Its owner was told that it cannot be looked into, if so.
     warned: bool,
     /// Set once there is something to deliver.
-    pieces: Option<mpsc::UnboundedSender<Piece>>,
+    delivery: Option<Delivery>,
+}
+
+struct Delivery {
+    pieces: mpsc::UnboundedSender<Piece>,
+    task: AbortHandle,
 }
 
 impl Feed {
@@ -61,7 +67,7 @@ impl Feed {
             incoming,
             splitter,
             warned: false,
-            pieces: None,
+            delivery: None,
         }
     }
 
@@ -111,10 +117,17 @@ impl Feed {
     /// The client has sent everything.
     pub(super) fn finish(mut self, mirror: &Arc<Mirror>, runtime: &Handle) {
         // A connection of which nothing was wanted is not delivered; one without any bytes is, where all are.
-        if (self.pieces.is_some() || self.splitter.is_none())
+        if (self.delivery.is_some() || self.splitter.is_none())
             && let Some(pieces) = self.pieces(mirror, runtime)
         {
             let _ = pieces.send(Piece::End);
+        }
+    }
+
+    /// The copy is reset, and what waits for the link makes room for others.
+    pub(super) fn abandon(self) {
+        if let Some(delivery) = self.delivery {
+            delivery.task.abort();
         }
     }
 
@@ -129,16 +142,19 @@ impl Feed {
     }
 
     fn pieces(&mut self, mirror: &Arc<Mirror>, runtime: &Handle) -> Option<&mpsc::UnboundedSender<Piece>> {
-        if self.pieces.is_none() {
+        if self.delivery.is_none() {
             let session = self.link.upgrade()?;
             let (send, receive) = mpsc::unbounded_channel();
-            runtime.spawn(deliver(session, self.incoming.clone(), receive, Arc::clone(mirror)));
-            self.pieces = Some(send);
+            let task = runtime.spawn(deliver(session, self.incoming.clone(), receive, Arc::clone(mirror)));
+            self.delivery = Some(Delivery {
+                pieces: send,
+                task: task.abort_handle(),
+            });
             if self.splitter.is_none() {
                 self.wanted.counters.mirrored();
             }
         }
-        self.pieces.as_ref()
+        self.delivery.as_ref().map(|delivery| &delivery.pieces)
     }
 }
 

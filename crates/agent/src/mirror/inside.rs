@@ -12,8 +12,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Bytes of all that are held back.
 const MOST: usize = 1 << 20;
 
-#[derive(Default)]
 pub(super) struct Inside {
+    listener: u16,
     held: BTreeMap<ConnectionId, Held>,
     bytes: usize,
 }
@@ -26,13 +26,21 @@ struct Held {
 }
 
 impl Inside {
+    pub(super) fn new(listener: u16) -> Self {
+        Self {
+            listener,
+            held: BTreeMap::new(),
+            bytes: 0,
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
 
     /// Holds an event back, or returns it: one that is no such connection's, or the opening of one that is more than can be held,
     /// which nobody wants as it is.
-    pub(super) fn pass(&mut self, event: Event, listener: Option<u16>) -> Option<Event> {
+    pub(super) fn pass(&mut self, event: Event) -> Option<Event> {
         match event {
             Event::Opened {
                 id,
@@ -40,7 +48,7 @@ impl Inside {
                 server,
                 loopback: true,
                 ..
-            } if Some(server.port()) == listener => {
+            } if server.port() == self.listener => {
                 let held = Held {
                     client,
                     since: Instant::now(),

@@ -20,7 +20,6 @@ use http_route::ProbeMatcher;
 use rules::Filter;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::mpsc;
-use tokio_util::sync::{CancellationToken, DropGuard};
 use wire::message::{Claim, ClaimMode, ClaimState, Event, ToSession};
 
 use crate::check::{Checks, Mss};
@@ -69,7 +68,6 @@ struct Wanted {
 /// The thread that reads; it looks at the claims again when woken, and ends when there are none.
 struct Reader {
     wake: Arc<OwnedFd>,
-    _told: DropGuard,
 }
 
 impl Mirror {
@@ -161,23 +159,12 @@ impl Mirror {
         if ports.is_empty() {
             return Ok(());
         }
-        let mut listener = self.intercept.listener();
-        let own = *listener.borrow_and_update();
-        let capture = reader::open(ports.into_iter().chain(own).collect()).map_err(|error| error.to_string())?;
+        let listener = self.intercept.port()?;
+        let capture = reader::open(ports, listener).map_err(|error| error.to_string())?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|error| error.to_string())?;
         let wake = Arc::new(wake);
-        reader::start(Arc::clone(self), capture, Arc::clone(&wake)).map_err(|error| error.to_string())?;
-        let told = CancellationToken::new();
-        state.reader = Some(Reader {
-            wake: Arc::clone(&wake),
-            _told: told.clone().drop_guard(),
-        });
-        // What is redirected on loopback goes to the listener.
-        tokio::spawn(told.run_until_cancelled_owned(async move {
-            while listener.changed().await.is_ok() {
-                reader::wake(&wake);
-            }
-        }));
+        reader::start(Arc::clone(self), capture, listener, Arc::clone(&wake)).map_err(|error| error.to_string())?;
+        state.reader = Some(Reader { wake });
         Ok(())
     }
 

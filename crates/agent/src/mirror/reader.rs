@@ -9,7 +9,6 @@ use capture::{Capture, Closed, Config, ConnectionId, Event, Interfaces, Reason};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 
 use super::Mirror;
 use super::feed::Feed;
@@ -27,13 +26,19 @@ const SOON: Timespec = Timespec {
 };
 const STACK: usize = 256 << 10;
 
-pub(super) fn open(ports: BTreeSet<u16>) -> Result<Capture, capture::Error> {
+/// `listener` is the intercept's port, where stolen ones lead on loopback.
+pub(super) fn open(ports: BTreeSet<u16>, listener: u16) -> Result<Capture, capture::Error> {
     Capture::open(&Config {
-        ports,
+        ports: with(ports, listener),
         interfaces: Interfaces::All,
         ignore_mark: Some(OWN_MARKS),
         ..Config::default()
     })
+}
+
+fn with(mut ports: BTreeSet<u16>, listener: u16) -> BTreeSet<u16> {
+    ports.insert(listener);
+    ports
 }
 
 pub(super) fn wake(fd: &OwnedFd) {
@@ -41,15 +46,15 @@ pub(super) fn wake(fd: &OwnedFd) {
     let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
 }
 
-pub(super) fn start(mirror: Arc<Mirror>, capture: Capture, wake: Arc<OwnedFd>) -> io::Result<()> {
+pub(super) fn start(mirror: Arc<Mirror>, capture: Capture, listener: u16, wake: Arc<OwnedFd>) -> io::Result<()> {
     let runtime = Handle::current();
     let read = move || {
         let mut reader = Reading {
-            listener: mirror.intercept.listener(),
             mirror,
             capture,
             live: HashMap::new(),
-            inside: Inside::default(),
+            inside: Inside::new(listener),
+            listener,
             sidecars: Sidecars::default(),
             runtime,
         };
@@ -70,8 +75,7 @@ struct Reading {
     capture: Capture,
     live: HashMap<ConnectionId, Vec<Feed>>,
     inside: Inside,
-    /// Of the intercept.
-    listener: watch::Receiver<Option<u16>>,
+    listener: u16,
     sidecars: Sidecars,
     runtime: Handle,
 }
@@ -100,9 +104,8 @@ impl Reading {
             }
             loop {
                 let more = self.capture.next_events(&mut events)?;
-                let listener = *self.listener.borrow();
                 for event in events.drain(..) {
-                    if let Some(event) = self.inside.pass(event, listener) {
+                    if let Some(event) = self.inside.pass(event) {
                         self.take(event);
                     }
                 }
@@ -131,8 +134,7 @@ impl Reading {
             }
             ports
         };
-        let ports = ports.into_iter().chain(*self.listener.borrow()).collect();
-        self.capture.set_ports(&ports)?;
+        self.capture.set_ports(&with(ports, self.listener))?;
         let mirror = &self.mirror;
         for feeds in self.live.values_mut() {
             feeds.retain(|feed| mirror.wants(feed.session, feed.port()));
@@ -150,8 +152,7 @@ impl Reading {
                 loopback,
             } => {
                 let feeds = self.mirror.feeds(client, server, mss);
-                let own = *self.listener.borrow();
-                if feeds.is_empty() || (!loopback && self.sidecars.take(client, server, own)) {
+                if feeds.is_empty() || (!loopback && self.sidecars.take(client, server, self.listener)) {
                     self.capture.abandon(id);
                 } else {
                     self.live.insert(id, feeds);
@@ -160,13 +161,10 @@ impl Reading {
             Event::Data { id, bytes } => {
                 let Some(feeds) = self.live.get_mut(&id) else { return };
                 let (mirror, runtime) = (&self.mirror, &self.runtime);
-                feeds.retain_mut(|feed| {
-                    let kept = feed.data(&bytes, mirror, runtime);
-                    if !kept {
-                        mirror.dropped(feed.session, feed.port());
-                    }
-                    kept
-                });
+                for feed in feeds.extract_if(.., |feed| !feed.data(&bytes, mirror, runtime)) {
+                    mirror.dropped(feed.session, feed.port());
+                    feed.abandon();
+                }
                 if feeds.is_empty() {
                     self.live.remove(&id);
                     self.capture.abandon(id);
@@ -178,7 +176,10 @@ impl Reading {
                         Closed::Finished => feed.finish(&self.mirror, &self.runtime),
                         // Dropped without its end, the copy is reset as the connection was.
                         Closed::Reset | Closed::Dropped(Reason::Stopped) => {}
-                        Closed::Dropped(_) => self.mirror.dropped(feed.session, feed.port()),
+                        Closed::Dropped(_) => {
+                            self.mirror.dropped(feed.session, feed.port());
+                            feed.abandon();
+                        }
                     }
                 }
             }

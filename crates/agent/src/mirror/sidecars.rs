@@ -28,7 +28,7 @@ pub(super) struct Sidecars {
 impl Sidecars {
     /// Whether a connection from outside is taken by a sidecar; `own` is the port of the agent's own listener, whose packet
     /// rules redirect as well.
-    pub(super) fn take(&mut self, client: SocketAddr, server: SocketAddr, own: Option<u16>) -> bool {
+    pub(super) fn take(&mut self, client: SocketAddr, server: SocketAddr, own: u16) -> bool {
         // Of these nothing can be learned for others.
         if AMBIENT_PROBES.contains(&client.ip()) {
             return false;
@@ -45,7 +45,7 @@ impl Sidecars {
             self.proxy = listening.iter().any(|address| PROXIES.contains(&address.port()));
             return self.proxy;
         };
-        if Some(port) == own {
+        if port == own {
             return false;
         }
         let taken = port != server.port();
