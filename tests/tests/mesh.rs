@@ -11,6 +11,15 @@ use tests::{Run, Stage, guests, scratch, wait_until};
 
 const PORT: u16 = 8080;
 
+/// The container that lays a mesh's packet rules, and makes the certificate of its proxy.
+fn rules_of(mesh: &str) -> Value {
+    json!({
+        "name": "mesh-init", "image": "inpod.test/mesh:1", "imagePullPolicy": "Never",
+        "command": ["/bin/sh", "/mesh/init.sh", mesh], "volumeMounts": [{"name": "certs", "mountPath": "/certs"}],
+        "securityContext": {"runAsUser": 0, "runAsGroup": 0, "capabilities": {"add": ["NET_ADMIN", "NET_RAW"]}},
+    })
+}
+
 /// A shop behind the proxy of testbed/images/mesh-haproxy.cfg, with the packet rules of this mesh.
 fn behind(mesh: &str) -> Stage {
     let certificates = json!([{"name": "certs", "mountPath": "/certs"}]);
@@ -19,11 +28,7 @@ fn behind(mesh: &str) -> Stage {
     let probe = json!({"httpGet": {"path": "/app-health/main/readyz", "port": 15020}, "periodSeconds": 1, "failureThreshold": 1});
     Stage::of(&FreshPod {
         spec: json!({
-            "initContainers": [{
-                "name": "mesh-init", "image": "inpod.test/mesh:1", "imagePullPolicy": "Never",
-                "command": ["/bin/sh", "/mesh/init.sh", mesh], "volumeMounts": certificates,
-                "securityContext": {"runAsUser": 0, "runAsGroup": 0, "capabilities": {"add": ["NET_ADMIN", "NET_RAW"]}},
-            }],
+            "initContainers": [rules_of(mesh)],
             "containers": [{
                 "name": "istio-proxy", "image": "inpod.test/mesh:1", "imagePullPolicy": "Never", "volumeMounts": certificates,
                 "env": [{"name": "ISTIO_KUBE_APP_PROBERS", "value": probes.to_string()}],
@@ -44,14 +49,9 @@ fn in_an_ambient_mesh(image: &Value) -> Ambient {
     let mut main = json!({"name": "main", "imagePullPolicy": "Never", "ports": [{"containerPort": PORT}]});
     let fields = image.as_object().unwrap().clone();
     main.as_object_mut().unwrap().extend(fields);
-    let certificates = json!([{"name": "certs", "mountPath": "/certs"}]);
     let stage = Stage::of(&FreshPod {
         spec: json!({
-            "initContainers": [{
-                "name": "mesh-init", "image": "inpod.test/mesh:1", "imagePullPolicy": "Never",
-                "command": ["/bin/sh", "/mesh/init.sh", "ambient"], "volumeMounts": certificates,
-                "securityContext": {"runAsUser": 0, "runAsGroup": 0, "capabilities": {"add": ["NET_ADMIN", "NET_RAW"]}},
-            }],
+            "initContainers": [rules_of("ambient")],
             "containers": [main, {
                 "name": "ztunnel", "image": "inpod.test/mesh:1", "imagePullPolicy": "Never",
                 "command": ["/usr/sbin/haproxy", "-db", "-f", "/mesh/ambient.cfg"],
@@ -136,6 +136,13 @@ fn paths(file: &Path) -> Vec<String> {
         .collect()
 }
 
+/// The same without probes.
+fn copies(file: &Path) -> Vec<String> {
+    let mut paths = paths(file);
+    paths.retain(|path| path != "/healthz");
+    paths
+}
+
 #[test]
 fn a_steal_takes_what_the_sidecar_hands_on() {
     for (mesh, own) in [("istio", "127.0.0.6"), ("linkerd", "")] {
@@ -200,11 +207,7 @@ fn a_mirror_copies_what_the_sidecar_hands_on_and_nothing_of_its_tls() {
         for number in 0..5 {
             assert_eq!(client.asks(&format!("/{number}"), &[]).0, "real");
         }
-        let copies = || {
-            let mut paths = paths(&file);
-            paths.retain(|path| path != "/healthz");
-            paths
-        };
+        let copies = || copies(&file);
         wait_until("the copies", || copies().len() >= 5);
         assert_eq!(copies(), ["/0", "/1", "/2", "/3", "/4"], "{mesh}");
         let ends = session.stdout();
@@ -228,11 +231,7 @@ fn a_mirror_copies_what_another_session_takes_from_the_sidecar() {
         let _session = stage.with_local_shop(&["--steal", "--header", "X-User=me"], "local");
         assert_eq!(client.asks("/stolen", &["X-User: me"]).0, "local");
         assert_eq!(client.asks("/passed", &[]).0, "real");
-        let copies = || {
-            let mut paths = paths(&file);
-            paths.retain(|path| path != "/healthz");
-            paths
-        };
+        let copies = || copies(&file);
         wait_until("the copies", || copies().len() >= 2);
         assert_eq!(copies(), ["/stolen", "/passed"], "{mesh}");
     }
@@ -270,10 +269,9 @@ fn an_ambient_mesh_leaves_everything_to_us() {
     }
     // Each is a connection of its own: they come in any order.
     let copies = || {
-        let mut paths = paths(&file);
-        paths.retain(|path| path != "/healthz");
-        paths.sort();
-        paths
+        let mut copies = copies(&file);
+        copies.sort();
+        copies
     };
     wait_until("the copies", || copies().len() >= 5);
     assert_eq!(copies(), ["/0", "/1", "/2", "/3", "/4"]);
