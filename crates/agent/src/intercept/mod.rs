@@ -27,6 +27,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -63,6 +64,8 @@ pub(crate) struct Intercept {
     /// Of the listener, from the first one to the agent's end: a capture that knows it has not to be told of later ones.
     port: OnceLock<io::Result<Reserved>>,
     wanted: Mutex<Wanted>,
+    /// Somebody asks for what is in `wanted`.
+    followed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -78,7 +81,6 @@ struct State {
 /// The packet rules and their listener.
 struct Active {
     table: nft::Table,
-    port: u16,
     stop: CancellationToken,
 }
 
@@ -116,6 +118,7 @@ impl Intercept {
             claimed: watch::Sender::default(),
             port: OnceLock::new(),
             wanted: Mutex::default(),
+            followed: AtomicBool::new(false),
         })
     }
 
@@ -209,13 +212,23 @@ impl Intercept {
         Ok(reserved.port)
     }
 
+    /// From now on, or no more, [`Self::wanted_by`] is asked.
+    pub(crate) fn follow(&self, followed: bool) {
+        self.followed.store(followed, Ordering::Relaxed);
+        if !followed {
+            *self.wanted() = Wanted::default();
+        }
+    }
+
     /// Where a client that our listener has accepted wanted to go; each can be asked for once.
     pub(crate) fn wanted_by(&self, client: SocketAddr) -> Option<SocketAddr> {
         self.wanted().take(client)
     }
 
     fn accepted(&self, client: SocketAddr, server: SocketAddr) {
-        self.wanted().add(client, server);
+        if self.followed.load(Ordering::Relaxed) {
+            self.wanted().add(client, server);
+        }
     }
 
     /// Waits until nobody claims the port.
@@ -243,8 +256,9 @@ impl Intercept {
             state.older.clear();
             return Ok(());
         };
-        if ports.contains(&active.port) {
-            return Err(format!("port {} is the agent's own", active.port));
+        let own = self.port()?;
+        if ports.contains(&own) {
+            return Err(format!("port {own} is the agent's own"));
         }
         active.table.set_ports(&ports).map_err(|error| error.to_string())?;
         state.refuse().map_err(|error| error.to_string())?;
@@ -272,7 +286,7 @@ impl Intercept {
         ));
         tokio::spawn(around::watch(Arc::clone(self), stop.clone()));
         tokio::spawn(refuse::watch(Arc::clone(self), stop.clone()));
-        Ok(Active { table, port, stop })
+        Ok(Active { table, stop })
     }
 
     fn config(&self, listener: u16) -> nft::Config {
@@ -321,7 +335,7 @@ impl Intercept {
 
     /// The ports that something listens on, but for the listener of ours.
     pub(crate) fn listening(&self) -> Result<Vec<u16>, nft::Error> {
-        let own = self.lock().active.as_ref().map(|active| active.port);
+        let own = self.port().ok();
         let ports: BTreeSet<u16> = nft::listening()?.iter().map(SocketAddr::port).collect();
         Ok(ports.into_iter().filter(|port| Some(*port) != own).collect())
     }

@@ -163,9 +163,19 @@ impl Mirror {
         let capture = reader::open(ports, listener).map_err(|error| error.to_string())?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|error| error.to_string())?;
         let wake = Arc::new(wake);
-        reader::start(Arc::clone(self), capture, listener, Arc::clone(&wake)).map_err(|error| error.to_string())?;
+        self.intercept.follow(true);
+        let started = reader::start(Arc::clone(self), capture, listener, Arc::clone(&wake));
+        started.map_err(|error| {
+            self.intercept.follow(false);
+            error.to_string()
+        })?;
         state.reader = Some(Reader { wake });
         Ok(())
+    }
+
+    fn reads_no_more(&self, state: &mut State) {
+        state.reader = None;
+        self.intercept.follow(false);
     }
 
     /// A new connection: one feed for each session that wants its port.
@@ -237,6 +247,11 @@ impl State {
 }
 
 impl Wanted {
+    /// Requests are wanted or not; else connections are, but for probes.
+    fn by_request(&self) -> bool {
+        !self.filter.is_empty()
+    }
+
     fn new(claim: &Claim, older: u32, counters: Arc<Counters>) -> Result<Self, String> {
         if claim.port == 0 {
             return Err("port 0 cannot be mirrored".to_owned());

@@ -60,7 +60,8 @@ pub(super) fn start(mirror: Arc<Mirror>, capture: Capture, listener: u16, wake: 
         };
         if let Err(error) = reader.run(&wake) {
             tracing::error!(%error, "mirroring ended");
-            reader.mirror.lock().reader = None;
+            let mirror = &reader.mirror;
+            mirror.reads_no_more(&mut mirror.lock());
         }
     };
     std::thread::Builder::new()
@@ -129,7 +130,7 @@ impl Reading {
             let ports = state.ports();
             if ports.is_empty() {
                 // Under the lock: the next claim starts another thread.
-                state.reader = None;
+                self.mirror.reads_no_more(&mut state);
                 return Ok(false);
             }
             ports
