@@ -71,7 +71,7 @@ fn in_an_ambient_mesh(image: &Value) -> Ambient {
             }}
         }}"
     );
-    Ambient::on_the_node(&[&rules]);
+    assert!(Ambient::on_the_node(&[&rules]), "nft {rules}");
     Ambient { stage, table }
 }
 
@@ -82,15 +82,21 @@ struct Ambient {
 }
 
 impl Ambient {
-    fn on_the_node(nft: &[&str]) {
+    fn on_the_node(nft: &[&str]) -> bool {
         let status = tests::testbed().on_node("nft").unwrap().args(nft).status();
-        assert!(status.unwrap().success(), "nft {nft:?}");
+        status.unwrap().success()
     }
 }
 
 impl Drop for Ambient {
     fn drop(&mut self) {
-        Self::on_the_node(&["delete", "table", "ip", &self.table]);
+        let deleted = Self::on_the_node(&["delete", "table", "ip", &self.table]);
+        // A failing test says more than this.
+        assert!(
+            deleted || std::thread::panicking(),
+            "the table {} stays on the node",
+            self.table
+        );
     }
 }
 
