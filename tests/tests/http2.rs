@@ -82,7 +82,7 @@ fn bodies_decide_where_streams_go() {
     });
 }
 
-/// The kubelet asks the pod, whatever the local program speaks; everybody else has it alone.
+/// The kubelet asks the pod, whatever the local program speaks; everybody else has it alone, or is copied to it.
 #[test]
 fn grpc_probes_stay_with_the_pod() {
     let probe = json!({"grpc": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 1});
@@ -102,6 +102,15 @@ fn grpc_probes_stay_with_the_pod() {
         });
         std::thread::sleep(Duration::from_millis(100));
     }
+    drop(local);
+    let local = stage.with_local(&[], "local", "http2");
+    std::thread::sleep(Duration::from_secs(3));
+    block_on(async {
+        let send = talk::connect(&stage.client, stage.address()).await;
+        assert_eq!(Talk::begin(&send, "me").await.end().await.0, "real");
+    });
+    wait_until("the copy", || local.stdout().contains("http2: POST /talk of me"));
+    assert_eq!(local.stdout().matches("http2: POST").count(), 1, "{}", local.stdout());
     drop(local);
     // This one understands no probe.
     let _local = stage.with_local(&["--steal"], "local", "web");

@@ -263,6 +263,35 @@ fn an_unfiltered_steal_takes_everything_but_the_probes() {
     stage.wait_for_own_rules();
 }
 
+/// A breakpoint that the kubelet runs into every few seconds would be of little use.
+#[test]
+fn an_unfiltered_mirror_copies_everything_but_the_probes() {
+    let (alive, ready) = (json!({"path": "/healthz", "port": PORT}), json!({"port": PORT}));
+    let stage = Stage::of(&FreshPod {
+        spec: json!({"containers": [{
+            "name": "main", "image": "inpod.test/shop:1", "imagePullPolicy": "Never", "args": ["web"],
+            "env": [{"name": "SERVICE", "value": "real"}], "ports": [{"containerPort": PORT}],
+            "livenessProbe": {"httpGet": alive, "periodSeconds": 1, "failureThreshold": 1},
+            "readinessProbe": {"tcpSocket": ready, "periodSeconds": 1, "failureThreshold": 1},
+        }]}),
+        ..FreshPod::default()
+    });
+    let (session, file) = with_recorder(&stage, &[]);
+    thread::sleep(Duration::from_secs(4));
+    assert_eq!(stage.who_answers(&[]), "real");
+    wait_until("the copy's end", || session.stdout().contains("end "));
+    let requests = recorded(&file);
+    assert_eq!(
+        requests.len(),
+        1,
+        "{:?}",
+        requests.iter().map(|request| request.escape_ascii().to_string())
+    );
+    assert_eq!(session.stdout().matches("end ").count(), 1, "{}", session.stdout());
+    stage.assert_well();
+    assert_eq!(session.stop().code(), 0);
+}
+
 /// A TCP probe asks for no more than to be accepted, which our listener would do for an app that is not there.
 #[test]
 fn a_tcp_probe_sees_the_real_app_s_refusal() {

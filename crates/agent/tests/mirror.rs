@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::{CLIENT, POD, attach, in_time, serve, until, world};
 use rules::Term;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use wire::message::{Claim, ClaimMode, ClaimState, Open, ReplyBody, RequestBody};
+use wire::message::{Claim, ClaimMode, ClaimState, Incoming, Open, Probe, ReplyBody, RequestBody};
 
 const PORT: u16 = 8080;
 
@@ -33,6 +33,17 @@ async fn exchange(world: &common::World, bytes: Vec<u8>) -> u64 {
     in_time(socket.read_u64()).await.unwrap()
 }
 
+/// The next copy, to its end.
+async fn next_copy(session: &mut common::Session) -> (Incoming, Vec<u8>) {
+    let (open, mut stream) = in_time(session.acceptor.next()).await.unwrap().unwrap();
+    let Open::Incoming(incoming) = open else {
+        panic!("{open:?}")
+    };
+    let mut got = Vec::new();
+    in_time(stream.read_to_end(&mut got)).await.unwrap();
+    (incoming, got)
+}
+
 fn app(world: &common::World) {
     let listener = world.pod.listen(&format!("0.0.0.0:{PORT}"));
     tokio::spawn(async move {
@@ -53,14 +64,9 @@ async fn the_copy_is_the_same_bytes() {
     claims(&session, vec![claim(None)]).await;
     let sent: Vec<u8> = (0..5_000_000_u32).map(|at| (at % 249) as u8).collect();
     assert_eq!(exchange(&world, sent.clone()).await, sent.len() as u64);
-    let (open, mut stream) = in_time(session.acceptor.next()).await.unwrap().unwrap();
-    let Open::Incoming(incoming) = open else {
-        panic!("{open:?}")
-    };
+    let (incoming, got) = next_copy(&mut session).await;
     assert_eq!((incoming.mode, incoming.port), (ClaimMode::Mirror, PORT));
     assert_eq!(incoming.client.ip().to_string(), CLIENT);
-    let mut got = Vec::new();
-    in_time(stream.read_to_end(&mut got)).await.unwrap();
     assert!(got == sent, "{} bytes of {}", got.len(), sent.len());
     claims_end(&session, &world).await;
 }
@@ -86,10 +92,51 @@ async fn a_filter_copies_only_what_matches() {
     let other = "POST /b HTTP/1.1\r\nX-User: bob\r\nContent-Length: 3\r\n\r\nabc";
     exchange(&world, other.into()).await;
     exchange(&world, [wanted, other, wanted].concat().into()).await;
-    let (_, mut stream) = in_time(session.acceptor.next()).await.unwrap().unwrap();
-    let mut got = String::new();
-    in_time(stream.read_to_string(&mut got)).await.unwrap();
-    assert_eq!(got, [wanted, wanted].concat());
+    let (_, got) = next_copy(&mut session).await;
+    assert_eq!(got, [wanted, wanted].concat().as_bytes());
+}
+
+/// The kubelet's HTTP and TCP probes are the real app's alone; what is not HTTP is copied as it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn probes_are_not_copied() {
+    let world = world();
+    app(&world);
+    let mut session = common::direct(world.pod.pid).await;
+    let probed = Claim {
+        probes: vec![
+            Probe::Http {
+                port: PORT,
+                path: "/healthz".to_owned(),
+                headers: vec![],
+            },
+            Probe::Tcp {
+                port: PORT,
+                nodes: vec![],
+            },
+        ],
+        ..claim(None)
+    };
+    claims(&session, vec![probed]).await;
+    let probe = "GET /healthz HTTP/1.1\r\nUser-Agent: kube-probe/1.34\r\n\r\n";
+    let request = "GET /healthz HTTP/1.1\r\nUser-Agent: curl/8\r\n\r\n";
+    for (sent, copied) in [
+        (probe.to_owned(), None),
+        (String::new(), None),
+        (request.to_owned(), Some(request)),
+        ([probe, request].concat(), Some(request)),
+        ("PING".to_owned(), Some("PING")),
+        // No more comes of it.
+        ("GET /he".to_owned(), Some("GET /he")),
+    ] {
+        exchange(&world, sent.into_bytes()).await;
+        if let Some(copied) = copied {
+            let (_, got) = next_copy(&mut session).await;
+            assert_eq!(
+                got.escape_ascii().to_string(),
+                copied.as_bytes().escape_ascii().to_string()
+            );
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -102,9 +149,7 @@ async fn many_short_connections_are_all_copied() {
     let taker = tokio::spawn(async move {
         let mut got = std::collections::BTreeSet::new();
         while got.len() < COUNT {
-            let (_, mut stream) = in_time(session.acceptor.next()).await.unwrap().unwrap();
-            let mut bytes = String::new();
-            in_time(stream.read_to_string(&mut bytes)).await.unwrap();
+            let (_, bytes) = next_copy(&mut session).await;
             assert!(got.insert(bytes), "copied twice");
         }
         session
@@ -144,9 +189,7 @@ async fn a_session_that_takes_nothing_disturbs_no_other() {
     let sent = vec![b'x'; 2_000_000];
     for _ in 0..12 {
         exchange(&world, sent.clone()).await;
-        let (_, mut copy) = in_time(bob.acceptor.next()).await.unwrap().unwrap();
-        let mut got = Vec::new();
-        in_time(copy.read_to_end(&mut got)).await.unwrap();
+        let (_, got) = next_copy(&mut bob).await;
         assert!(got == sent, "{} bytes of {}", got.len(), sent.len());
     }
 }
@@ -215,13 +258,8 @@ async fn a_steal_hides_nothing_from_a_mirror() {
             socket.write_all(&sent).await.unwrap();
             socket.shutdown().await.unwrap();
             assert_eq!(in_time(socket.read_u64()).await.unwrap(), sent.len() as u64);
-            let (open, mut copy) = in_time(bob.acceptor.next()).await.unwrap().unwrap();
-            let Open::Incoming(incoming) = open else {
-                panic!("{open:?}")
-            };
+            let (incoming, got) = next_copy(&mut bob).await;
             assert_eq!((incoming.server.to_string(), incoming.client), (to, client), "{number}");
-            let mut got = Vec::new();
-            in_time(copy.read_to_end(&mut got)).await.unwrap();
             assert_eq!(got, sent);
         }
         claims_nothing(&bob).await;

@@ -37,6 +37,18 @@ impl ProbeMatcher {
         }
     }
 
+    /// Some probe is made by HTTP.
+    #[must_use]
+    pub fn has_http(&self) -> bool {
+        !self.probes.is_empty()
+    }
+
+    /// Some probe is made by gRPC.
+    #[must_use]
+    pub fn has_grpc(&self) -> bool {
+        self.grpc
+    }
+
     /// A GET for a probe's path, query included, from a `kube-probe/` user agent (what the kubelet sends unless the probe
     /// names another) or with all of that probe's own headers; or a health check of that user agent.
     #[must_use]

@@ -21,7 +21,7 @@ pub struct Piece<'a> {
 
 /// Fed with what one client sends, from the connection's first byte, in pieces of any size.
 ///
-/// What cannot be framed without doubt is not wanted for the rest of the connection, unless it happens inside a wanted
+/// Unless it only [leaves out](Self::leaving_out) some, what cannot be framed without doubt is not wanted for the rest of the connection, unless it happens inside a wanted
 /// request: then the rest stays with that request, as it does when the connection is routed.
 #[derive(Debug, Default)]
 pub struct RequestSplitter {
@@ -32,6 +32,9 @@ pub struct RequestSplitter {
     begun: bool,
     requests: u64,
     raw: Option<RawReason>,
+    /// What is taken apart no further is wanted.
+    rest: bool,
+    http2_as_it_is: bool,
 }
 
 /// Whether a request is wanted.
@@ -68,6 +71,17 @@ impl RequestSplitter {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// For somebody who wants everything but some requests: what cannot be framed is wanted, and comes as it is. So does HTTP/2,
+    /// unless it has to be taken apart.
+    #[must_use]
+    pub fn leaving_out(http2: bool) -> Self {
+        Self {
+            rest: true,
+            http2_as_it_is: !http2,
+            ..Self::default()
+        }
     }
 
     /// Requests seen so far.
@@ -150,10 +164,10 @@ impl RequestSplitter {
         }
     }
 
-    /// The connection ended: what is left of an unfinished head comes out, unwanted.
+    /// The connection ended: what is left of an unfinished head comes out, as what cannot be framed.
     pub fn finish(&mut self, each: &mut dyn FnMut(Piece<'_>)) {
         if !self.partial.is_empty() {
-            let wanted = matches!(self.state, State::Switched { wanted: true });
+            let wanted = self.rest || matches!(self.state, State::Switched { wanted: true });
             each(Piece {
                 bytes: &self.partial,
                 wanted,
@@ -262,6 +276,10 @@ impl RequestSplitter {
                     return 0;
                 }
                 (Detected::Tls, None) => return self.give_up_at_head(RawReason::Tls),
+                (Detected::Http2, None) if self.http2_as_it_is => {
+                    self.state = State::Rest { wanted: true };
+                    return 0;
+                }
                 (Detected::Http2, None) => {
                     self.state = State::Http2(Box::default());
                     return 0;
@@ -309,7 +327,7 @@ impl RequestSplitter {
     }
 
     fn give_up_at_head(&mut self, reason: RawReason) -> usize {
-        self.give_up(reason, false);
+        self.give_up(reason, self.rest);
         0
     }
 

@@ -17,9 +17,12 @@ use tokio::task::JoinSet;
 
 /// Wanted are requests whose target begins with `/s`, and those for `/by-body` whose body is `me`. Returns the wanted bytes, the number of requests and the reason to
 /// give up.
-fn split<'a>(pieces: impl Iterator<Item = &'a [u8]>, whole: &[u8]) -> (Vec<u8>, u64, Option<RawReason>) {
+fn split_by<'a>(
+    mut splitter: RequestSplitter,
+    pieces: impl Iterator<Item = &'a [u8]>,
+    whole: &[u8],
+) -> (Vec<u8>, u64, Option<RawReason>) {
     let (mut wanted, mut all) = (Vec::new(), Vec::new());
-    let mut splitter = RequestSplitter::new();
     let mut each = |piece: Piece<'_>| {
         all.extend_from_slice(piece.bytes);
         if piece.wanted {
@@ -42,19 +45,31 @@ fn split<'a>(pieces: impl Iterator<Item = &'a [u8]>, whole: &[u8]) -> (Vec<u8>, 
     (wanted, splitter.requests(), splitter.raw())
 }
 
+fn split<'a>(pieces: impl Iterator<Item = &'a [u8]>, whole: &[u8]) -> (Vec<u8>, u64, Option<RawReason>) {
+    split_by(RequestSplitter::new(), pieces, whole)
+}
+
 fn check(input: &str, wanted: &str, requests: u64, raw: Option<RawReason>) {
+    check_by(&RequestSplitter::new, input, wanted, requests, raw);
+}
+
+fn check_by(new: &dyn Fn() -> RequestSplitter, input: &str, wanted: &str, requests: u64, raw: Option<RawReason>) {
     let bytes = input.as_bytes();
     let expect = (wanted.as_bytes().to_vec(), requests, raw);
     for cut in 0..=bytes.len() {
         let (first, second) = bytes.split_at(cut);
         assert_eq!(
-            split([first, second].into_iter(), bytes),
+            split_by(new(), [first, second].into_iter(), bytes),
             expect,
             "cut at {cut}: {input:?}"
         );
     }
     for size in [1, 2, 3, 5] {
-        assert_eq!(split(bytes.chunks(size), bytes), expect, "by {size}: {input:?}");
+        assert_eq!(
+            split_by(new(), bytes.chunks(size), bytes),
+            expect,
+            "by {size}: {input:?}"
+        );
     }
     http_route::fuzz(bytes);
 }
@@ -123,6 +138,38 @@ fn other_protocols() {
         1,
         None,
     );
+}
+
+/// Everything but requests that are not wanted.
+#[test]
+fn left_out() {
+    let check = |input: &str, wanted: &str, requests, raw| {
+        check_by(&|| RequestSplitter::leaving_out(false), input, wanted, requests, raw);
+    };
+    let (wanted, probe) = (
+        "POST /s HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi",
+        "GET /probe HTTP/1.1\r\n\r\n",
+    );
+    check(probe, "", 1, None);
+    check(&[wanted, probe, wanted].concat(), &[wanted, wanted].concat(), 3, None);
+    let raw = |bytes: &str, reason| {
+        check(bytes, bytes, 0, reason);
+        check(&[probe, bytes].concat(), bytes, 1, reason);
+    };
+    // Unfinished, and framed in a doubtful way.
+    raw("GET /s HTTP/1.1\r\nA: b", None);
+    raw(
+        "GET /r HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\nGET /r HTTP/1.1\r\n\r\n",
+        Some(RawReason::BothLengths),
+    );
+    for (bytes, reason) in [
+        ("\x16\x03\x01\x02\x00 GET /r HTTP/1.1\r\n\r\n", Some(RawReason::Tls)),
+        ("*1\r\n$4\r\nPING\r\n", Some(RawReason::NotHttp)),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nanything", None),
+        ("PRI * HT", None),
+    ] {
+        check(bytes, bytes, 0, reason);
+    }
 }
 
 /// What two implementations might read differently; the request behind it is never found.

@@ -26,8 +26,6 @@ pub(super) struct Held {
     probes: ProbeMatcher,
     /// The pod's definition has such a probe of this port; a TCP probe comes from one of these addresses, or a router's.
     tcp_probe: Option<BTreeSet<IpAddr>>,
-    grpc_probe: bool,
-    http_probe: bool,
     older: u32,
     pub counters: Arc<Counters>,
     pub tls: Option<Arc<Terminator>>,
@@ -90,8 +88,6 @@ impl Held {
             filter: Filter::new(claim.filter.clone()).map_err(|error| error.to_string())?,
             probes: probes(claim),
             tcp_probe: tcp_probe(claim)?,
-            grpc_probe: has_grpc_probe(claim),
-            http_probe: http_probes(claim).next().is_some(),
             older,
             counters,
             tls: None,
@@ -109,25 +105,18 @@ impl Held {
 
 /// What is recognised of the pod's own probes of the claim's port.
 pub(crate) fn probes(claim: &Claim) -> ProbeMatcher {
-    ProbeMatcher::new(http_probes(claim), has_grpc_probe(claim))
-}
-
-fn http_probes(claim: &Claim) -> impl Iterator<Item = HttpProbe> + use<'_> {
-    claim.probes.iter().filter_map(|probe| match probe {
+    let http = claim.probes.iter().filter_map(|probe| match probe {
         Probe::Http { port, path, headers } if *port == claim.port => Some(HttpProbe {
             path: path.clone(),
             headers: headers.clone(),
         }),
         _ => None,
-    })
-}
-
-fn has_grpc_probe(claim: &Claim) -> bool {
-    claim.probes.contains(&Probe::Grpc { port: claim.port })
+    });
+    ProbeMatcher::new(http, claim.probes.contains(&Probe::Grpc { port: claim.port }))
 }
 
 /// Where a TCP probe of the claim's port comes from, if there is any.
-fn tcp_probe(claim: &Claim) -> Result<Option<BTreeSet<IpAddr>>, String> {
+pub(crate) fn tcp_probe(claim: &Claim) -> Result<Option<BTreeSet<IpAddr>>, String> {
     let mut nodes = None;
     for probe in &claim.probes {
         if let Probe::Tcp { port, nodes: more } = probe
@@ -252,8 +241,8 @@ impl Claims {
             [held] if !held.is_filtered() => Some(Whole {
                 session: SessionId(held.session),
                 tcp_probe: held.tcp_probe.is_some(),
-                grpc_probe: held.grpc_probe,
-                http_probe: held.http_probe,
+                grpc_probe: held.probes.has_grpc(),
+                http_probe: held.probes.has_http(),
             }),
             _ => None,
         }

@@ -29,6 +29,8 @@ pub(super) struct Feed {
     incoming: Incoming,
     /// Only where requests are told apart.
     splitter: Option<RequestSplitter>,
+    /// Something of it was not wanted.
+    left_out: bool,
     /// Its owner was told that it cannot be looked into, if so.
     warned: bool,
     /// Set once there is something to deliver.
@@ -49,10 +51,13 @@ impl Feed {
         client: SocketAddr,
         server: SocketAddr,
     ) -> Self {
-        let splitter = (!wanted.filter.is_empty()).then(RequestSplitter::new);
-        if splitter.is_none() {
+        let splitter = if wanted.by_request() {
+            Some(RequestSplitter::new())
+        } else {
             wanted.counters.seen();
-        }
+            let probes = &wanted.probes;
+            (probes.has_http() || probes.has_grpc()).then(|| RequestSplitter::leaving_out(probes.has_grpc()))
+        };
         let incoming = Incoming {
             mode: ClaimMode::Mirror,
             port: server.port(),
@@ -66,6 +71,7 @@ impl Feed {
             share,
             incoming,
             splitter,
+            left_out: false,
             warned: false,
             delivery: None,
         }
@@ -82,6 +88,7 @@ impl Feed {
         };
         let mut chosen = Vec::new();
         let wanted = &self.wanted;
+        let by_request = wanted.by_request();
         splitter.feed(
             bytes,
             &mut |head, content| {
@@ -90,19 +97,24 @@ impl Feed {
                 } else {
                     wanted.filter.matches(&intercept::request(head, content))?
                 };
-                wanted.counters.seen();
-                if matches {
-                    wanted.counters.mirrored();
+                if by_request {
+                    wanted.counters.seen();
+                    if matches {
+                        wanted.counters.mirrored();
+                    }
                 }
                 Some(matches)
             },
             &mut |piece| {
                 if piece.wanted {
                     chosen.extend_from_slice(piece.bytes);
+                } else {
+                    self.left_out = true;
                 }
             },
         );
         if let Some(reason) = splitter.raw()
+            && by_request
             && !self.warned
         {
             self.warned = true;
@@ -116,8 +128,22 @@ impl Feed {
 
     /// The client has sent everything.
     pub(super) fn finish(mut self, mirror: &Arc<Mirror>, runtime: &Handle) {
-        // A connection of which nothing was wanted is not delivered; one without any bytes is, where all are.
-        if (self.delivery.is_some() || self.splitter.is_none())
+        let mut rest = Vec::new();
+        if let Some(splitter) = &mut self.splitter {
+            splitter.finish(&mut |piece| {
+                if piece.wanted {
+                    rest.extend_from_slice(piece.bytes);
+                }
+            });
+        }
+        if !rest.is_empty() && !self.send(rest, mirror, runtime) {
+            mirror.dropped(self.session, self.port());
+            return self.abandon();
+        }
+        // A connection of which nothing was wanted is not delivered; one without any bytes is, where all are, but for the probe
+        // that it most likely was.
+        let nothing = self.wanted.by_request() || self.wanted.tcp_probe || self.left_out;
+        if (self.delivery.is_some() || !nothing)
             && let Some(pieces) = self.pieces(mirror, runtime)
         {
             let _ = pieces.send(Piece::End);
@@ -150,7 +176,7 @@ impl Feed {
                 pieces: send,
                 task: task.abort_handle(),
             });
-            if self.splitter.is_none() {
+            if !self.wanted.by_request() {
                 self.wanted.counters.mirrored();
             }
         }

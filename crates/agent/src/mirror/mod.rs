@@ -61,6 +61,7 @@ struct Claimant {
 struct Wanted {
     filter: Filter,
     probes: ProbeMatcher,
+    tcp_probe: bool,
     older: u32,
     counters: Arc<Counters>,
 }
@@ -260,6 +261,7 @@ impl Wanted {
         Ok(Self {
             filter,
             probes: intercept::probes(claim),
+            tcp_probe: intercept::tcp_probe(claim)?.is_some(),
             older,
             counters,
         })
