@@ -17,6 +17,8 @@ pub fn run() -> Result<(), String> {
         let mut install = cargo([
             "install",
             "cargo-deny",
+            // One check takes no time to speak of, whichever way it is built.
+            "--debug",
             "--locked",
             "--no-default-features",
             "--version",
