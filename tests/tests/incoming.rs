@@ -182,6 +182,33 @@ while Print.answered < 3:
     assert_eq!(session.wait().code(), 0);
 }
 
+/// Who debugs a program should not have to wonder where its requests are.
+#[test]
+fn mirrored_requests_that_do_not_reach_the_program_are_told() {
+    let stage = Stage::new();
+    let (session, file) = with_recorder(&stage, &[]);
+    let mut client = stage.connect();
+    assert_eq!(client.get("/a", &[]).unwrap().service(), "real");
+    wait_until("the copy", || recorded(&file).len() == 1);
+    session.signal(Signal::USR1);
+    wait_until("the listener's end", || session.stdout().contains("closed"));
+    // Another client: a connection that the program has is not taken from it.
+    assert_eq!(stage.who_answers(&[]), "real");
+    wait_until("the warning", || !session.events("warning").is_empty());
+    let warning = session.events("warning")[0]["message"].as_str().unwrap().to_owned();
+    let expected = "port 8080: a mirrored request did not reach the app whole: it takes no connection: ";
+    assert!(warning.starts_with(expected), "{warning}");
+    session.signal(Signal::USR2);
+    wait_until("a copy again", || {
+        assert_eq!(stage.who_answers(&[]), "real");
+        recorded(&file).len() > 1
+    });
+    let ended = session.stop();
+    let counted = &ended.events("counted")[0];
+    assert!(counted["lost"].as_u64().unwrap() >= 1, "{counted}");
+    assert_eq!(ended.events("warning").len(), 1, "it is said once");
+}
+
 /// The pod's own probes stay with it, whatever the local program answers.
 #[test]
 fn an_unfiltered_steal_takes_everything_but_the_probes() {

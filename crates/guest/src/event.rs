@@ -67,6 +67,8 @@ pub enum Event {
         passed: u64,
         mirrored: u64,
         dropped: u64,
+        /// Mirrored requests that did not reach the app whole.
+        lost: u64,
     },
     /// What became of connections that tried whether a port's traffic reaches the app: to the pod's own address, or to that of a
     /// Service. Without an address nothing could be tried.
@@ -170,6 +172,7 @@ impl fmt::Display for Event {
                 passed,
                 mirrored,
                 dropped,
+                lost,
             } => {
                 write!(
                     out,
@@ -180,6 +183,7 @@ impl fmt::Display for Event {
                     (*passed, "passed to the real app"),
                     (*mirrored, "mirrored"),
                     (*dropped, "not mirrored whole"),
+                    (*lost, "not taken whole by the app"),
                 ];
                 let mut counts = counts.iter().filter(|(count, _)| *count > 0);
                 counts.try_for_each(|(count, what)| write!(out, ", {what}: {count}"))

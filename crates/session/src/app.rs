@@ -25,6 +25,9 @@ pub(crate) trait App: Send + Sync + 'static {
     }
 }
 
+/// Told of each mirrored request that has not reached the app whole, and why.
+pub(crate) type Lost<'a> = &'a (dyn Fn(&str) + Sync);
+
 /// As the other side's windows allow it.
 ///
 /// # Errors

@@ -17,6 +17,7 @@ use crate::check::Checker;
 use crate::guests::Guests;
 use crate::router::{Agent, Router};
 use crate::terminated::TerminatedPorts;
+use crate::translate::Warn;
 
 /// Who waits for another session's end asks so often.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -56,6 +57,9 @@ pub(crate) struct Claims {
     /// Each claim is tried once it is in force.
     check: Option<Arc<Checker>>,
     terminated: Option<TerminatedPorts>,
+    /// Mirrored requests that did not reach the app, by the pod's port; the first of each is said at once.
+    lost: Mutex<BTreeMap<u16, u64>>,
+    warn: Option<Warn>,
 }
 
 impl Claims {
@@ -67,6 +71,15 @@ impl Claims {
             changed: watch::channel(0).0,
             check: None,
             terminated: None,
+            lost: Mutex::default(),
+            warn: None,
+        }
+    }
+
+    pub(crate) fn with_warnings(self, warn: Warn) -> Self {
+        Self {
+            warn: Some(warn),
+            ..self
         }
     }
 
@@ -146,6 +159,20 @@ impl Claims {
         wanted.map(|listener| listener.actual).collect()
     }
 
+    /// A mirrored request has not reached the app.
+    pub(crate) fn lost(&self, port: u16, why: &str) {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = lost.entry(port).or_default();
+        *count += 1;
+        if *count == 1
+            && let Some(warn) = &self.warn
+        {
+            warn(format!(
+                "port {port}: a mirrored request did not reach the app whole: {why}; how many there were is said at the end"
+            ));
+        }
+    }
+
     /// Keeps the agents' claims as the listeners are, until the link is gone.
     pub(crate) async fn keep(&self, router: &Router, guests: &Guests) {
         let mut changed = self.changed.subscribe();
@@ -217,7 +244,12 @@ impl Claims {
         // What the agent cannot say any more is not worth waiting for.
         let held = tokio::time::timeout(AGAIN, control.call(RequestBody::Held)).await;
         let Ok(Ok(ReplyBody::Held(held))) = held else { return };
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for ClaimEntry { port, mode, counts, .. } in held {
+            let lost = match mode {
+                ClaimMode::Mirror => lost.get(&port).copied().unwrap_or_default(),
+                _ => 0,
+            };
             guests.event(Event::Counted {
                 port,
                 transport: transport(mode),
@@ -227,6 +259,7 @@ impl Claims {
                 passed: counts.passed,
                 mirrored: counts.mirrored,
                 dropped: counts.dropped,
+                lost,
             });
         }
     }

@@ -125,15 +125,11 @@ async fn mirror(app: &Listener, mut copy: Stream) -> io::Result<()> {
             break false;
         }
     };
-    let lost = match is_http2 {
-        true => replay(&first, copy, app).await?,
-        false => hand_over(&first, copy, app).await?,
-    };
-    if lost > 0 {
-        let port = app.port;
-        tracing::warn!("port {port}: {lost} mirrored requests of one connection did not reach the local app");
+    let lost = |why: &str| app.claims.lost(app.port, why);
+    match is_http2 {
+        true => replay(&first, copy, app, &lost).await,
+        false => hand_over(&first, copy, app, &lost).await,
     }
-    Ok(())
 }
 
 /// The app's listener, wherever it is now, for one client.

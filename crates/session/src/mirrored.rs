@@ -15,7 +15,7 @@ use http_route::{Piece, RequestSplitter};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::app::App;
+use crate::app::{App, Lost};
 use answers::{Answers, Asked};
 
 /// How long a request waits for the answer to the one before, at most: an app may be stopped at a breakpoint. It then goes over
@@ -29,13 +29,18 @@ const AGAIN: Duration = Duration::from_millis(20);
 pub(crate) const LAST_ANSWERS: Duration = Duration::from_secs(30);
 
 /// Hands over the copy, whose `first` bytes were read already, until it ends or the app has closed what cannot be begun
-/// anew. Bytes stay as they are. Returns how many requests did not reach the app whole.
+/// anew. Bytes stay as they are.
 ///
 /// # Errors
 /// When the copy breaks.
-pub(crate) async fn hand_over<A: App>(first: &[u8], mut copy: impl AsyncRead + Unpin, app: &A) -> io::Result<u64> {
+pub(crate) async fn hand_over<A: App>(
+    first: &[u8],
+    mut copy: impl AsyncRead + Unpin,
+    app: &A,
+    lost: Lost<'_>,
+) -> io::Result<()> {
     let mut splitter = RequestSplitter::new();
-    let mut local = Local::new(app);
+    let mut local = Local::new(app, lost);
     let mut parts = Parts::default();
     let mut buffer = vec![0; wire::BULK];
     let mut bytes = first;
@@ -55,11 +60,11 @@ pub(crate) async fn hand_over<A: App>(first: &[u8], mut copy: impl AsyncRead + U
         local.take(&mut parts).await;
         let requests = splitter.splits();
         if !requests && local.has_lost_it() {
-            return Ok(local.lost);
+            return Ok(());
         }
         let length = loop {
             tokio::select! {
-                () = local.closed() => if !requests { return Ok(local.lost) },
+                () = local.closed() => if !requests { return Ok(()) },
                 read = copy.read(&mut buffer) => break read?,
             }
         };
@@ -75,7 +80,7 @@ pub(crate) async fn hand_over<A: App>(first: &[u8], mut copy: impl AsyncRead + U
         local.begin().await;
     }
     local.finish().await;
-    Ok(local.lost)
+    Ok(())
 }
 
 /// Bytes in the client's order, and where requests begin in them.
@@ -111,7 +116,7 @@ struct Local<'a, A: App> {
     begun: bool,
     /// It was waited for, and has not listened.
     away: bool,
-    lost: u64,
+    lost: Lost<'a>,
 }
 
 struct Connection<A: App> {
@@ -122,13 +127,13 @@ struct Connection<A: App> {
 }
 
 impl<'a, A: App> Local<'a, A> {
-    fn new(app: &'a A) -> Self {
+    fn new(app: &'a A, lost: Lost<'a>) -> Self {
         Self {
             app,
             open: None,
             begun: false,
             away: false,
-            lost: 0,
+            lost,
         }
     }
 
@@ -146,9 +151,8 @@ impl<'a, A: App> Local<'a, A> {
                 open.answers.expect(asked);
             }
             if let Err(error) = open.send(bytes).await {
-                tracing::debug!(%error, "the app has closed a mirrored connection in the middle of a request");
                 self.open = None;
-                self.lost += 1;
+                (self.lost)(&format!("it closed its connection in the middle of it: {error}"));
             }
         }
         parts.bytes.clear();
@@ -175,8 +179,7 @@ impl<'a, A: App> Local<'a, A> {
                 });
             }
             Err(error) => {
-                tracing::debug!(%error, "the app does not take a mirrored request");
-                self.lost += 1;
+                (self.lost)(&format!("it takes no connection: {error}"));
             }
         }
     }

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use crate::app::{App, DATA_FRAMES, send_data};
+use crate::app::{App, DATA_FRAMES, Lost, send_data};
 use crate::mirrored::LAST_ANSWERS;
 
 /// Bytes of all bodies of a connection that may wait for the app, and requests; one that does not fit is given up.
@@ -43,47 +43,55 @@ enum Piece {
     Reset(Reason),
 }
 
-/// Plays the copy, whose `first` bytes were read already, until it ends. Returns how many requests did not reach the app whole.
+/// Plays the copy, whose `first` bytes were read already, until it ends.
 ///
 /// # Errors
 /// When the copy breaks or cannot be read.
-pub(crate) async fn replay(first: &[u8], mut copy: impl AsyncRead + Unpin, app: &impl App) -> io::Result<u64> {
+pub(crate) async fn replay(
+    first: &[u8],
+    mut copy: impl AsyncRead + Unpin,
+    app: &impl App,
+    lost: Lost<'_>,
+) -> io::Result<()> {
     let (queue, played) = mpsc::channel(REQUESTS);
     let read = async {
         let mut reader = ClientReader::default();
-        let mut incoming = Incoming::new(queue);
+        let mut incoming = Incoming::new(queue, lost);
         let mut buffer = vec![0; wire::BULK];
         let mut bytes = first;
         loop {
             let read = reader.feed(bytes, &mut |stream, said| incoming.take(stream, said));
             read.map_err(|reason| io::Error::new(io::ErrorKind::InvalidData, reason))?;
             match copy.read(&mut buffer).await? {
-                0 => return Ok(incoming.lost),
+                0 => return Ok(()),
                 length => bytes = &buffer[..length],
             }
         }
     };
-    let (lost, more) = tokio::try_join!(read, async { Ok::<_, io::Error>(play(played, app).await) })?;
-    Ok(lost + more)
+    let play = async {
+        play(played, app, lost).await;
+        Ok(())
+    };
+    tokio::try_join!(read, play).map(drop)
 }
 
 /// What the client says, for each of its streams that are played.
-struct Incoming {
+struct Incoming<'a> {
     queue: mpsc::Sender<Played>,
     streams: HashMap<u32, mpsc::UnboundedSender<Piece>>,
     newest: u32,
     room: Arc<Semaphore>,
-    lost: u64,
+    lost: Lost<'a>,
 }
 
-impl Incoming {
-    fn new(queue: mpsc::Sender<Played>) -> Self {
+impl<'a> Incoming<'a> {
+    fn new(queue: mpsc::Sender<Played>, lost: Lost<'a>) -> Self {
         Self {
             queue,
             streams: HashMap::new(),
             newest: 0,
             room: Arc::new(Semaphore::new(WAITING)),
-            lost: 0,
+            lost,
         }
     }
 
@@ -108,7 +116,9 @@ impl Incoming {
                     end,
                     _paid: paid,
                 });
-                self.lost += u64::from(piece.is_none());
+                if piece.is_none() {
+                    (self.lost)(&format!("{} MiB of a connection wait for it", WAITING >> 20));
+                }
                 (piece, end)
             }
         };
@@ -125,9 +135,11 @@ impl Incoming {
             request,
             pieces: (!end).then_some(receiver),
         });
-        let queued = played.is_some_and(|played| self.queue.try_send(played).is_ok());
-        if !queued {
-            self.lost += 1;
+        let Some(played) = played else {
+            return (self.lost)("it is no request that can be made");
+        };
+        if self.queue.try_send(played).is_err() {
+            (self.lost)(&format!("{REQUESTS} requests of a connection wait for it"));
         } else if !end {
             self.streams.insert(number, pieces);
         }
@@ -135,8 +147,7 @@ impl Incoming {
 }
 
 /// Makes the requests, in order, each as soon as the app takes one more.
-async fn play(mut queue: mpsc::Receiver<Played>, app: &impl App) -> u64 {
-    let mut lost = 0;
+async fn play(mut queue: mpsc::Receiver<Played>, app: &impl App, lost: Lost<'_>) {
     let mut open = None;
     let mut streams = JoinSet::new();
     let mut connections = JoinSet::new();
@@ -154,8 +165,7 @@ async fn play(mut queue: mpsc::Receiver<Played>, app: &impl App) -> u64 {
         let mut ready = match ready {
             Ok(ready) => ready,
             Err(error) => {
-                tracing::debug!(%error, "the app does not take a copy of HTTP/2");
-                lost += 1;
+                lost(&format!("it takes no connection of HTTP/2: {error}"));
                 continue;
             }
         };
@@ -174,15 +184,13 @@ async fn play(mut queue: mpsc::Receiver<Played>, app: &impl App) -> u64 {
                 streams.spawn(async move { drop(tokio::join!(body, answer)) });
             }
             Err(error) => {
-                tracing::debug!(%error, "the app does not take a copied request");
-                lost += 1;
+                lost(&format!("it does not take it: {error}"));
                 open = Some(ready);
             }
         }
     }
     let rest = async { while streams.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(LAST_ANSWERS, rest).await;
-    lost
 }
 
 /// A connection to the app, which lasts as long as `connections`.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{Response, StatusCode};
@@ -118,7 +119,17 @@ impl Client {
 
 async fn played(client: &Client, app: SocketAddr) -> u64 {
     let (first, rest) = client.0.split_at(30);
-    replay(first, rest, &app).await.unwrap()
+    played_to(first, rest, &app).await
+}
+
+/// How many requests were lost.
+async fn played_to(first: &[u8], copy: impl AsyncRead + Unpin, app: &impl App) -> u64 {
+    let count = AtomicU64::new(0);
+    let lost = |_: &str| {
+        count.fetch_add(1, Ordering::Relaxed);
+    };
+    replay(first, copy, app, &lost).await.unwrap();
+    count.into_inner()
 }
 
 #[tokio::test]
@@ -154,7 +165,7 @@ async fn what_does_not_end_is_reset() {
     client.post(3, "/b", false);
     client.post(5, "/c", true);
     let (mut copy, near) = tokio::io::duplex(1 << 20);
-    let play = async { replay(&[], near, &server.address).await.unwrap() };
+    let play = played_to(&[], near, &server.address);
     let send = async {
         copy.write_all(&client.0).await.unwrap();
         server.seen(2).await;
@@ -210,7 +221,7 @@ async fn an_app_that_was_started_again_gets_what_comes_then() {
     drop(gone);
     let mut client = Client::new();
     client.post(1, "/a", true);
-    let play = async { replay(&[], near, &apps).await.unwrap() };
+    let play = played_to(&[], near, &apps);
     let send = async {
         copy.write_all(&client.0).await.unwrap();
         assert_eq!(server.seen(1).await, [("/a".to_owned(), Ok(0))]);

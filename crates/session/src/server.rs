@@ -207,7 +207,13 @@ impl Server {
             connector,
         } = started;
         let names = Arc::new(Names::new(settings.plan.dns.clone(), &settings.resolv_conf));
-        let claims = Claims::new(incoming, probes).with_terminated(terminated);
+        let warn = {
+            let guests = guests.clone();
+            Arc::new(move |message| guests.event(Event::Warning { message }))
+        };
+        let claims = Claims::new(incoming, probes)
+            .with_terminated(terminated)
+            .with_warnings(warn);
         let claims = Arc::new(if settings.check {
             claims.with_check(Checker::new(connector))
         } else {

@@ -162,7 +162,7 @@ fn descriptors_that_cannot_be_written_are_refused() {
 
 #[test]
 fn counts_are_one_line_for_each_port() {
-    let counted = |port, mode: &str, [seen, matched, passed, mirrored, dropped]: [u64; 5]| Event::Counted {
+    let counted = |port, mode: &str, [seen, matched, passed, mirrored, dropped, lost]: [u64; 6]| Event::Counted {
         port,
         transport: guest::protocol::Transport::Tcp,
         mode: mode.to_owned(),
@@ -171,11 +171,12 @@ fn counts_are_one_line_for_each_port() {
         passed,
         mirrored,
         dropped,
+        lost,
     };
     let events = [
-        counted(80, "stolen", [5, 2, 3, 0, 0]),
-        counted(81, "mirrored", [4, 0, 0, 3, 1]),
-        counted(82, "stolen", [0; 5]),
+        counted(80, "stolen", [5, 2, 3, 0, 0, 0]),
+        counted(81, "mirrored", [4, 0, 0, 3, 1, 2]),
+        counted(82, "stolen", [0; 6]),
     ];
     let text = told(Style::Person { verbose: 0 }, false, &events);
     let lines: Vec<_> = text.lines().collect();
@@ -183,7 +184,7 @@ fn counts_are_one_line_for_each_port() {
         lines[..2],
         [
             "inpod: port 80, stolen: requests and connections seen: 5, matched: 2, passed to the real app: 3",
-            "inpod: port 81, mirrored: requests and connections seen: 4, mirrored: 3, not mirrored whole: 1",
+            "inpod: port 81, mirrored: requests and connections seen: 4, mirrored: 3, not mirrored whole: 1, not taken whole by the app: 2",
         ]
     );
     assert!(lines[2].starts_with("inpod: port 82: nothing came to it while it was stolen; "));

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::DuplexStream;
@@ -35,6 +36,7 @@ struct Stage {
     listener: TcpListener,
     app: &'static At,
     client: DuplexStream,
+    /// How many requests were lost.
     handed: JoinHandle<io::Result<u64>>,
 }
 
@@ -43,7 +45,14 @@ async fn stage() -> Stage {
     let app: &'static At = Box::leak(Box::default());
     *app.0.lock().unwrap() = Some(listener.local_addr().unwrap());
     let (client, copy) = tokio::io::duplex(1 << 16);
-    let handed = tokio::spawn(hand_over(b"", copy, app));
+    let handed = tokio::spawn(async move {
+        let count = AtomicU64::new(0);
+        let lost = |_: &str| {
+            count.fetch_add(1, Ordering::Relaxed);
+        };
+        hand_over(b"", copy, app, &lost).await?;
+        Ok(count.into_inner())
+    });
     Stage {
         listener,
         app,
