@@ -69,7 +69,7 @@ fn two_sessions_are_told_apart_and_one_ends_the_other() {
     let claim = |user: &str, matched: u64| {
         json!([{
             "port": PORT, "transport": "tcp", "mode": "steal", "filter": format!("X-User={user}"),
-            "seen": 20, "matched": matched, "passed": 5, "mirrored": 0, "dropped": 0, "lost": 0,
+            "seen": 20, "matched": matched, "passed": 5, "mirrored": 0, "dropped": 0,
         }])
     };
     for (entry, user, matched) in [(&found[0], "ada", 5), (&found[1], "bob", 10)] {
@@ -130,7 +130,7 @@ fn two_sessions_are_told_apart_and_one_ends_the_other() {
         ended.events("counted")[0],
         json!({
             "event": "counted", "transport": "tcp", "port": PORT, "mode": "stolen",
-            "seen": 22, "matched": 6, "passed": 6, "mirrored": 0, "dropped": 0,
+            "seen": 22, "matched": 6, "passed": 6, "mirrored": 0, "dropped": 0, "lost": 0,
         })
     );
     wait_until("the end of the last session", || listed(&stage).is_empty());
