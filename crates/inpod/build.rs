@@ -1,10 +1,15 @@
 //! `INPOD_EMBED_AGENT` and `INPOD_EMBED_LAYER` name the agent's program and the layer to be put inside the executable
 //! (`cargo xtask dist`). The agent's content names the build: sessions share an agent in the cluster only where it is the
-//! same.
+//! same. It is put there once more in gzip's format, since it may have a slow link before it.
 
 use std::hash::{DefaultHasher, Hasher};
+use std::io::{self, Write};
+use std::path::Path;
 
-fn main() {
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+fn main() -> io::Result<()> {
     for (variable, condition) in [
         ("INPOD_EMBED_AGENT", "embedded_agent"),
         ("INPOD_EMBED_LAYER", "embedded_layer"),
@@ -21,5 +26,14 @@ fn main() {
         let mut hasher = DefaultHasher::new();
         hasher.write(&agent);
         println!("cargo:rustc-env=INPOD_BUILD={:016x}", hasher.finish());
+        pack(&agent)?;
     }
+    Ok(())
+}
+
+fn pack(agent: &[u8]) -> io::Result<()> {
+    let directory = std::env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?;
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    packed.write_all(agent)?;
+    std::fs::write(Path::new(&directory).join("agent.gz"), packed.finish()?)
 }

@@ -18,6 +18,8 @@ pub fn statically(packages: &[&str]) -> Result<PathBuf, String> {
     for package in packages {
         command.args(["-p", package]);
     }
+    // They travel over slow links, and a panic says its file and line without them.
+    command.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
     command.env(
         "RUSTFLAGS",
         "-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"",

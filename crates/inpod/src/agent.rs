@@ -13,7 +13,10 @@ use crate::exec::no_target;
 const BESIDE: &str = "inpod-agent";
 
 #[cfg(embedded_agent)]
-static EMBEDDED: &[u8] = include_bytes!(env!("INPOD_EMBED_AGENT"));
+static EMBEDDED: AgentBinary = AgentBinary::Embedded {
+    program: include_bytes!(env!("INPOD_EMBED_AGENT")),
+    packed: include_bytes!(concat!(env!("OUT_DIR"), "/agent.gz")),
+};
 
 /// How the agent is delivered and run.
 ///
@@ -49,7 +52,7 @@ pub async fn target_to_look_at(resolved: &config::Resolved, place: &PlaceArgs) -
 #[cfg(embedded_agent)]
 #[expect(clippy::unnecessary_wraps, reason = "the development build can fail here")]
 fn binary() -> Result<AgentBinary, CliError> {
-    Ok(AgentBinary::Embedded(EMBEDDED))
+    Ok(EMBEDDED.clone())
 }
 
 #[cfg(not(embedded_agent))]

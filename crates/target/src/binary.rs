@@ -21,7 +21,7 @@ impl AgentBinary {
     /// The program's bytes, to be delivered.
     pub(crate) async fn bytes(&self) -> Result<bytes::Bytes, TargetError> {
         match self {
-            Self::Embedded(bytes) => Ok(bytes::Bytes::from_static(bytes)),
+            Self::Embedded { program, .. } => Ok(bytes::Bytes::from_static(program)),
             Self::Path(path) => {
                 let read = tokio::fs::read(path).await.map(bytes::Bytes::from);
                 read.map_err(|source| TargetError::AgentProgram {
@@ -45,7 +45,7 @@ impl AgentBinary {
                     source: errno.into(),
                 }),
             },
-            Self::Embedded(bytes) => in_memory(bytes).map_err(TargetError::Start),
+            Self::Embedded { program, .. } => in_memory(program).map_err(TargetError::Start),
         }
     }
 }
@@ -80,5 +80,13 @@ impl Program {
 
     pub(crate) async fn bytes(&self) -> Result<bytes::Bytes, TargetError> {
         self.read.get_or_try_init(|| self.binary.bytes()).await.cloned()
+    }
+
+    /// The program in gzip's format, for a container that can unpack it.
+    pub(crate) fn packed(&self) -> Option<&'static [u8]> {
+        match self.binary {
+            AgentBinary::Embedded { packed, .. } => Some(packed),
+            AgentBinary::Path(_) => None,
+        }
     }
 }

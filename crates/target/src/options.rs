@@ -21,8 +21,11 @@ pub struct KubeOptions {
 pub enum AgentBinary {
     /// A file: development finds the agent beside the command.
     Path(PathBuf),
-    /// Inside this executable.
-    Embedded(&'static [u8]),
+    /// Inside this executable, and the same in gzip's format.
+    Embedded {
+        program: &'static [u8],
+        packed: &'static [u8],
+    },
 }
 
 /// What the session cannot do without. A rung of the ladder that leaves it out is not taken, so a session that would be

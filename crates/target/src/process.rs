@@ -265,7 +265,10 @@ mod tests {
     #[tokio::test]
     async fn an_embedded_program_is_run_from_memory() {
         let busybox = std::fs::read("/bin/busybox").expect("busybox is needed: apt-get install busybox-static");
-        let target = this_process(Program::new(AgentBinary::Embedded(busybox.leak())));
+        let target = this_process(Program::new(AgentBinary::Embedded {
+            program: busybox.leak(),
+            packed: &[],
+        }));
         let mut transport = target.connect(&|_| ()).expect("started");
         let error = transport
             .read_to_end(&mut Vec::new())

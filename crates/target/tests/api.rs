@@ -125,7 +125,10 @@ const POD: &str = "GET /api/v1/namespaces/shop/pods/web";
 const PATCH: &str = "PATCH /api/v1/namespaces/shop/pods/web/ephemeralcontainers";
 
 async fn resolve(options: &KubeOptions) -> Result<Connector, TargetError> {
-    let settings = AgentSettings::new(AgentBinary::Embedded(b"an agent"));
+    let settings = AgentSettings::new(AgentBinary::Embedded {
+        program: b"an agent",
+        packed: b"",
+    });
     Connector::resolve(&"pod/web".parse().expect("a target"), options, settings).await
 }
 

@@ -26,7 +26,7 @@ const STATUS_PAUSE: Duration = Duration::from_millis(250);
 const SILENCE: Duration = Duration::from_secs(75);
 /// The longest that one exec may take to say its first line.
 pub(super) const TRY: Duration = Duration::from_secs(15);
-/// The longest that the agent's program may travel: 6 MB at 25 KB/s.
+/// The longest that the agent's program may travel, packed 4 MB at 20 KB/s; the scripts wait as long for it.
 const UPLOAD: Duration = Duration::from_secs(240);
 /// The longest line a script says, in bytes.
 const LINE: usize = 256;
@@ -45,17 +45,22 @@ impl PodTarget {
     /// Executes the script in the agent's container, does its part of the delivery, and leaves the stream to the link.
     pub(super) async fn enter(&self, rights: &Rights, report: Report<'_>) -> Result<BoxTransport, TargetError> {
         let program = self.settings.program.bytes().await?;
+        let packed = self.settings.program.packed();
         let mut clock = Clock::begin(report, Phase::Start);
-        let (mut stream, mut line) = self.knock(rights, program.len()).await?;
+        let (mut stream, mut line) = self.knock(rights, program.len(), packed.map(<[u8]>::len)).await?;
         loop {
             let next = match line.as_str() {
                 script::DELIVER => {
                     clock = clock.next(Phase::Deliver);
                     tokio::time::timeout(UPLOAD, upload(&mut stream, &program)).await
                 }
+                script::DELIVER_PACKED => {
+                    clock = clock.next(Phase::Deliver);
+                    tokio::time::timeout(UPLOAD, upload(&mut stream, packed.unwrap_or_default())).await
+                }
                 script::WAIT => {
                     clock = clock.next(Phase::Deliver);
-                    tokio::time::timeout(SILENCE, read_line(&mut stream)).await
+                    tokio::time::timeout(UPLOAD + SILENCE, read_line(&mut stream)).await
                 }
                 script::DELIVERED => {
                     clock = clock.next(Phase::Attach);
@@ -110,10 +115,16 @@ impl PodTarget {
     }
 
     /// Tries exec until the container answers. Its status would say `running` 150 ms later than exec does.
-    async fn knock(&self, rights: &Rights, length: usize) -> Result<(PodExec, String), TargetError> {
+    async fn knock(
+        &self,
+        rights: &Rights,
+        length: usize,
+        packed: Option<usize>,
+    ) -> Result<(PodExec, String), TargetError> {
         let container = &rights.container;
         let length = length.to_string();
-        let command = ["sh", "-c", script::ENTER, "inpod", container, &length];
+        let packed = packed.map(|length| length.to_string()).unwrap_or_default();
+        let command = ["sh", "-c", script::ENTER, "inpod", container, &length, &packed];
         let since = Instant::now();
         let mut looked = (!rights.reused).then_some(since);
         loop {

@@ -11,6 +11,8 @@
 
 /// Before the script reads the program from its stdin: exactly as many bytes as it was told.
 pub(crate) const DELIVER: &str = "inpod deliver";
+/// The same, where the container can unpack it: the gzip form, of the length that it was told.
+pub(crate) const DELIVER_PACKED: &str = "inpod deliver packed";
 /// Another session delivers; this one waits.
 pub(crate) const WAIT: &str = "inpod wait";
 /// The program is complete and in place.
@@ -55,14 +57,14 @@ for place in /tmp /var/tmp "$PWD" "$HOME" /run; do
 done
 [ -f "$here/ready" ] || fail "the agent's container has $why where a program can be written and run"
 while [ ! -f "$here/agent" ]; do
-  [ "$n" -lt 3000 ] || fail "no agent was delivered within 60 s"
+  [ "$n" -lt 12000 ] || fail "no agent was delivered within 240 s"
   rest
 done
 exec "$here/agent" serve --socket "$here/socket" --target-container "$2" --linger "$3"
 "#
 );
 
-/// Arguments: directory name, the program's length in bytes.
+/// Arguments: directory name, the program's length in bytes, and that of its gzip form if there is one.
 pub(crate) const ENTER: &str = concat!(
     common!(),
     r#"
@@ -81,9 +83,14 @@ while [ ! -f "$here/agent" ]; do
   if mkdir "$here/turn$turn" 2>/dev/null; then
     echo $$ >"$here/turn$turn/pid"
     command -v head >/dev/null || fail "this image has no \`head\` to receive the agent with"
-    echo 'inpod deliver'
     umask 077
-    head -c "$2" >"$here/part$turn" || fail "writing the agent to $here failed"
+    if [ -n "$3" ] && command -v gunzip >/dev/null; then
+      echo 'inpod deliver packed'
+      head -c "$3" | gunzip -c >"$here/part$turn" || fail "unpacking the agent to $here failed"
+    else
+      echo 'inpod deliver'
+      head -c "$2" >"$here/part$turn" || fail "writing the agent to $here failed"
+    fi
     got=$(($(wc -c <"$here/part$turn")))
     [ "$got" -eq "$2" ] || fail "only $got of the agent's $2 bytes arrived"
     chmod 700 "$here/part$turn" && mv "$here/part$turn" "$here/agent" || fail "the agent cannot be put into $here"
@@ -91,7 +98,7 @@ while [ ! -f "$here/agent" ]; do
     break
   fi
   [ "$n" -eq 0 ] && echo 'inpod wait'
-  [ "$n" -lt 3000 ] || fail "another session did not finish to deliver the agent within 60 s"
+  [ "$n" -lt 12000 ] || fail "another session did not finish to deliver the agent within 240 s"
   holder=
   [ -s "$here/turn$turn/pid" ] && read -r holder <"$here/turn$turn/pid"
   if [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null && [ ! -f "$here/agent" ]; then

@@ -7,6 +7,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
 use super::*;
 
 /// Stands for the agent: writes down how it was served, and echoes what is attached to it.
@@ -193,6 +196,35 @@ fn one_session_delivers_and_attaches() {
             agent.child.wait().expect("it ends").success(),
             "the agent took the script's place"
         );
+    });
+}
+
+#[test]
+fn what_can_be_unpacked_is_delivered_packed() {
+    both(|shell| {
+        let place = Place::new();
+        let _agent = run(shell, &place);
+        let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+        packed.write_all(STAND_IN.as_bytes()).expect("packed");
+        let packed = packed.finish().expect("packed");
+        let lengths = [STAND_IN.len(), packed.len()].map(|length| length.to_string());
+        let enter = || Running::start(shell.command(ENTER, &[&place.name, &lengths[0], &lengths[1]]));
+        let mut cut = enter();
+        assert_eq!(cut.line(), DELIVER_PACKED);
+        cut.send(&packed[..100]);
+        let (status, said) = cut.finish();
+        assert_eq!(status.code(), Some(GAVE_UP), "{said}");
+        assert!(said.contains("inpod: unpacking the agent"), "{said}");
+        assert!(!place.path().join("agent").exists(), "half an agent is none");
+        let mut session = enter();
+        assert_eq!(session.line(), WAIT);
+        assert_eq!(session.line(), DELIVER_PACKED);
+        session.send(&packed);
+        assert_eq!(session.line(), DELIVERED);
+        let delivered = std::fs::read(place.path().join("agent")).expect("there");
+        assert_eq!(delivered, STAND_IN.as_bytes());
+        let _socket = serve(&place);
+        assert_eq!(session.line(), ATTACHING);
     });
 }
 
