@@ -96,45 +96,70 @@ async fn a_filter_copies_only_what_matches() {
     assert_eq!(got, [wanted, wanted].concat().as_bytes());
 }
 
-/// The kubelet's HTTP and TCP probes are the real app's alone; what is not HTTP is copied as it is.
+/// A connection with a health check, as the kubelet makes it.
+fn grpc_probe() -> Vec<u8> {
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let length = u8::try_from(payload.len()).unwrap();
+        [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    let field = |index: &[u8], value: &str| {
+        let length = u8::try_from(value.len()).unwrap();
+        [index, &[length], value.as_bytes()].concat()
+    };
+    // `:method POST`, `:scheme http`, `:path`, `user-agent`: the static table of RFC 7541.
+    let path = field(&[4], "/grpc.health.v1.Health/Check");
+    let agent = field(&[0x0f, 58 - 15], "kube-probe/1.34 grpc-go/1.72");
+    let block = [&[0x83, 0x86], path.as_slice(), &agent].concat();
+    [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        frame(4, 0, 0, &[]).as_slice(),
+        &frame(1, 4, 1, &block),
+        &frame(0, 1, 1, &[0; 5]),
+    ]
+    .concat()
+}
+
+/// The kubelet's probes are the real app's alone; what is not HTTP is copied as it is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn probes_are_not_copied() {
     let world = world();
     app(&world);
     let mut session = common::direct(world.pod.pid).await;
-    let probed = Claim {
-        probes: vec![
-            Probe::Http {
-                port: PORT,
-                path: "/healthz".to_owned(),
-                headers: vec![],
-            },
-            Probe::Tcp {
-                port: PORT,
-                nodes: vec![],
-            },
-        ],
-        ..claim(None)
+    let http = Probe::Http {
+        port: PORT,
+        path: "/healthz".to_owned(),
+        headers: vec![],
     };
-    claims(&session, vec![probed]).await;
+    let tcp = Probe::Tcp {
+        port: PORT,
+        nodes: vec![],
+    };
     let probe = "GET /healthz HTTP/1.1\r\nUser-Agent: kube-probe/1.34\r\n\r\n";
     let request = "GET /healthz HTTP/1.1\r\nUser-Agent: curl/8\r\n\r\n";
-    for (sent, copied) in [
-        (probe.to_owned(), None),
-        (String::new(), None),
-        (request.to_owned(), Some(request)),
-        ([probe, request].concat(), Some(request)),
-        ("PING".to_owned(), Some("PING")),
-        // No more comes of it.
-        ("GET /he".to_owned(), Some("GET /he")),
+    // One by one: what is of one kind is no probe where the pod has another.
+    for (kind, probe) in [
+        (http, probe.as_bytes().to_vec()),
+        (tcp, vec![]),
+        (Probe::Grpc { port: PORT }, grpc_probe()),
     ] {
-        exchange(&world, sent.into_bytes()).await;
-        if let Some(copied) = copied {
-            let (_, got) = next_copy(&mut session).await;
-            assert_eq!(
-                got.escape_ascii().to_string(),
-                copied.as_bytes().escape_ascii().to_string()
-            );
+        let probed = Claim {
+            probes: vec![kind.clone()],
+            ..claim(None)
+        };
+        claims(&session, vec![probed]).await;
+        for (sent, copied) in [
+            (probe.clone(), None),
+            (request.into(), Some(request)),
+            (b"PING".to_vec(), Some("PING")),
+            // No more comes of it.
+            (b"GET /he".to_vec(), Some("GET /he")),
+        ] {
+            exchange(&world, sent).await;
+            if let Some(copied) = copied {
+                let (_, got) = next_copy(&mut session).await;
+                let expected = copied.as_bytes().escape_ascii().to_string();
+                assert_eq!(got.escape_ascii().to_string(), expected, "{kind:?}");
+            }
         }
     }
 }

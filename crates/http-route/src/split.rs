@@ -21,8 +21,9 @@ pub struct Piece<'a> {
 
 /// Fed with what one client sends, from the connection's first byte, in pieces of any size.
 ///
-/// Unless it only [leaves out](Self::leaving_out) some, what cannot be framed without doubt is not wanted for the rest of the connection, unless it happens inside a wanted
-/// request: then the rest stays with that request, as it does when the connection is routed.
+/// What cannot be framed without doubt is not wanted for the rest of the connection, unless it happens inside a wanted
+/// request: then the rest stays with that request, as it does when the connection is routed. Or unless requests are only
+/// [left out](Self::leaving_out).
 #[derive(Debug, Default)]
 pub struct RequestSplitter {
     state: State,

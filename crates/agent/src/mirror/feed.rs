@@ -29,7 +29,7 @@ pub(super) struct Feed {
     incoming: Incoming,
     /// Only where requests are told apart.
     splitter: Option<RequestSplitter>,
-    /// Something of it was not wanted.
+    /// A request of it was not wanted.
     left_out: bool,
     /// Its owner was told that it cannot be looked into, if so.
     warned: bool,
@@ -103,13 +103,12 @@ impl Feed {
                         wanted.counters.mirrored();
                     }
                 }
+                self.left_out |= !matches;
                 Some(matches)
             },
             &mut |piece| {
                 if piece.wanted {
                     chosen.extend_from_slice(piece.bytes);
-                } else {
-                    self.left_out = true;
                 }
             },
         );
