@@ -39,6 +39,7 @@ pub use kubectl::Kubectl;
 pub use packages::{install as install_these, install_missing as install_packages};
 pub use pod::{Pod, PodProcess};
 pub use process::Process;
+pub use programs::statically;
 pub use status::{Status, status};
 pub use up::{Options, Phase, Running, up};
 pub use wait::wait_for;

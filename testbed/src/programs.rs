@@ -1,6 +1,6 @@
 //! The programs that are built here: Kubernetes and CoreDNS from their Go modules, the pause program, the shop.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::{Error, Result, run};
@@ -69,39 +69,42 @@ pub(crate) fn pause(paths: &Paths) -> Result<Fingerprint> {
 
 /// Static, so that it starts in any image.
 pub(crate) fn shop(paths: &Paths) -> Result<Fingerprint> {
+    let output = paths.program("shop");
+    let inputs = Fingerprint::of_tree(&paths.source("shop"))?.and(Fingerprint::of_tree(&paths.source("fixture"))?);
+    stamp::make(&paths.stamp("shop"), &output, inputs, || {
+        let doing = "build the shop";
+        let (mut build, directory) = statically(&paths.workspace, &["shop"]);
+        run(doing, build.arg("--quiet"))?;
+        copy(doing, &directory.join("shop"), &output)
+    })?;
+    Ok(inputs)
+}
+
+/// How static programs of the workspace are built, and the directory that they are in then. Whoever wants one asks here: other
+/// flags, or other packages to resolve features for, and cargo would compile all they are made of once more.
+#[must_use]
+pub fn statically(workspace: &Path, programs: &[&str]) -> (Command, PathBuf) {
+    // Naming the target keeps the flags away from build scripts and proc macros.
     const TARGET: &str = if cfg!(target_arch = "aarch64") {
         "aarch64-unknown-linux-gnu"
     } else {
         "x86_64-unknown-linux-gnu"
     };
-    let output = paths.program("shop");
-    let inputs = Fingerprint::of_tree(&paths.source("shop"))?.and(Fingerprint::of_tree(&paths.source("fixture"))?);
-    stamp::make(&paths.stamp("shop"), &output, inputs, || {
-        let doing = "build the shop";
-        // A target directory of its own: crt-static would rebuild everything else, and the usual one may be locked by
-        // the cargo that runs us.
-        let directory = paths.workspace.join("target/static");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build
-            .args([
-                "build",
-                "--quiet",
-                "--release",
-                "-p",
-                "shop",
-                "--target",
-                TARGET,
-                "--target-dir",
-            ])
-            .arg(&directory);
-        build
-            .current_dir(&paths.workspace)
-            .env("RUSTFLAGS", "-C target-feature=+crt-static");
-        run(doing, &mut build)?;
-        copy(doing, &directory.join(TARGET).join("release/shop"), &output)
-    })?;
-    Ok(inputs)
+    // A directory of its own: the usual one may be locked by the cargo that runs us.
+    let directory = workspace.join("target/static");
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build
+        .current_dir(workspace)
+        .args(["build", "--release", "--workspace", "--target", TARGET, "--target-dir"])
+        .arg(&directory)
+        .args(programs.iter().flat_map(|program| ["--bin", program]))
+        // They travel over slow links, and a panic says its file and line without symbols.
+        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
+        .env(
+            "RUSTFLAGS",
+            "-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"",
+        );
+    (build, directory.join(TARGET).join("release"))
 }
 
 fn copy(doing: &str, from: &Path, to: &Path) -> Result<()> {

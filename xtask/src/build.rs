@@ -1,31 +1,30 @@
 //! The separate cargo invocations: the static agent and services, and the layer, have flags of their own.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use crate::shell::{cargo, root, run};
 
-/// The one target of the static programs. Naming it keeps their flags away from build scripts and proc macros.
-const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The one target of what is built by its name. Naming it keeps its flags away from build scripts and proc macros.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Builds programs of the workspace into target/release. All with the features that the whole workspace asks for, as its tests
+/// have them: cargo would resolve them anew for packages that are named, and compile much of it twice.
+#[must_use]
+pub fn programs(names: &[&str]) -> Command {
+    let mut command = cargo(["build", "--release", "--workspace"]);
+    command.args(names.iter().flat_map(|name| ["--bin", name]));
+    command
+}
 
 /// Builds statically linked programs and returns the directory they lie in.
 ///
 /// # Errors
 /// When cargo fails.
-pub fn statically(packages: &[&str]) -> Result<PathBuf, String> {
-    let directory = root().join("target/static");
-    let mut command = cargo(["build", "--release", "--target", STATIC_TARGET, "--target-dir"]);
-    command.arg(&directory);
-    for package in packages {
-        command.args(["-p", package]);
-    }
-    // They travel over slow links, and a panic says its file and line without them.
-    command.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
-    command.env(
-        "RUSTFLAGS",
-        "-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\"",
-    );
-    run(&mut command)?;
-    Ok(directory.join(STATIC_TARGET).join("release"))
+pub fn statically(names: &[&str]) -> Result<PathBuf, String> {
+    let (mut build, directory) = testbed::statically(&root(), names);
+    run(&mut build)?;
+    Ok(directory)
 }
 
 /// Builds `libinpod_layer.so` and returns where it lies. It needs no library and no version of a symbol, so that every glibc
@@ -43,7 +42,7 @@ pub fn layer() -> Result<PathBuf, String> {
         .map_err(|error| format!("cannot write {}: {error}", nothing.display()))?;
     let mut command = cargo(["rustc", "--release", "-p", "layer", "--features", "standalone", "--lib"]);
     command
-        .args(["--crate-type", "cdylib", "--target", STATIC_TARGET, "--target-dir"])
+        .args(["--crate-type", "cdylib", "--target", TARGET, "--target-dir"])
         .arg(&directory)
         // Small, and without what unwinding and checks would pull in.
         .env("CARGO_PROFILE_RELEASE_LTO", "fat")
@@ -58,5 +57,5 @@ pub fn layer() -> Result<PathBuf, String> {
             ),
         );
     run(&mut command)?;
-    Ok(directory.join(STATIC_TARGET).join("release/libinpod_layer.so"))
+    Ok(directory.join(TARGET).join("release/libinpod_layer.so"))
 }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::build::{layer, statically};
-use crate::shell::{cargo, root, say};
+use crate::build::{layer, programs, statically};
+use crate::shell::{root, say};
 
 /// Builds target/dist/inpod, which needs nothing beside it.
 ///
@@ -11,7 +11,7 @@ use crate::shell::{cargo, root, say};
 /// When a build fails or the executable cannot be put in its place.
 pub fn run() -> Result<PathBuf, String> {
     let (agent, layer) = (statically(&["agent"])?.join("agent"), layer()?);
-    let mut build = cargo(["build", "--release", "-p", "inpod"]);
+    let mut build = programs(&["inpod"]);
     build.env("INPOD_EMBED_AGENT", &agent).env("INPOD_EMBED_LAYER", &layer);
     crate::shell::run(&mut build)?;
     let dist = root().join("target/dist");

@@ -8,6 +8,7 @@ use super::Bench;
 use super::goals::{Table, median, number};
 use super::local::{nobody, spawned};
 use super::run::{listen, local_file};
+use crate::build::programs;
 use crate::shell::root;
 
 /// Threads that open files at once.
@@ -44,14 +45,7 @@ fn openers(bench: &Bench, table: &mut Table, target: &str, file: &str) -> Result
 
 /// Every open is answered by a supervisor of so many threads: without the layer, in the copy view's way.
 fn supervisors(bench: &Bench, table: &mut Table, file: &str) -> Result<(), String> {
-    crate::shell::run(&mut crate::shell::cargo([
-        "build",
-        "--release",
-        "-p",
-        "trap",
-        "--bin",
-        "trap-stand",
-    ]))?;
+    crate::shell::run(&mut programs(&["trap-stand"]))?;
     let view = root().join(DIRECTORY).join("view");
     std::fs::create_dir_all(&view).map_err(|error| format!("cannot make {}: {error}", view.display()))?;
     for threads in SUPERVISORS {

@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use playground::{Playground, WEB};
 
 use super::super::load;
-use crate::build::{layer, statically};
-use crate::shell::{cargo, root, run};
+use crate::build::{layer, programs, statically};
+use crate::shell::{root, run};
 
 /// Where the files are in the pod.
 pub(super) const POD: &str = "/data/bench";
@@ -87,7 +87,7 @@ impl Drop for Ground {
 fn stages(directory: &Path, guest: &Path) -> Result<PathBuf, String> {
     let (agent, layer) = (statically(&["agent"])?.join("agent"), layer()?);
     // A target directory of its own: the one beside is the distribution's, with everything inside.
-    run(cargo(["build", "--release", "-p", "inpod"])
+    run(programs(&["inpod"])
         .env_remove("INPOD_EMBED_AGENT")
         .env_remove("INPOD_EMBED_LAYER"))?;
     let inpod = root().join("target/release/inpod");
