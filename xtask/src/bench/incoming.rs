@@ -142,7 +142,6 @@ fn agent(pod: &Pod) -> Result<i32, String> {
 fn mirrored(bench: &Bench, table: &mut Table, pod: &Pod, client: &Pod) -> Result<(), String> {
     let url = format!("http://{}:{}/", pod.ip, APP[0]);
     let (mut rates, mut latencies, mut copies) = (Vec::new(), Vec::new(), Vec::new());
-    let mut latencies_beside = Vec::new();
     let (mut memory, mut notes) = (0.0_f64, Vec::new());
     for _ in 0..bench.rounds(3) {
         let most = load(client, pod, APP, 0)?.rate;
@@ -158,9 +157,6 @@ fn mirrored(bench: &Bench, table: &mut Table, pod: &Pod, client: &Pod) -> Result
             &all.to_string(),
         ];
         let bare = h2load(client, &paced, &url)?;
-        let loops = [spinning()?, spinning()?];
-        let beside = h2load(client, &paced, &url)?;
-        drop(loops);
         let session = Serving::mirror(bench, pod)?;
         let agent = agent(pod)?;
         let mut spent = Spent::default();
@@ -173,7 +169,6 @@ fn mirrored(bench: &Bench, table: &mut Table, pod: &Pod, client: &Pod) -> Result
         let dropped = session.dropped()?;
         rates.push(loaded.rate / bare.rate);
         latencies.push(loaded.at(0.5) / bare.at(0.5));
-        latencies_beside.push(loaded.at(0.5) / beside.at(0.5));
         copies.push(mirrored / all);
         notes = vec![
             format!("the last: {} of at most {} requests/s", number(bare.rate), number(most)),
@@ -194,12 +189,6 @@ fn mirrored(bench: &Bench, table: &mut Table, pod: &Pod, client: &Pod) -> Result
     rows.into_iter()
         .zip(notes)
         .try_for_each(|((name, value), note)| table.judge(name, value, note))?;
-    table.report(
-        "mirrored at 70 %, median latency / bare beside idle-class loops",
-        median(latencies_beside),
-        "x",
-        "what it costs that no core is ever idle is in both".to_owned(),
-    );
     let session = Serving::mirror(bench, pod)?;
     let rate = load(client, pod, APP, 0)?.rate;
     let copies = answered()? / f64::from(REQUESTS);
@@ -210,14 +199,6 @@ fn mirrored(bench: &Bench, table: &mut Table, pod: &Pod, client: &Pod) -> Result
     );
     table.report("mirrored at saturation, copies / requests", copies, "x", note);
     Ok(())
-}
-
-/// Takes a core when nobody else wants it, as the session and the local app of a mirror do in this bench.
-fn spinning() -> Result<Running, String> {
-    let mut command = Command::new("chrt");
-    command.args(["--idle", "0", "sh", "-c", "while :; do :; done"]);
-    let child = command.spawn().map_err(|error| format!("cannot run chrt: {error}"))?;
-    Ok(Running(child))
 }
 
 /// How many requests the local app has answered, once it answers no more.
