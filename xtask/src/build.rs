@@ -8,7 +8,7 @@ use crate::shell::{cargo, root, run};
 /// The one target of what is built by its name. Naming it keeps its flags away from build scripts and proc macros.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Builds programs of the workspace into target/release. All with the features that the whole workspace asks for, as its tests
+/// How programs of the workspace are built into target/release. All with the features that the whole workspace asks for, as its tests
 /// have them: cargo would resolve them anew for packages that are named, and compile much of it twice.
 #[must_use]
 pub fn programs(names: &[&str]) -> Command {
