@@ -23,14 +23,47 @@ const NOT_VOLUMES: [&str; 6] = [
     "/etc/resolv.conf",
 ];
 
+/// File systems whose files are as long as stat(2) says. Those of other kinds may be (most in user space are), and those of
+/// the kernel's own (proc, sysfs, cgroup2) say 0 or a page.
+const SIZED: [&str; 24] = [
+    "9p",
+    "bcachefs",
+    "btrfs",
+    "ceph",
+    "cifs",
+    "erofs",
+    "exfat",
+    "ext2",
+    "ext3",
+    "ext4",
+    "f2fs",
+    "hugetlbfs",
+    "iso9660",
+    "jfs",
+    "nfs",
+    "nfs4",
+    "overlay",
+    "ramfs",
+    "smb3",
+    "squashfs",
+    "tmpfs",
+    "virtiofs",
+    "xfs",
+    "zfs",
+];
+
 /// Blocking: reads /proc and the target's files.
 pub(crate) fn gather(agent: &Agent) -> Facts {
     let target = &agent.target;
     let credentials = target.credentials();
+    let mountinfo = std::fs::read(target.proc("mountinfo")).ok();
+    let sizeless = mountinfo.as_deref().map(sizeless);
     Facts {
         hostname: hostname(),
         addresses: sys::addresses(),
-        volumes: volumes(&std::fs::read(target.proc("mountinfo")).unwrap_or_default()),
+        volumes: volumes(&mountinfo.unwrap_or_default()),
+        // What cannot be known may be anywhere.
+        sizeless: sizeless.unwrap_or_else(|| vec![Bytes(b"/".to_vec())]),
         root: root(target),
         uid: credentials.uid,
         gid: credentials.gid,
@@ -84,24 +117,36 @@ fn cwd(target: &Target) -> Vec<u8> {
     Path::new("/").join(inside).as_os_str().as_bytes().to_vec()
 }
 
-/// The fifth field of each line of proc_pid_mountinfo(5), with its octal escapes.
+/// The places and types of proc_pid_mountinfo(5): the fifth field of each line, and the one behind a lone `-`.
+fn mounts(mountinfo: &[u8]) -> impl Iterator<Item = (Vec<u8>, &[u8])> {
+    mountinfo.split(|&byte| byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(|&byte| byte == b' ');
+        let point = fields.nth(4)?;
+        let kind = fields.skip_while(|field| field != b"-").nth(1)?;
+        Some((unescape(point), kind))
+    })
+}
+
 fn volumes(mountinfo: &[u8]) -> Vec<Bytes> {
+    let own = |point: &[u8], place: &str| {
+        let rest = point.strip_prefix(place.as_bytes());
+        rest.is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
+    };
     let mut found: Vec<Bytes> = Vec::new();
-    for line in mountinfo.split(|&byte| byte == b'\n') {
-        let Some(point) = line.split(|&byte| byte == b' ').nth(4) else {
-            continue;
-        };
-        let point = unescape(point);
-        let own = |place: &str| {
-            point
-                .strip_prefix(place.as_bytes())
-                .is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
-        };
-        if point != b"/" && !NOT_VOLUMES.iter().any(|place| own(place)) && !found.iter().any(|known| known.0 == point) {
+    for (point, _) in mounts(mountinfo) {
+        if point != b"/"
+            && !NOT_VOLUMES.iter().any(|place| own(&point, place))
+            && !found.iter().any(|known| known.0 == point)
+        {
             found.push(Bytes(point));
         }
     }
     found
+}
+
+fn sizeless(mountinfo: &[u8]) -> Vec<Bytes> {
+    let sizeless = mounts(mountinfo).filter(|(_, kind)| !SIZED.iter().any(|sized| sized.as_bytes() == *kind));
+    sizeless.map(|(point, _)| Bytes(point)).collect()
 }
 
 fn unescape(text: &[u8]) -> Vec<u8> {
@@ -164,6 +209,14 @@ mod tests {
             .map(|path| String::from_utf8_lossy(&path.0).into_owned())
             .collect();
         assert_eq!(names, ["/etc/config", "/a b", "/sysdata"]);
+    }
+
+    #[test]
+    fn files_of_the_kernels_own_kinds_have_no_size() {
+        let info = b"1 0 0:1 / / rw shared:1 master:2 - overlay - rw\n2 1 0:2 / /host/proc rw - proc p rw\n\
+            3 1 0:3 / /data rw - fuse.s3fs s rw\n4 1 0:4 / /vol rw - ext4 e rw\nno line\n";
+        let places: Vec<_> = sizeless(info).into_iter().map(|place| place.0).collect();
+        assert_eq!(places, [b"/host/proc".to_vec(), b"/data".to_vec()]);
     }
 
     #[test]

@@ -293,9 +293,30 @@ async fn of_another_user(script: &str) -> common::Spawned {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_with_the_permissions_of_the_targets_user() {
     let script = "mount -t tmpfs none /srv; echo x > /srv/closed; chmod 600 /srv/closed; echo y > /srv/group; \
-                  chgrp 4000 /srv/group; chmod 040 /srv/group; echo ready; \
+                  chgrp 4000 /srv/group; chmod 040 /srv/group; echo z > /srv/listed; chmod 644 /srv/listed; \
+                  mkdir -m 700 /srv/directory; echo ready; \
                   exec setpriv --reuid 1000 --regid 1000 --groups 4000 sleep 1000";
     let target = of_another_user(script).await;
+    // acl(5): user::rw-, user:1000:---, group::r--, mask::r--, other::r--
+    let list: Vec<u8> = [
+        (1_u16, 6_u16, u32::MAX),
+        (2, 0, 1000),
+        (4, 4, u32::MAX),
+        (16, 4, u32::MAX),
+        (32, 4, u32::MAX),
+    ]
+    .into_iter()
+    .flat_map(|(tag, rights, id)| [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat())
+    .collect();
+    let list = [&2_u32.to_le_bytes()[..], &list].concat();
+    let listed = format!("/proc/{}/root/srv/listed", target.pid);
+    rustix::fs::setxattr(
+        listed,
+        "system.posix_acl_access",
+        &list,
+        rustix::fs::XattrFlags::empty(),
+    )
+    .unwrap();
     let session = common::direct(target.pid).await;
     let facts = session.facts().await;
     assert_eq!((facts.uid, facts.gid), (1000, 1000));
@@ -309,6 +330,31 @@ async fn files_with_the_permissions_of_the_targets_user() {
     };
     assert_eq!(open("/srv/closed").await, FileAnswer::Failed(libc::EACCES));
     assert!(matches!(open("/srv/group").await, FileAnswer::Open { data, .. } if data.0 == b"y\n"));
+    assert_eq!(open("/srv/listed").await, FileAnswer::Failed(libc::EACCES));
+    let paths = [
+        "/srv/closed",
+        "/srv/group",
+        "/srv/listed",
+        "/srv/directory",
+        "/etc/passwd",
+    ];
+    let stat = FileOperation::Stat(paths.map(|path| Bytes(path.into())).into());
+    let FileAnswer::Stat(found) = in_time(files.call(stat)).await.unwrap() else {
+        panic!()
+    };
+    let unreadable: Vec<bool> = found.into_iter().map(|found| found.unwrap().unreadable).collect();
+    assert_eq!(unreadable, [true, false, true, false, false]);
+    let list = FileOperation::List {
+        path: Bytes(b"/srv".to_vec()),
+        cookie: 0,
+    };
+    let FileAnswer::List { entries, .. } = in_time(files.call(list)).await.unwrap() else {
+        panic!()
+    };
+    let refused = entries.iter().filter(|entry| entry.attributes.unreadable);
+    let mut refused: Vec<_> = refused.map(|entry| entry.name.0.as_slice()).collect();
+    refused.sort_unstable();
+    assert_eq!(refused, [b"closed", b"listed"]);
     // What needs more than the target's user has is the agent's own doing.
     assert!(matches!(session.call(RequestBody::Env).await, ReplyBody::Env(env) if !env.is_empty()));
 }

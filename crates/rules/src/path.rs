@@ -185,6 +185,8 @@ pub struct FileRules {
     pub map: Vec<(PathBuf, PathBuf)>,
     /// Mount points of the pod's volumes: known once the agent has answered.
     pub volumes: Vec<PathBuf>,
+    /// Where the pod has files that do not say how long they are, as in /proc: known once the agent has answered.
+    pub sizeless: Vec<PathBuf>,
     /// The working directory, the program and what else of this machine must stay: filled in at launch.
     pub kept: Vec<PathBuf>,
     /// Names are answered by this machine (`dns.on` is false), so its name services stay visible.
@@ -250,6 +252,24 @@ impl FileRules {
     #[must_use]
     pub fn may_write(&self) -> bool {
         self.mode == FileMode::Write || !self.write.is_empty()
+    }
+
+    /// Whether there can be a path that leads to what `sizeless` lists; never wrongly false.
+    #[must_use]
+    pub fn shows_sizeless(&self) -> bool {
+        self.sizeless.iter().any(|place| self.shows(place))
+    }
+
+    /// Whether there can be a path of the app for one in the pod, or for anything below it.
+    fn shows(&self, pod: &Path) -> bool {
+        let meets = |path: &Path| path.starts_with(pod) || pod.starts_with(path);
+        let remote = |path: &Path| self.decide(path).place == Place::Remote;
+        let patterns = self.write.iter().chain(&self.remote);
+        let mut vague = patterns.filter(|pattern| pattern.prefix().is_none());
+        remote(pod)
+            || self.named_paths().any(|named| named.starts_with(pod) && remote(&named))
+            || self.map.iter().any(|(_, to)| meets(to))
+            || vague.any(|pattern| meets(&pattern.within()))
     }
 
     fn decide_by_depth(&self, path: &Path) -> Verdict {

@@ -290,3 +290,38 @@ fn paths_are_normal() {
         assert_eq!(rules::normal(Path::new(path)), Path::new(expected));
     }
 }
+
+#[test]
+fn what_has_no_size_is_shown_where_a_path_may_lead_there() {
+    let shows = |rules: FileRules, places: &[&str]| {
+        let sizeless = places.iter().map(PathBuf::from).collect();
+        FileRules { sizeless, ..rules }.shows_sizeless()
+    };
+    let kernel = ["/proc", "/sys", "/sys/fs/cgroup", "/dev/mqueue"];
+    let listed = |pattern: PathPattern| FileRules {
+        remote: vec![pattern],
+        ..FileRules::default()
+    };
+    let mapped = |from: &str, to: &str| FileRules {
+        map: vec![(from.into(), to.into())],
+        ..FileRules::default()
+    };
+    let volume = FileRules {
+        volumes: vec!["/host/proc".into()],
+        ..FileRules::default()
+    };
+    assert!(!shows(FileRules::default(), &kernel));
+    assert!(!shows(FileRules::default(), &[]));
+    // A place that leads to anything of the pod's: its root, where nothing is known of it.
+    assert!(shows(FileRules::default(), &["/"]));
+    assert!(shows(volume, &["/proc", "/host/proc"]));
+    assert!(shows(listed(prefix("/proc/net")), &kernel));
+    assert!(shows(listed(prefix("/sys")), &["/sys/fs/cgroup"]));
+    assert!(!shows(listed(prefix("/usr/share")), &kernel));
+    assert!(shows(listed(glob("/sys/**/memory.*")), &kernel));
+    assert!(!shows(listed(glob("/usr/share/*.d")), &kernel));
+    assert!(shows(mapped("/pod-proc", "/proc"), &kernel));
+    assert!(shows(mapped("/one", "/proc/1"), &kernel));
+    assert!(shows(mapped("/pod", "/"), &kernel));
+    assert!(!shows(mapped("/pod", "/srv"), &kernel));
+}

@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use view::Members;
 use wire::ControlClient;
-use wire::message::RequestBody;
+use wire::message::{Bytes, RequestBody};
 
 use crate::check::Checker;
 use crate::claims::Claims;
@@ -245,13 +245,9 @@ impl Server {
             }
         });
         let directory = settings.directory.path().to_owned();
-        let volumes: Vec<PathBuf> = facts
-            .volumes
-            .iter()
-            .map(|volume| PathBuf::from(std::ffi::OsString::from_vec(volume.0.clone())))
-            .collect();
         let mut rules = settings.plan.files.clone();
-        rules.volumes = volumes;
+        rules.volumes = paths(&facts.volumes);
+        rules.sizeless = paths(&facts.sizeless);
         let files = Arc::new(view::Files::new(
             Arc::new(router.primary().files.clone()),
             rules,
@@ -402,6 +398,11 @@ impl Server {
 pub(crate) async fn goodbye(control: &ControlClient) {
     let goodbye = control.call(RequestBody::Goodbye);
     let _ = tokio::time::timeout(std::time::Duration::from_secs(1), goodbye).await;
+}
+
+fn paths(told: &[Bytes]) -> Vec<PathBuf> {
+    let path = |path: &Bytes| PathBuf::from(std::ffi::OsString::from_vec(path.0.clone()));
+    told.iter().map(path).collect()
 }
 
 /// The machine's nsswitch.conf with the pod's `hosts:` line; without one in the pod, what glibc does without the file.

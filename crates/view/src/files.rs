@@ -47,7 +47,9 @@ impl Files {
     /// # Errors
     /// When /dev/fuse cannot be polled or read, or the kernel speaks another protocol.
     pub async fn serve(&self, fuse: OwnedFd, members: Option<Members>) -> Result<(), fuse::ServeError> {
-        let tree = PodTree::new(Arc::clone(&self.pod), Arc::clone(&self.rules), self.identity);
+        // Whom the kernel does not ask for is refused nothing, a write least of all, and a file that says no size is empty to it.
+        let unasked = members.is_none() && !self.rules.may_write() && !self.rules.shows_sizeless();
+        let tree = PodTree::new(Arc::clone(&self.pod), Arc::clone(&self.rules), self.identity, unasked);
         // Nobody walks these at the start where they are not bound to their places.
         if members.is_none() {
             tree.prime(&ns::start_paths(&self.rules, &self.root));

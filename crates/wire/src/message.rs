@@ -159,6 +159,8 @@ pub struct Facts {
     /// Mount points of volumes in the target container (its mount table without the root, `/proc`, `/sys`, `/dev` and the
     /// runtime's own files).
     pub volumes: Vec<Bytes>,
+    /// Mount points in the target container whose files may be longer than stat(2) says.
+    pub sizeless: Vec<Bytes>,
     /// The names in the target's `/`, and whether each is a directory.
     pub root: Vec<(Bytes, bool)>,
     pub uid: u32,
@@ -467,6 +469,8 @@ pub struct Attributes {
     pub changed: Time,
     /// Those that are there.
     pub xattrs: XattrKinds,
+    /// A file that the target's user may not read.
+    pub unreadable: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

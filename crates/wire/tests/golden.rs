@@ -262,6 +262,7 @@ fn replies() {
         hostname: "h".to_owned(),
         addresses: vec!["10.0.0.1".parse().unwrap()],
         volumes: vec![bytes("/v")],
+        sizeless: vec![bytes("/host/proc")],
         root: vec![(bytes("e"), true)],
         uid: 1,
         gid: 2,
@@ -275,7 +276,7 @@ fn replies() {
     };
     check(
         &reply(ReplyBody::Facts(facts)),
-        "000100016801000a00000101022f76010165010102012f017201016e010173000000",
+        "000100016801000a00000101022f76010a2f686f73742f70726f63010165010102012f017201016e010173000000",
     );
 }
 
@@ -347,8 +348,9 @@ fn files() {
         modified: time,
         changed: time,
         xattrs: XattrKinds::of_list(b"user.a\0system.posix_acl_default\0"),
+        unreadable: true,
     };
-    let encoded = "01020304050607080901010101010109";
+    let encoded = "0102030405060708090101010101010901";
     let reply = |body| FileReply { id: 1, body };
     check(
         &reply(FileAnswer::Stat(vec![Ok(attributes), Err(2)])),

@@ -3,9 +3,11 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, OFlags, RawDir, SeekFrom, Statx, StatxFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, OFlags, RawDir, SeekFrom, Statx, StatxFlags};
 use rustix::io::Errno;
-use wire::message::{Attributes, Bytes, Entry, FileAnswer, FileOperation, MAX_PATH, MAX_READ, Time, XattrKinds};
+use wire::message::{
+    Attributes, Bytes, Entry, FileAnswer, FileOperation, MAX_PATH, MAX_READ, Time, XattrKind, XattrKinds,
+};
 
 use super::handles::Handles;
 use super::{bring, change, resolve, xattr};
@@ -67,11 +69,24 @@ fn stat(target: &Target, paths: &[Bytes]) -> io::Result<FileAnswer> {
 pub(super) fn attributes(directory: impl AsFd, name: &std::ffi::CStr) -> io::Result<Attributes> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     let stat = rustix::fs::statx(&directory, name, flags, StatxFlags::BASIC_STATS)?;
-    let xattrs = xattr::kinds(directory, name, stat.stx_mode.into());
-    Ok(convert(&stat, xattrs))
+    let xattrs = xattr::kinds(&directory, name, stat.stx_mode.into());
+    let unreadable = unreadable(&directory, name, stat.stx_mode.into(), xattrs);
+    Ok(convert(&stat, xattrs, unreadable))
 }
 
-fn convert(stat: &Statx, xattrs: XattrKinds) -> Attributes {
+/// Whether it is a file that the target's user may not read. Most files are everybody's to read, and are not asked for.
+fn unreadable(directory: impl AsFd, name: &std::ffi::CStr, mode: u32, xattrs: XattrKinds) -> bool {
+    const EVERYBODY: u32 = 0o444;
+    if FileType::from_raw_mode(mode) != FileType::RegularFile
+        || (mode & EVERYBODY == EVERYBODY && !xattrs.has(XattrKind::Access))
+    {
+        return false;
+    }
+    let path = xattr::magic(&directory, name);
+    rustix::fs::accessat(CWD, &path, Access::READ_OK, AtFlags::EACCESS) == Err(Errno::ACCESS)
+}
+
+fn convert(stat: &Statx, xattrs: XattrKinds, unreadable: bool) -> Attributes {
     let time = |time: rustix::fs::StatxTimestamp| Time {
         seconds: time.tv_sec,
         nanoseconds: time.tv_nsec,
@@ -90,6 +105,7 @@ fn convert(stat: &Statx, xattrs: XattrKinds) -> Attributes {
         modified: time(stat.stx_mtime),
         changed: time(stat.stx_ctime),
         xattrs,
+        unreadable,
     }
 }
 
@@ -143,7 +159,7 @@ fn encoded(entry: &Entry) -> usize {
         attributes.gid.into(),
     ];
     let times = [attributes.accessed, attributes.modified, attributes.changed];
-    let flags = 2;
+    let flags = 3;
     numbers.into_iter().map(number).sum::<usize>()
         + times.into_iter().map(time).sum::<usize>()
         + bytes(name)
@@ -265,6 +281,7 @@ mod tests {
                 modified: time(seconds),
                 changed: time(seconds),
                 xattrs: XattrKinds::NONE,
+                unreadable: true,
             };
             let entry = Entry {
                 name: Bytes(b"name".to_vec()),

@@ -33,7 +33,7 @@ pub(super) fn kinds(directory: impl AsFd, name: &CStr, mode: u32) -> XattrKinds 
     if FileType::from_raw_mode(mode) == FileType::Symlink {
         return XattrKinds::NONE;
     }
-    let path = magic(directory, name);
+    let path = magic(&directory, name);
     let mut few = [0; USUAL];
     let told = |names: &mut [u8]| match name.is_empty() {
         true => rustix::fs::listxattr(&path, names),
@@ -50,7 +50,8 @@ pub(super) fn kinds(directory: impl AsFd, name: &CStr, mode: u32) -> XattrKinds 
     }
 }
 
-fn magic(directory: impl AsFd, name: &CStr) -> PathBuf {
+/// The path of one name in an open directory, or of the object itself where `name` is empty; as long as that is open.
+pub(super) fn magic(directory: &impl AsFd, name: &CStr) -> PathBuf {
     let mut path = PathBuf::from(format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd()));
     if !name.is_empty() {
         path.push(OsStr::from_bytes(name.to_bytes()));

@@ -85,7 +85,7 @@ impl Answer {
 fn entry(connection: &Connection, found: Found) -> (abi::EntryOut, Handed) {
     let tree = &connection.tree;
     tree.hand_out(&found.node);
-    let entry = reply::entry(found.node.id, &tree.shown(&found.attributes), found.valid);
+    let entry = reply::entry(found.node.id, &tree.shown(&found.attributes), tree.valid(&found));
     let handed = Handed {
         nodes: vec![found.node],
         handle: None,
@@ -177,6 +177,10 @@ async fn run(connection: &Connection, node: u64, work: Work) -> Result<Answer, E
     let tree = &connection.tree;
     Ok(match work {
         Work::Lookup(name, caller) => match tree.lookup(&tree.node(node)?, &name, caller).await {
+            Ok(found) if tree.is_refused(&found, caller) => {
+                tree.unwanted(&found.node);
+                return Err(Errno::ACCES);
+            }
             Ok(found) => Answer::Entry(found),
             Err(Errno::NOENT) => Answer::Absent,
             Err(errno) => return Err(errno),
@@ -189,12 +193,16 @@ async fn run(connection: &Connection, node: u64, work: Work) -> Result<Answer, E
             let target = tree.link(&tree.node(node)?).await?;
             Answer::Plain(Reply::Data(vec![Bytes::from(target)]))
         }
+        // For good, and for all files of the mount.
+        Work::Open(_) if tree.opens_unasked() => return Err(Errno::NOSYS),
         Work::Open(flags) => Answer::File(tree.open(&tree.node(node)?, flags).await?),
         Work::Read(read) => {
-            let file = connection.handles.file(read.handle)?;
-            Answer::Plain(Reply::Data(
-                tree.read(&file, read.offset, read.size.min(1 << 20)).await?,
-            ))
+            let size = read.size.min(1 << 20);
+            let parts = match connection.handles.opened(read.handle)? {
+                Some(file) => tree.read(&file, read.offset, size).await?,
+                None => tree.read_unasked(&tree.node(node)?, read.offset, size).await?,
+            };
+            Answer::Plain(Reply::Data(parts))
         }
         Work::OpenDirectory => {
             let node = tree.node(node)?;
@@ -252,7 +260,7 @@ async fn read_directory(connection: &Connection, read: &abi::ReadIn, plus: bool)
             if plus {
                 let found = tree.found_listed(&here, listed, age);
                 let shown = tree.shown(&found.attributes);
-                let entry = reply::entry(found.node.id, &shown, found.valid);
+                let entry = reply::entry(found.node.id, &shown, tree.valid(&found));
                 mode = found.attributes.mode;
                 out.push(&listed.name, shown.inode, mode, offset, Some(&entry));
                 nodes.push(found.node);

@@ -234,7 +234,10 @@ pub(crate) async fn run(connection: &Connection, node: u64, change: Change) -> R
             Answer::Plain(Reply::of(&abi::WriteOut { size, padding: 0 }))
         }
         Change::Sync { handle, data } => {
-            let file = file(handle)?;
+            let file = match handle {
+                Some(handle) => connection.handles.opened(handle)?,
+                None => None,
+            };
             tree.sync(&node, file.as_deref(), data).await?;
             Answer::Plain(Reply::EMPTY)
         }

@@ -1,4 +1,4 @@
-//! Open files and directories by the numbers the kernel has for them.
+//! Open files and directories by the numbers the kernel has for them. A file that it opened without asking has number 0.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,6 +44,14 @@ impl Handles {
 
     pub(crate) fn file(&self, handle: u64) -> Result<Arc<File>, Errno> {
         self.lock().files.get(&handle).cloned().ok_or(Errno::BADF)
+    }
+
+    /// `None`: it was opened without asking.
+    pub(crate) fn opened(&self, handle: u64) -> Result<Option<Arc<File>>, Errno> {
+        match handle {
+            0 => Ok(None),
+            handle => self.file(handle).map(Some),
+        }
     }
 
     pub(crate) fn directory(&self, handle: u64) -> Result<Arc<tokio::sync::Mutex<Directory>>, Errno> {

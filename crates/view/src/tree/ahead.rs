@@ -54,9 +54,19 @@ impl Drop for Chunk {
     }
 }
 
-/// How one open file is being read.
+/// How one file is being read, by several at once where nobody says who reads.
 #[derive(Default)]
 pub(crate) struct Ahead {
+    /// The one that was read from last comes last.
+    streams: Vec<Stream>,
+}
+
+/// Readers of one file that are told apart.
+const STREAMS: usize = 4;
+
+/// Reads of which each begins where the one before ended, or near.
+#[derive(Default)]
+struct Stream {
     /// Where the last read ended.
     next: u64,
     /// Chunks to be ahead; 0 until reads are sequential.
@@ -77,14 +87,48 @@ pub(crate) enum Source {
 impl Ahead {
     /// Plans the read of the byte at `offset` and starts what is to be fetched. `length` is what the caller wants in all.
     pub(crate) fn plan(&mut self, content: &Arc<Content>, budget: &Arc<Budget>, offset: u64, length: u64) -> Source {
-        // The kernel's own read-ahead sends several requests, which arrive in any order.
-        let sequential = offset <= self.next + CHUNK && offset + CHUNK >= self.next;
-        if !sequential {
-            self.next = offset + length;
-            self.window = 0;
-            self.chunks.clear();
-            return Source::Direct;
+        let goes_on = self.streams.iter().rposition(|stream| stream.reaches(offset));
+        let mut stream = match goes_on {
+            Some(at) => self.streams.remove(at),
+            None => {
+                if self.streams.len() >= STREAMS {
+                    // Rather one that is none yet.
+                    let single = self.streams.iter().position(|stream| stream.window == 0);
+                    self.streams.remove(single.unwrap_or(0));
+                }
+                Stream::default()
+            }
+        };
+        let source = if stream.reaches(offset) {
+            stream.plan(content, budget, offset, length)
+        } else {
+            stream.next = offset + length;
+            Source::Direct
+        };
+        self.streams.push(stream);
+        source
+    }
+
+    /// A chunk that failed, or ended before `offset`, is asked for again next time.
+    pub(crate) fn distrust(&mut self, offset: u64) {
+        for stream in &mut self.streams {
+            stream.chunks.remove(&(offset / CHUNK));
         }
+    }
+
+    /// Nobody reads on; what was read ahead is given up.
+    pub(crate) fn stop(&mut self) {
+        self.streams.clear();
+    }
+}
+
+impl Stream {
+    /// The kernel's own read-ahead sends several requests, which arrive in any order.
+    fn reaches(&self, offset: u64) -> bool {
+        offset <= self.next + CHUNK && offset + CHUNK >= self.next
+    }
+
+    fn plan(&mut self, content: &Arc<Content>, budget: &Arc<Budget>, offset: u64, length: u64) -> Source {
         self.next = self.next.max(offset + length);
         let number = offset / CHUNK;
         if self.window == 0 {
@@ -111,11 +155,6 @@ impl Ahead {
             },
             None => Source::Direct,
         }
-    }
-
-    /// A chunk that failed, or ended before `offset`, is asked for again next time.
-    pub(crate) fn distrust(&mut self, offset: u64) {
-        self.chunks.remove(&(offset / CHUNK));
     }
 }
 

@@ -42,22 +42,39 @@ const READING: &[i64] = &[
 const ATTEMPTS: usize = 16;
 const PAGE: u64 = 4096;
 
+/// Where the flags of such a call are, for those that may open a file without reading it (`O_PATH`).
+const FLAGS: &[(i64, usize)] = &[(libc::SYS_open, 1), (libc::SYS_openat, 2)];
+
 /// What thread `pid` is about to do with `name` in a directory that is called `parent`. A guess: nothing may depend on it
 /// but what is fetched early. `None` where the process may not be looked into (Yama, another user's).
 pub(crate) fn intent(pid: u32, parent: &[u8], name: &[u8]) -> Option<Intent> {
-    let (number, arguments) = (0..ATTEMPTS).find_map(|_| {
-        let call = call(&std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?);
-        if call.is_none() {
-            std::thread::yield_now();
-        }
-        call
-    })?;
+    let (number, arguments) = current(pid)?;
     let (_, argument) = PATHS.iter().find(|(known, _)| *known == number)?;
     let memory = File::open(format!("/proc/{pid}/mem")).ok()?;
     let path = text(&memory, *arguments.get(*argument)?)?;
     Some(Intent {
         rest: rest(&path, parent, name)?,
         reads: READING.contains(&number),
+    })
+}
+
+/// Whether thread `pid` is about to open a file to read it, or to execute it. Unknown is no.
+pub(crate) fn opens(pid: u32) -> bool {
+    current(pid).is_some_and(|(number, arguments)| {
+        let flags = FLAGS.iter().find(|(known, _)| *known == number);
+        let flags = flags.and_then(|(_, at)| arguments.get(*at)).copied().unwrap_or(0);
+        READING.contains(&number) && flags & u64::from(libc::O_PATH.cast_unsigned()) == 0
+    })
+}
+
+/// The call that a thread waits in, and its arguments.
+fn current(pid: u32) -> Option<(i64, Vec<u64>)> {
+    (0..ATTEMPTS).find_map(|_| {
+        let call = call(&std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?);
+        if call.is_none() {
+            std::thread::yield_now();
+        }
+        call
     })
 }
 

@@ -1,5 +1,7 @@
 //! Open files of the pod: the first bytes, and a handle for the rest.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use wire::message::{Attributes, FileAnswer, FileOperation, MAX_READ};
 
@@ -17,7 +19,7 @@ pub(crate) struct Content {
     pub(crate) first: Bytes,
     /// How often the app had changed the file by then.
     pub(crate) changes: u64,
-    handle: Option<Handle>,
+    handle: Option<Arc<Handle>>,
 }
 
 /// The agent's descriptor, closed when this is dropped.
@@ -59,7 +61,7 @@ impl Content {
                         handle,
                         data,
                     } => {
-                        let handle = handle.map(|number| Handle { pod, number });
+                        let handle = handle.map(|number| Arc::new(Handle { pod, number }));
                         let attributes = checked(attributes)?;
                         let mut first = Bytes::from(data.0);
                         first.truncate(most as usize);
@@ -85,6 +87,17 @@ impl Content {
             changes: 0,
             handle: None,
         }
+    }
+
+    /// The same file after it has changed, of which nothing has been read yet; `None` where the agent has no descriptor of it.
+    pub(crate) fn changed(&self, attributes: Attributes, changes: u64) -> Option<Self> {
+        let handle = Some(Arc::clone(self.handle.as_ref()?));
+        Some(Self {
+            attributes,
+            first: Bytes::new(),
+            changes,
+            handle,
+        })
     }
 
     pub(crate) fn stamp(&self) -> Stamp {

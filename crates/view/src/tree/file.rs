@@ -27,6 +27,14 @@ pub(crate) struct File {
     pub(crate) keep_cache: bool,
 }
 
+/// What is at an open file's node.
+pub(super) enum Now {
+    Same,
+    /// The same file, which has changed.
+    Changed(Content),
+    Another,
+}
+
 enum Kind {
     Reading(Mutex<State>),
     /// Whatever is read is asked for: it is what was written.
@@ -39,7 +47,7 @@ struct State {
 }
 
 impl File {
-    fn new(node: Arc<Node>, content: Arc<Content>) -> Self {
+    pub(super) fn new(node: Arc<Node>, content: Arc<Content>) -> Self {
         node.opens.fetch_add(1, Ordering::Relaxed);
         let direct = content.is_sizeless();
         let keep_cache = {
@@ -65,6 +73,44 @@ impl File {
             kind: Kind::Writing(handle),
             direct: false,
             keep_cache: false,
+        }
+    }
+
+    /// What a reader of this file reads, and how far that is what is known of the node.
+    pub(super) fn now(&self) -> Now {
+        let Kind::Reading(state) = &self.kind else {
+            return Now::Another;
+        };
+        let content = Arc::clone(&State::of(state).content);
+        let (attributes, changes) = {
+            let state = self.node.state();
+            (state.attributes, state.changes)
+        };
+        let stamp = Stamp::of(&attributes);
+        if content.stamp() == stamp && content.changes == changes {
+            return Now::Same;
+        }
+        match content
+            .changed(attributes, changes)
+            .filter(|_| content.stamp().same_file(stamp))
+        {
+            Some(changed) => Now::Changed(changed),
+            None => Now::Another,
+        }
+    }
+
+    /// The agent has a descriptor of it, until this is dropped.
+    pub(super) fn is_held(&self) -> bool {
+        match &self.kind {
+            Kind::Reading(state) => !State::of(state).content.is_whole(),
+            Kind::Writing(_) => true,
+        }
+    }
+
+    /// Nobody reads on for now.
+    pub(super) fn pause(&self) {
+        if let Kind::Reading(state) = &self.kind {
+            State::of(state).ahead.stop();
         }
     }
 
@@ -106,32 +152,46 @@ impl PodTree {
             drop(self.open_for_writing(node, false, true).await?);
         }
         let (attributes, _) = self.attributes(node).await?;
-        let held = node.state().content.get();
-        let changes = node.state().changes;
-        let as_it_is = |content: &Arc<Content>| content.stamp() == Stamp::of(&attributes) && content.changes == changes;
+        let content = self.content(node, Stamp::of(&attributes)).await?;
+        Ok(File::new(Arc::clone(node), content))
+    }
+
+    /// The content of a file that is `stamp` as far as is known: what is held of it, what was brought along, or the pod's.
+    ///
+    /// # Errors
+    /// The pod's; `EIO` when the link is gone.
+    pub(super) async fn content(&self, node: &Arc<Node>, stamp: Stamp) -> Result<Arc<Content>, Errno> {
+        let (held, changes) = {
+            let state = node.state();
+            (state.content.get(), state.changes)
+        };
+        let as_it_is = |content: &Arc<Content>| content.stamp() == stamp && content.changes == changes;
         if let Some(content) = held.filter(as_it_is) {
-            return Ok(File::new(Arc::clone(node), content));
+            return Ok(content);
         }
-        let (path, stamp) = (node.in_pod(&self.places), Stamp::of(&attributes));
+        let path = node.in_pod(&self.places);
         if let Some(content) = self.supply.content(&path, stamp) {
-            return Ok(Self::open_brought(node, content));
+            return Ok(Self::brought(node, content));
         }
-        if attributes.size > 0 {
+        if !stamp.is_empty() {
             self.supply.file_missed(&path);
         }
         let content = tokio::select! {
             biased;
             // On its way already, among others: whichever comes first.
-            content = self.supply.arrival(&path, stamp) => return Ok(Self::open_brought(node, content)),
+            content = self.supply.arrival(&path, stamp) => return Ok(Self::brought(node, content)),
             opened = self.open_content(node) => opened?,
         };
+        if self.is_replaced(node, &content) {
+            return Err(Errno::STALE);
+        }
         node.state().refresh(content.attributes, Duration::ZERO);
-        Ok(File::new(Arc::clone(node), content))
+        Ok(content)
     }
 
-    fn open_brought(node: &Arc<Node>, content: Arc<Content>) -> File {
+    fn brought(node: &Node, content: Arc<Content>) -> Arc<Content> {
         node.state().content = Held::Open(Arc::downgrade(&content));
-        File::new(Arc::clone(node), content)
+        content
     }
 
     async fn open_content(&self, node: &Arc<Node>) -> Result<Arc<Content>, Errno> {

@@ -253,8 +253,8 @@ impl PodTree {
         let known = node.state().attributes;
         match attributes {
             // Replaced or removed: who has it open still holds the old one.
-            Ok(attributes) if node.is_open() && !same_file(&known, &attributes) => Ok(gone(known)),
-            Err(Errno::NOENT) if node.is_open() => Ok(gone(known)),
+            Ok(attributes) if self.may_be_open(node) && !same_file(&known, &attributes) => Ok(gone(known)),
+            Err(Errno::NOENT) if self.may_be_open(node) => Ok(gone(known)),
             // The root of a mount is never looked up again, so it follows what is at its path (a file that was renamed over).
             Ok(attributes) if same_type(&known, &attributes) => {
                 let mut state = node.state();

@@ -18,6 +18,7 @@ mod node;
 mod place;
 mod supply;
 mod table;
+mod unasked;
 mod xattr;
 
 use std::collections::{HashMap, VecDeque};
@@ -74,6 +75,9 @@ pub struct PodTree {
     listings: Mutex<VecDeque<Weak<Node>>>,
     kept: Mutex<Kept>,
     recent: Arc<file::Recent>,
+    /// The kernel opens files without asking.
+    unasked: bool,
+    readers: unasked::Readers,
     ahead: Arc<ahead::Budget>,
     primed: Mutex<Option<Primed>>,
     statfs: Mutex<Option<(Instant, Figures)>>,
@@ -114,8 +118,9 @@ pub(crate) struct Figures {
 }
 
 impl PodTree {
+    /// `unasked`: the kernel may open files without asking, see [`Self::opens_unasked`].
     #[must_use]
-    pub fn new(pod: Pod, rules: Arc<FileRules>, identity: Identity) -> Self {
+    pub(crate) fn new(pod: Pod, rules: Arc<FileRules>, identity: Identity, unasked: bool) -> Self {
         let place = if rules.decide(Path::new("/")).place == rules::Place::Remote {
             place::Place::Pod
         } else {
@@ -132,6 +137,8 @@ impl PodTree {
             listings: Mutex::default(),
             kept: Mutex::default(),
             recent: Arc::default(),
+            unasked,
+            readers: unasked::Readers::default(),
             ahead: Arc::default(),
             primed: Mutex::default(),
             statfs: Mutex::default(),
@@ -185,6 +192,9 @@ impl PodTree {
 
     pub(crate) fn forget(&self, id: u64, lookups: u64) {
         self.table.forget(id, lookups);
+        if self.unasked && self.table.get(id).is_none() {
+            self.readers.remove(id);
+        }
     }
 
     /// Attributes as programs see them.
@@ -214,6 +224,9 @@ impl PodTree {
             self.writable(node)?;
         }
         let directory = attributes.mode & libc::S_IFMT == libc::S_IFDIR;
+        if attributes.unreadable && mask & libc::R_OK.cast_unsigned() != 0 {
+            return Err(Errno::ACCES);
+        }
         let granted = if self.identity.uid == 0 {
             let execute = u32::from(directory || attributes.mode & 0o111 != 0);
             0o6 | execute

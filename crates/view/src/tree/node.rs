@@ -30,6 +30,8 @@ pub(crate) struct Node {
     state: Mutex<State>,
     /// Open files of the kernel.
     pub(crate) opens: AtomicU32,
+    /// Held by who opens the file in the pod.
+    pub(super) opening: tokio::sync::Mutex<()>,
 }
 
 /// Where a node is: one name, and those that were made for it through this view.
@@ -112,6 +114,10 @@ impl Stamp {
         }
     }
 
+    pub(crate) fn is_empty(self) -> bool {
+        self.size == 0
+    }
+
     pub(crate) fn same_file(self, other: Self) -> bool {
         self.inode == other.inode && self.device == other.device
     }
@@ -139,6 +145,7 @@ impl Node {
             place,
             state: Mutex::new(state),
             opens: AtomicU32::new(0),
+            opening: tokio::sync::Mutex::default(),
         }
     }
 
@@ -228,6 +235,11 @@ impl Node {
 
     pub(crate) fn is_directory(&self) -> bool {
         self.state().attributes.mode & libc::S_IFMT == libc::S_IFDIR
+    }
+
+    /// It is what a mount is made of: the kernel never looks its name up again.
+    pub(crate) fn is_mounted(&self) -> bool {
+        self.origin.is_some()
     }
 
     pub(crate) fn is_open(&self) -> bool {

@@ -181,6 +181,7 @@ fn made_up(path: &Path, kept: &Kept) -> Attributes {
         modified: Time::default(),
         changed: Time::default(),
         xattrs: XattrKinds::NONE,
+        unreadable: false,
     }
 }
 

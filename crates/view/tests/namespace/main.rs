@@ -7,6 +7,7 @@ mod faults;
 #[path = "../support/mod.rs"]
 mod support;
 mod trips;
+mod unasked;
 mod xattr;
 
 use std::io::{BufRead, BufReader, Write};

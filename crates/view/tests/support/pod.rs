@@ -1,7 +1,7 @@
 //! A local directory that answers as an agent does.
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -209,6 +209,11 @@ pub(super) fn denied(path: &[u8], word: &[u8]) -> bool {
     path.windows(word.len()).any(|part| part == word)
 }
 
+fn is_denied(fd: &OwnedFd) -> bool {
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    path.is_ok_and(|path| denied(path.as_os_str().as_bytes(), b"denied"))
+}
+
 pub(super) fn read(file: &std::fs::File, offset: u64, length: usize) -> Result<Vec<u8>, i32> {
     use std::os::unix::fs::FileExt;
     let mut data = vec![0; length];
@@ -244,6 +249,7 @@ pub(super) fn attributes(fd: &OwnedFd) -> Result<Attributes, i32> {
         modified: time(stat.st_mtime, stat.st_mtime_nsec as u64),
         changed: time(stat.st_ctime, stat.st_ctime_nsec as u64),
         xattrs: super::xattr::kinds(fd, stat.st_mode),
+        unreadable: stat.st_mode & libc::S_IFMT == libc::S_IFREG && is_denied(fd),
     })
 }
 
