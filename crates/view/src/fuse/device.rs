@@ -2,6 +2,8 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use tokio::io::Interest;
@@ -16,10 +18,78 @@ pub(crate) const MAX_WRITE: u32 = 256 << 10;
 /// The kernel wants room for a header and the largest WRITE; a request that does not fit fails by itself.
 pub(crate) const BUFFER: usize = MAX_WRITE as usize + (64 << 10);
 
+/// How long the next request is looked for before the thread sleeps. A program that goes from file to file asks again soon, and on a
+/// virtual machine it takes 60 to 90 us more to be woken for that than to be there.
+const LOOK: Duration = Duration::from_micros(200);
+/// Requests that are slept for after looking in vain, at most: twice as many each time.
+const MOST_SKIPPED: u32 = 64;
+/// Time that may be spent with looking, and the part of all time by which it grows again: a program's start is the quicker, and
+/// one that goes on asking takes no more than that of a processor.
+const BUDGET: Duration = Duration::from_secs(1);
+const REGAINED: u32 = 20;
+/// Requests found by looking after which other tasks of the thread have their turn.
+const YIELD: u32 = 16;
+
+/// Whether to look for the next request.
+struct Looking {
+    budget: Duration,
+    /// When the budget was reckoned up.
+    reckoned: Instant,
+    in_vain: u32,
+    skip: u32,
+    found: u32,
+}
+
+impl Looking {
+    fn new() -> Self {
+        // The only processor is the program's.
+        let alone = std::thread::available_parallelism().is_ok_and(|processors| processors.get() == 1);
+        Self {
+            budget: if alone { Duration::ZERO } else { BUDGET },
+            reckoned: Instant::now(),
+            in_vain: 0,
+            found: 0,
+            skip: if alone { u32::MAX } else { 0 },
+        }
+    }
+
+    /// Looks, from now on, by calling `once` again and again.
+    fn look<T>(&mut self, mut once: impl FnMut() -> Option<T>) -> Option<T> {
+        if self.skip > 0 {
+            self.skip -= u32::from(self.skip < u32::MAX);
+            return None;
+        }
+        let begun = Instant::now();
+        let regained = (begun - self.reckoned) / REGAINED;
+        (self.budget, self.reckoned) = ((self.budget + regained).min(BUDGET), begun);
+        let mut found = None;
+        let mut took = Duration::ZERO;
+        while found.is_none() && took < LOOK.min(self.budget) {
+            found = once();
+            std::hint::spin_loop();
+            took = begun.elapsed();
+        }
+        self.budget = self.budget.saturating_sub(took);
+        self.found = self.found.wrapping_add(u32::from(found.is_some()));
+        self.in_vain = match found {
+            Some(_) => 0,
+            None => (self.in_vain * 2 + 1).min(MOST_SKIPPED),
+        };
+        self.skip = self.in_vain;
+        found
+    }
+
+    /// What is fetched early is tasks of this thread, too.
+    fn is_turn_of_others(&self) -> bool {
+        self.found.is_multiple_of(YIELD)
+    }
+}
+
 /// The server's end of a FUSE connection. When the last descriptor of it is closed, the kernel fails every request of the
 /// mount with `ENOTCONN`.
 pub(crate) struct Device {
     fd: AsyncFd<OwnedFd>,
+    looking: Mutex<Looking>,
 }
 
 /// Whether a reply arrived.
@@ -33,20 +103,46 @@ pub(crate) enum Delivery {
 impl Device {
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
         rustix::fs::fcntl_setfl(&fd, rustix::fs::fcntl_getfl(&fd)? | rustix::fs::OFlags::NONBLOCK)?;
-        Ok(Self { fd: sys::readable(fd)? })
+        Ok(Self {
+            fd: sys::readable(fd)?,
+            looking: Mutex::new(Looking::new()),
+        })
     }
 
-    /// The next request, its length in `buffer`; `None` when the mount is gone.
-    pub(crate) async fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    /// The next request, its length in `buffer`; `None` when the mount is gone. `look`: before sleeping, for nobody waits for a task
+    /// of this thread.
+    pub(crate) async fn read(&self, buffer: &mut [u8], look: bool) -> io::Result<Option<usize>> {
+        if look {
+            let (found, turn) = {
+                let mut looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+                (looking.look(|| self.take(buffer)), looking.is_turn_of_others())
+            };
+            if let Some(found) = found {
+                if turn {
+                    tokio::task::yield_now().await;
+                }
+                return found;
+            }
+        }
         loop {
             let mut ready = self.fd.ready(Interest::READABLE | Interest::ERROR).await?;
+            match self.take(buffer) {
+                Some(taken) => return taken,
+                None => ready.clear_ready(),
+            }
+        }
+    }
+
+    /// What can be read at once.
+    fn take(&self, buffer: &mut [u8]) -> Option<io::Result<Option<usize>>> {
+        loop {
             match rustix::io::read(self.fd.get_ref(), &mut *buffer) {
-                Ok(length) => return Ok(Some(length)),
-                Err(Errno::AGAIN) => ready.clear_ready(),
+                Ok(length) => return Some(Ok(Some(length))),
+                Err(Errno::AGAIN) => return None,
                 // A request that was taken back between poll and read.
                 Err(Errno::NOENT | Errno::INTR) => {}
-                Err(Errno::NODEV) => return Ok(None),
-                Err(error) => return Err(error.into()),
+                Err(Errno::NODEV) => return Some(Ok(None)),
+                Err(error) => return Some(Err(error.into())),
             }
         }
     }
@@ -102,5 +198,40 @@ impl Device {
                 Delivery::Unwanted
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looking_in_vain_is_done_ever_more_seldom_and_within_its_budget() {
+        let mut looking = Looking {
+            skip: 0,
+            budget: BUDGET,
+            ..Looking::new()
+        };
+        let mut looked = Vec::new();
+        for request in 0..200 {
+            let mut once = || {
+                if looked.last() != Some(&request) {
+                    looked.push(request);
+                }
+                None::<()>
+            };
+            assert_eq!(looking.look(&mut once), None);
+        }
+        assert_eq!(looked, [0, 2, 6, 14, 30, 62, 126, 191]);
+        looking.skip = 0;
+        assert_eq!(looking.look(|| Some(1)), Some(1));
+        assert_eq!(looking.look(|| Some(2)), Some(2));
+        // Of what is spent a twentieth is there again by then.
+        let begun = Instant::now();
+        while begun.elapsed() < 3 * BUDGET && !looking.budget.is_zero() {
+            looking.skip = 0;
+            looking.look(|| None::<()>);
+        }
+        assert!(looking.budget.is_zero());
     }
 }

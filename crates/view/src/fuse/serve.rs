@@ -65,7 +65,12 @@ pub async fn serve(fuse: OwnedFd, tree: Arc<PodTree>, members: Option<Members>) 
     // Tasks hold the connection, and with it the descriptor: they end with this future.
     let _abort = AbortAll(&connection);
     let mut buffer = vec![0; BUFFER];
-    while let Some(length) = connection.device.read(&mut buffer).await.map_err(ServeError::Device)? {
+    loop {
+        let look = connection.waiting().is_empty();
+        let read = connection.device.read(&mut buffer, look).await;
+        let Some(length) = read.map_err(ServeError::Device)? else {
+            break;
+        };
         let data = buffer.get(..length).unwrap_or_default();
         match decode(data) {
             Ok(request) => {
