@@ -293,6 +293,11 @@ async fn a_changed_file_is_fetched_again_and_a_lost_link_is_an_error() {
     // Who had the old one open still reads it.
     assert_eq!(std::io::read_to_string(open).unwrap(), "one");
     stand.pod.lost.store(true, Ordering::SeqCst);
+    // That it is not there is believed for a second.
+    let begun = std::time::Instant::now();
+    while stand.content("/data/other").await == Err(Errno::NOENT) {
+        assert!(begun.elapsed() < DEADLINE);
+    }
     assert_eq!(stand.content("/data/other").await, Err(Errno::IO));
 }
 
@@ -323,4 +328,28 @@ fn the_backend_is_chosen_and_the_reason_said() {
         "files: copied on first use, because /dev/fuse is not usable by this user (mode 0600)"
     );
     assert_eq!(std::fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_small_files_are_few_questions() {
+    let stand = stand(Limits::default(), FileRules::default(), |root| {
+        for number in 0..1000 {
+            write(
+                root,
+                &format!("/data/part{:02}/text{number}.txt", number / 50),
+                format!("{number}\n"),
+            );
+        }
+    });
+    *stand.pod.delay.lock().unwrap() = Duration::from_millis(20);
+    for part in 0..20 {
+        stand.content(&format!("/data/part{part:02}")).await.unwrap();
+        for number in part * 50..part * 50 + 50 {
+            let path = format!("/data/part{part:02}/text{number}.txt");
+            let content = std::fs::read_to_string(stand.content(&path).await.unwrap()).unwrap();
+            assert_eq!(content, format!("{number}\n"));
+        }
+    }
+    let calls = stand.pod.take_calls();
+    assert!(calls.len() < 200, "{} questions: {calls:#?}", calls.len());
 }

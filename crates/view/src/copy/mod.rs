@@ -21,7 +21,7 @@ use rules::{FileRules, Place};
 use wire::message::Attributes;
 
 use crate::remote::read_link;
-use crate::tree::{self, At, Listed, Places, Stamp, list_page};
+use crate::tree::{self, At, Listed, Places, Stamp, Supply, list_page};
 use crate::{Errno, Pod};
 use cache::Cache;
 use resolve::Resolved;
@@ -70,6 +70,8 @@ impl Default for Limits {
 /// The pod's files, copied on first use.
 pub struct CopyView {
     pod: Pod,
+    /// What is asked next, brought along.
+    supply: Arc<Supply>,
     rules: Arc<FileRules>,
     places: Places,
     directory: PathBuf,
@@ -100,6 +102,7 @@ impl CopyView {
     #[must_use]
     pub fn new(pod: Pod, rules: Arc<FileRules>, directory: PathBuf, warn: Warn) -> Self {
         Self {
+            supply: Supply::new(Arc::clone(&pod)),
             pod,
             places: Places::new(Arc::clone(&rules)),
             rules,
@@ -145,7 +148,7 @@ impl CopyView {
         let stamp = match (what, attributes.mode & libc::S_IFMT) {
             (Fetch::Content, libc::S_IFREG) => {
                 let fills = had.is_some_and(|(had, _)| had == Fetch::Attributes);
-                self.copy_file(cache, &path, &mut copy, fills).await?
+                self.copy_file(cache, (&path, &attributes), &mut copy, fills).await?
             }
             (Fetch::Content, libc::S_IFDIR) => {
                 self.copy_directory(cache, &path, &attributes).await?;

@@ -10,7 +10,8 @@ use wire::message::Attributes;
 
 use super::{CopyView, FRESH, REMEMBERED};
 use crate::Errno;
-use crate::remote::{MOST_LINKS, read_link, stat_all, to_bytes};
+use crate::remote::{MOST_LINKS, read_link};
+use crate::tree::{Intent, Seen};
 
 pub(super) enum Resolved {
     /// A link of the pod's led to a path of this machine.
@@ -37,7 +38,7 @@ impl CopyView {
                 .filter(|path| self.rules.decide(path).place == Place::Remote)
                 .collect();
             above.reverse();
-            let known = self.attributes(&above).await?;
+            let known = self.attributes(&above, follow).await?;
             let mut link = None;
             for (at, attributes) in above.iter().zip(known) {
                 let last = *at == path;
@@ -68,37 +69,41 @@ impl CopyView {
         Err(Errno::LOOP)
     }
 
-    /// Attributes of paths, those that are not known freshly in one round trip. After the first that fails the rest is
-    /// of no interest.
-    async fn attributes(&self, paths: &[&Path]) -> Result<Vec<Result<Attributes, Errno>>, Errno> {
-        let mut answers: Vec<Option<Result<Attributes, Errno>>> = {
-            let state = self.state();
-            let fresh = |path: &&Path| {
-                let (at, answer) = state.known.get(*path)?;
-                (at.elapsed() < FRESH).then_some(*answer)
+    /// Attributes of a path and of the directories above it, to the first that is none. `reads`: the last one is to be read.
+    async fn attributes(&self, paths: &[&Path], reads: bool) -> Result<Vec<Result<Attributes, Errno>>, Errno> {
+        let mut answers = Vec::with_capacity(paths.len());
+        for (at, path) in paths.iter().enumerate() {
+            let name = |path: &&Path| Some(path.file_name()?.as_bytes().into());
+            let intent = || {
+                let rest = paths.iter().skip(at + 1).filter_map(name).collect();
+                Some(Intent { rest, reads })
             };
-            paths.iter().map(fresh).collect()
-        };
-        let missing: Vec<usize> = (0..paths.len()).filter(|&at| answers[at].is_none()).collect();
-        if !missing.is_empty() {
-            let asked = missing
-                .iter()
-                .map(|&at| to_bytes(&self.rules.in_pod(paths[at])))
-                .collect();
-            let now = Instant::now();
-            let fetched = stat_all(&self.pod, asked).await?;
-            let mut state = self.state();
-            if state.known.len() > REMEMBERED {
-                state.known.retain(|_, (at, _)| at.elapsed() < FRESH);
-            }
-            for (at, answer) in missing.into_iter().zip(fetched) {
-                state.known.insert(paths[at].to_owned(), (now, answer));
-                answers[at] = Some(answer);
+            let answer = match self.known(path) {
+                Some(answer) => answer,
+                None => self.note(path, &self.supply.look(&self.rules.in_pod(path), intent).await?),
+            };
+            answers.push(answer);
+            if !answer.is_ok_and(|found| found.mode & libc::S_IFMT == libc::S_IFDIR) {
+                break;
             }
         }
-        Ok(answers
-            .into_iter()
-            .map(|answer| answer.unwrap_or(Err(Errno::IO)))
-            .collect())
+        Ok(answers)
+    }
+
+    fn known(&self, path: &Path) -> Option<Result<Attributes, Errno>> {
+        let state = self.state();
+        let (at, answer) = state.known.get(path)?;
+        (at.elapsed() < FRESH).then_some(*answer)
+    }
+
+    fn note(&self, path: &Path, seen: &Seen) -> Result<Attributes, Errno> {
+        let now = Instant::now();
+        let mut state = self.state();
+        if state.known.len() > REMEMBERED {
+            state.known.retain(|_, (at, _)| at.elapsed() < FRESH);
+        }
+        let at = now.checked_sub(seen.age).unwrap_or(now);
+        state.known.insert(path.to_owned(), (at, seen.found));
+        seen.found
     }
 }

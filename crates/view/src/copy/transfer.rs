@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
-use wire::message::MAX_READ;
+use wire::message::{Attributes, MAX_READ};
 
 use super::cache::Cache;
 use super::{Copy, CopyView};
@@ -34,11 +34,11 @@ impl CopyView {
     pub(super) async fn copy_file(
         &self,
         cache: &Cache,
-        path: &Path,
+        (path, attributes): (&Path, &Attributes),
         copy: &mut Copy,
         fills: bool,
     ) -> Result<Stamp, Errno> {
-        let content = Arc::new(Content::open(&self.pod, &self.rules.in_pod(path), u64::MAX, 0).await?);
+        let content = self.content(&self.rules.in_pod(path), attributes).await?;
         self.allow(path, content.attributes.size.max(content.first.len() as u64))?;
         let placeholder = if fills { cache.filling(path)? } else { None };
         let mut incoming = match placeholder {
@@ -71,6 +71,22 @@ impl CopyView {
         copy.bytes = written;
         self.state().bytes += written;
         Ok(content.stamp())
+    }
+
+    /// A small file may have been brought along, or be on its way.
+    async fn content(&self, path: &Path, attributes: &Attributes) -> Result<Arc<Content>, Errno> {
+        let stamp = Stamp::of(attributes);
+        if let Some(content) = self.supply.content(path, stamp) {
+            return Ok(content);
+        }
+        if !stamp.is_empty() {
+            self.supply.file_missed(path);
+        }
+        tokio::select! {
+            biased;
+            content = self.supply.arrival(path, stamp) => Ok(content),
+            opened = Content::open(&self.pod, path, attributes.size, 0) => opened.map(Arc::new),
+        }
     }
 
     fn allow(&self, path: &Path, size: u64) -> Result<(), Errno> {

@@ -36,6 +36,8 @@ use wire::message::{Attributes, FileAnswer, FileOperation};
 use crate::remote::ask;
 use crate::{Errno, Pod};
 
+pub(crate) use brought::Seen;
+pub(crate) use caller::Intent;
 pub(crate) use content::Content;
 pub(crate) use door::Door;
 pub(crate) use file::File;
@@ -43,6 +45,7 @@ pub(crate) use listing::{At, Directory, Listed, list_page};
 pub(crate) use lookup::Found;
 pub(crate) use node::{Node, Stamp};
 pub(crate) use place::{Place, Places, root_attributes};
+pub(crate) use supply::Supply;
 
 /// How long what the pod said is believed.
 pub(crate) const FRESH: Duration = Duration::from_secs(1);
