@@ -41,7 +41,7 @@ type Outcome = [Value; 3];
 
 /// All but compression, which our own server does not have.
 const PLAIN: &[&str] = &["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"];
-/// Some compression; the whole of it takes a quarter of an hour.
+/// Some compression; the whole of it takes more than half an hour.
 const SOME_COMPRESSED: &[&str] = &["12.1.1", "12.5.1", "13.1.1", "13.5.1", "13.7.1"];
 const COMPRESSED: &[&str] = &["12.*", "13.*"];
 
