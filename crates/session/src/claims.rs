@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use guest::event::Event;
@@ -159,9 +159,13 @@ impl Claims {
         wanted.map(|listener| listener.actual).collect()
     }
 
+    fn lost_by_port(&self) -> MutexGuard<'_, BTreeMap<u16, u64>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A mirrored request has not reached the app.
     pub(crate) fn lost(&self, port: u16, why: &str) {
-        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lost = self.lost_by_port();
         let count = lost.entry(port).or_default();
         *count += 1;
         if *count == 1
@@ -244,7 +248,7 @@ impl Claims {
         // What the agent cannot say any more is not worth waiting for.
         let held = tokio::time::timeout(AGAIN, control.call(RequestBody::Held)).await;
         let Ok(Ok(ReplyBody::Held(held))) = held else { return };
-        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let lost = self.lost_by_port().clone();
         for ClaimEntry { port, mode, counts, .. } in held {
             let lost = match mode {
                 ClaimMode::Mirror => lost.get(&port).copied().unwrap_or_default(),

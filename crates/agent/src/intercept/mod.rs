@@ -50,6 +50,16 @@ const GRACE: Duration = Duration::from_millis(500);
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
+/// Whoever holds it asks where clients wanted to go; see [`Intercept::follow`].
+pub(crate) struct Followed(Arc<Intercept>);
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.0.followed.store(false, Ordering::Relaxed);
+        *self.0.wanted() = Wanted::default();
+    }
+}
+
 pub(crate) struct Intercept {
     netlink: Option<nft::Socket>,
     /// Redirect only what is for an address of this namespace: it may route for others.
@@ -212,12 +222,10 @@ impl Intercept {
         Ok(reserved.port)
     }
 
-    /// From now on, or no more, [`Self::wanted_by`] is asked.
-    pub(crate) fn follow(&self, followed: bool) {
-        self.followed.store(followed, Ordering::Relaxed);
-        if !followed {
-            *self.wanted() = Wanted::default();
-        }
+    /// [`Self::wanted_by`] is asked from now on, until what this gives is dropped. One at a time.
+    pub(crate) fn follow(self: &Arc<Self>) -> Followed {
+        self.followed.store(true, Ordering::Relaxed);
+        Followed(Arc::clone(self))
     }
 
     /// Where a client that our listener has accepted wanted to go; each can be asked for once.

@@ -37,6 +37,14 @@ pub(super) struct Feed {
     delivery: Option<Delivery>,
 }
 
+fn wanted_into(chosen: &mut Vec<u8>) -> impl FnMut(http_route::Piece<'_>) {
+    |piece| {
+        if piece.wanted {
+            chosen.extend_from_slice(piece.bytes);
+        }
+    }
+}
+
 struct Delivery {
     pieces: mpsc::UnboundedSender<Piece>,
     task: AbortHandle,
@@ -106,11 +114,7 @@ impl Feed {
                 self.left_out |= !matches;
                 Some(matches)
             },
-            &mut |piece| {
-                if piece.wanted {
-                    chosen.extend_from_slice(piece.bytes);
-                }
-            },
+            &mut wanted_into(&mut chosen),
         );
         if let Some(reason) = splitter.raw()
             && by_request
@@ -129,11 +133,7 @@ impl Feed {
     pub(super) fn finish(mut self, mirror: &Arc<Mirror>, runtime: &Handle) {
         let mut rest = Vec::new();
         if let Some(splitter) = &mut self.splitter {
-            splitter.finish(&mut |piece| {
-                if piece.wanted {
-                    rest.extend_from_slice(piece.bytes);
-                }
-            });
+            splitter.finish(&mut wanted_into(&mut rest));
         }
         if !rest.is_empty() && !self.send(rest, mirror, runtime) {
             mirror.dropped(self.session, self.port());

@@ -24,7 +24,7 @@ use wire::message::{Claim, ClaimMode, ClaimState, Event, ToSession};
 
 use crate::check::{Checks, Mss};
 use crate::counters::Counters;
-use crate::intercept::{self, Intercept};
+use crate::intercept::{self, Followed, Intercept};
 use crate::limit::Tried;
 use crate::session::Session;
 use budget::{Budget, Share};
@@ -69,6 +69,7 @@ struct Wanted {
 /// The thread that reads; it looks at the claims again when woken, and ends when there are none.
 struct Reader {
     wake: Arc<OwnedFd>,
+    _followed: Followed,
 }
 
 impl Mirror {
@@ -164,19 +165,14 @@ impl Mirror {
         let capture = reader::open(ports, listener).map_err(|error| error.to_string())?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|error| error.to_string())?;
         let wake = Arc::new(wake);
-        self.intercept.follow(true);
+        let followed = self.intercept.follow();
         let started = reader::start(Arc::clone(self), capture, listener, Arc::clone(&wake));
-        started.map_err(|error| {
-            self.intercept.follow(false);
-            error.to_string()
-        })?;
-        state.reader = Some(Reader { wake });
+        started.map_err(|error| error.to_string())?;
+        state.reader = Some(Reader {
+            wake,
+            _followed: followed,
+        });
         Ok(())
-    }
-
-    fn reads_no_more(&self, state: &mut State) {
-        state.reader = None;
-        self.intercept.follow(false);
     }
 
     /// A new connection: one feed for each session that wants its port.

@@ -61,7 +61,7 @@ pub(super) fn start(mirror: Arc<Mirror>, capture: Capture, listener: u16, wake: 
         if let Err(error) = reader.run(&wake) {
             tracing::error!(%error, "mirroring ended");
             let mirror = &reader.mirror;
-            mirror.reads_no_more(&mut mirror.lock());
+            mirror.lock().reader = None;
         }
     };
     std::thread::Builder::new()
@@ -130,7 +130,7 @@ impl Reading {
             let ports = state.ports();
             if ports.is_empty() {
                 // Under the lock: the next claim starts another thread.
-                self.mirror.reads_no_more(&mut state);
+                state.reader = None;
                 return Ok(false);
             }
             ports
