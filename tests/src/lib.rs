@@ -8,6 +8,7 @@ pub mod guests;
 pub mod http;
 pub mod network;
 pub mod processes;
+pub mod recorder;
 pub mod routed;
 mod run;
 mod session;

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::shell::{cargo, root, say, step};
+use crate::shell::{root, say, step};
 use goals::{Table, Verdict};
 
 /// What to measure, and how strictly.
@@ -130,7 +130,7 @@ fn prepare(options: &Options) -> Result<Bench, String> {
         None if dist.exists() => dist,
         None => crate::dist::run()?,
     };
-    crate::shell::run(&mut cargo(["build", "--release", "-p", "benches"]))?;
+    crate::shell::run(&mut crate::build::programs(&["bench-guest", "bench-bare"]))?;
     let testbed = match options.only.as_slice() {
         [Part::Files] => None,
         _ => Some(testbed::Testbed::require().map_err(|error| error.to_string())?),

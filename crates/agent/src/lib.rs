@@ -24,6 +24,7 @@ mod limit;
 mod mirror;
 mod names;
 mod node;
+mod probes;
 mod process;
 mod reconnect;
 mod relay;

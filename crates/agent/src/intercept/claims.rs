@@ -4,18 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http_route::{Content, HttpProbe, ProbeMatcher, RequestHead, SessionId, Upstream};
+use http_route::{Content, RequestHead, SessionId, Upstream};
 use rules::Filter;
-use wire::message::{Claim, Probe};
+use wire::message::Claim;
 
 use super::terminator::Terminator;
 use crate::counters::Counters;
+use crate::probes::Probes;
 
-/// Ports that one session may claim, and probes of one claim.
+/// Ports that one session may claim.
 const MAX_PORTS: usize = 256;
-const MAX_PROBES: usize = 64;
-/// Addresses of the pod's node, in all probes of one claim.
-const MAX_NODES: usize = 16;
 
 /// A claim in force.
 #[derive(Debug)]
@@ -23,9 +21,7 @@ pub(super) struct Held {
     pub session: u64,
     owner: String,
     filter: Filter,
-    probes: ProbeMatcher,
-    /// The pod's definition has such a probe of this port; a TCP probe comes from one of these addresses, or a router's.
-    tcp_probe: Option<BTreeSet<IpAddr>>,
+    probes: Probes,
     older: u32,
     pub counters: Arc<Counters>,
     pub tls: Option<Arc<Terminator>>,
@@ -79,15 +75,11 @@ impl Held {
         if claim.port == 0 {
             return Err("port 0 cannot be stolen".to_owned());
         }
-        if claim.probes.len() > MAX_PROBES {
-            return Err(format!("at most {MAX_PROBES} probes can be given for a port"));
-        }
         Ok(Self {
             session,
             owner: owner.to_owned(),
             filter: Filter::new(claim.filter.clone()).map_err(|error| error.to_string())?,
-            probes: probes(claim),
-            tcp_probe: tcp_probe(claim)?,
+            probes: Probes::of(claim)?,
             older,
             counters,
             tls: None,
@@ -101,36 +93,6 @@ impl Held {
     pub(super) fn is_filtered(&self) -> bool {
         !self.filter.is_empty()
     }
-}
-
-/// What is recognised of the pod's own probes of the claim's port.
-pub(crate) fn probes(claim: &Claim) -> ProbeMatcher {
-    let http = claim.probes.iter().filter_map(|probe| match probe {
-        Probe::Http { port, path, headers } if *port == claim.port => Some(HttpProbe {
-            path: path.clone(),
-            headers: headers.clone(),
-        }),
-        _ => None,
-    });
-    ProbeMatcher::new(http, claim.probes.contains(&Probe::Grpc { port: claim.port }))
-}
-
-/// Where a TCP probe of the claim's port comes from, if there is any.
-pub(crate) fn tcp_probe(claim: &Claim) -> Result<Option<BTreeSet<IpAddr>>, String> {
-    let mut nodes = None;
-    for probe in &claim.probes {
-        if let Probe::Tcp { port, nodes: more } = probe
-            && *port == claim.port
-        {
-            nodes.get_or_insert_with(BTreeSet::new).extend(more);
-        }
-    }
-    if nodes.as_ref().is_some_and(|nodes| nodes.len() > MAX_NODES) {
-        return Err(format!(
-            "at most {MAX_NODES} addresses of a node can be given for a port"
-        ));
-    }
-    Ok(nodes)
 }
 
 /// A request as filters see it.
@@ -223,7 +185,7 @@ impl Claims {
     pub(super) fn tcp_probes(&self) -> (BTreeSet<u16>, BTreeSet<IpAddr>) {
         let (mut ports, mut nodes) = (BTreeSet::new(), BTreeSet::new());
         for (port, held) in &self.0 {
-            for probe in held.0.iter().filter_map(|held| held.tcp_probe.as_ref()) {
+            for probe in held.0.iter().filter_map(|held| held.probes.tcp.as_ref()) {
                 ports.insert(*port);
                 nodes.extend(probe);
             }
@@ -240,9 +202,9 @@ impl Claims {
         match self.0.get(&port)?.0.as_slice() {
             [held] if !held.is_filtered() => Some(Whole {
                 session: SessionId(held.session),
-                tcp_probe: held.tcp_probe.is_some(),
-                grpc_probe: held.probes.has_grpc(),
-                http_probe: held.probes.has_http(),
+                tcp_probe: held.probes.tcp.is_some(),
+                grpc_probe: held.probes.requests.has_grpc(),
+                http_probe: held.probes.requests.has_http(),
             }),
             _ => None,
         }
@@ -269,7 +231,7 @@ impl Port {
     /// Where a request goes; `None` when that depends on content that may still come. What was `terminated` is theirs alone
     /// who have asked for that.
     pub(super) fn decide(&self, head: &RequestHead<'_>, content: Content<'_>, terminated: bool) -> Option<Upstream> {
-        if self.0.iter().any(|held| held.probes.matches(head)) {
+        if self.0.iter().any(|held| held.probes.requests.matches(head)) {
             return Some(Upstream::Real);
         }
         let request = request(head, content);
@@ -287,7 +249,7 @@ mod tests {
     use super::*;
     use http_route::http1::FieldStorage;
     use rules::Term;
-    use wire::message::ClaimMode;
+    use wire::message::{ClaimMode, Probe};
 
     fn claim(port: u16, header: Option<&str>) -> Claim {
         let exact = |value: &str| Term::Is(format!("X-User={value}"));
@@ -400,15 +362,5 @@ mod tests {
             ..claim(80, None)
         };
         assert!(held(1, "", &many).is_err());
-        assert!(held(1, "", &claim(81, None)).unwrap().tcp_probe.is_some());
-        assert!(held(1, "", &claim(80, None)).unwrap().tcp_probe.is_none());
-        let mut probed = claim(81, None);
-        probed.probes = (0..=16u8)
-            .map(|node| Probe::Tcp {
-                port: 81,
-                nodes: vec![[10, 0, 0, node].into()],
-            })
-            .collect();
-        assert!(held(1, "", &probed).is_err());
     }
 }

@@ -19,7 +19,7 @@ mod terminator;
 mod upstreams;
 mod wanted;
 
-pub(crate) use claims::{probes, request, tcp_probe};
+pub(crate) use claims::request;
 pub(crate) use first::fuzz;
 pub(crate) use terminator::terminators;
 

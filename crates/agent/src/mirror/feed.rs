@@ -63,7 +63,7 @@ impl Feed {
             Some(RequestSplitter::new())
         } else {
             wanted.counters.seen();
-            let probes = &wanted.probes;
+            let probes = &wanted.probes.requests;
             (probes.has_http() || probes.has_grpc()).then(|| RequestSplitter::leaving_out(probes.has_grpc()))
         };
         let incoming = Incoming {
@@ -100,7 +100,7 @@ impl Feed {
         splitter.feed(
             bytes,
             &mut |head, content| {
-                let matches = if wanted.probes.matches(head) {
+                let matches = if wanted.probes.requests.matches(head) {
                     false
                 } else {
                     wanted.filter.matches(&intercept::request(head, content))?
@@ -141,7 +141,7 @@ impl Feed {
         }
         // A connection of which nothing was wanted is not delivered; one without any bytes is, where all are, but for the probe
         // that it most likely was.
-        let nothing = self.wanted.by_request() || self.wanted.tcp_probe || self.left_out;
+        let nothing = self.wanted.by_request() || self.wanted.probes.tcp.is_some() || self.left_out;
         if (self.delivery.is_some() || !nothing)
             && let Some(pieces) = self.pieces(mirror, runtime)
         {

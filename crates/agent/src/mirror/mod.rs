@@ -16,7 +16,6 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use http_route::ProbeMatcher;
 use rules::Filter;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::mpsc;
@@ -26,6 +25,7 @@ use crate::check::{Checks, Mss};
 use crate::counters::Counters;
 use crate::intercept::{self, Followed, Intercept};
 use crate::limit::Tried;
+use crate::probes::Probes;
 use crate::session::Session;
 use budget::{Budget, Share};
 use feed::Feed;
@@ -60,8 +60,7 @@ struct Claimant {
 #[derive(Debug)]
 struct Wanted {
     filter: Filter,
-    probes: ProbeMatcher,
-    tcp_probe: bool,
+    probes: Probes,
     older: u32,
     counters: Arc<Counters>,
 }
@@ -256,8 +255,7 @@ impl Wanted {
         let filter = Filter::new(claim.filter.clone()).map_err(|error| error.to_string())?;
         Ok(Self {
             filter,
-            probes: intercept::probes(claim),
-            tcp_probe: intercept::tcp_probe(claim)?.is_some(),
+            probes: Probes::of(claim)?,
             older,
             counters,
         })
