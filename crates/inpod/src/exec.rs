@@ -54,7 +54,7 @@ pub fn run(arguments: &ExecArgs) -> Result<u8, CliError> {
         .chain(changes.as_ref().map(Changes::directory));
     let own = own.map(Path::to_owned);
     let plan = with_kept_paths(&resolved.plan, &input, Some(Path::new(program)), own);
-    can_write(&plan, &allowed.backend)?;
+    can_write(&plan, &allowed.backend, engine)?;
     let paths = paths(&allowed.backend, &mut directory).map_err(machine)?;
     let bond = session::bond::fork_server(server_settings(
         arguments,
@@ -328,10 +328,12 @@ pub(crate) fn random() -> Result<[u8; 16], CliError> {
 }
 
 /// Refuses what would fail at the first write.
-fn can_write(plan: &Plan, backend: &Backend) -> Result<(), CliError> {
+fn can_write(plan: &Plan, backend: &Backend, engine: Engine) -> Result<(), CliError> {
     let how = match backend {
-        Backend::Namespace { .. } => return Ok(()),
-        Backend::Path { why } => format!("they are mounted aside by fusermount3, because {why}"),
+        Backend::Path { why } if !engine.traps() => {
+            format!("the layer works alone, and they are mounted aside by fusermount3, because {why}")
+        }
+        Backend::Namespace { .. } | Backend::Path { .. } => return Ok(()),
         Backend::Copy { why } => format!("they are copied on first use, because {why}"),
     };
     if !plan.files.may_write() {
@@ -347,7 +349,13 @@ fn can_write(plan: &Plan, backend: &Backend) -> Result<(), CliError> {
 /// Whom the pod's files are shown to belong to, where they could not be written otherwise.
 fn owner_shown(plan: &Plan, backend: &Backend) -> Option<(u32, u32)> {
     let changed = plan.files.may_write() || plan.files.mode == FileMode::WriteLocal;
-    let alone = *backend == Backend::Namespace { user: true } && changed;
+    let is_alone = match backend {
+        Backend::Namespace { user } => *user,
+        // The kernel would let it remove nobody else's files from a directory like /tmp.
+        Backend::Path { .. } => !rustix::process::geteuid().is_root(),
+        Backend::Copy { .. } => false,
+    };
+    let alone = is_alone && changed;
     alone.then(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()))
 }
 

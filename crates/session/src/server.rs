@@ -129,8 +129,8 @@ async fn serve(
     let (stop, stopped) = oneshot::channel();
     let mut server = Server::new(settings, started, Arc::clone(&relay), guests.clone(), stop);
     if let Some(at) = settings.directory.mount() {
-        let at = at.to_owned();
-        let mounted = tokio::task::spawn_blocking(move || view::mount(&at).map_err(io::Error::from)).await;
+        let (at, writable) = (at.to_owned(), settings.plan.files.may_write());
+        let mounted = tokio::task::spawn_blocking(move || view::mount(&at, writable).map_err(io::Error::from)).await;
         let fuse = mounted
             .map_err(io::Error::other)
             .and_then(|mounted| mounted)

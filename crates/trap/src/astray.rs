@@ -16,9 +16,8 @@ use rustix::io::Errno;
 use crate::calls::PathAction;
 use crate::context::Context;
 use crate::files::{Begun, Meant, PathError, PathView, begin};
-use crate::memory::Pointer;
 use crate::notification::Pending;
-use crate::path_call::{Request, act, fetch};
+use crate::path_call::{Request, act, fetch, opened_by, wanted_mode};
 use crate::sys::structs;
 use crate::task::Task;
 
@@ -84,6 +83,7 @@ fn real(context: &Arc<Context>, path: PathBuf) -> Result<PathBuf, Errno> {
                 follow: true,
                 open: OFlags::PATH,
                 unread: true,
+                end: "",
             };
             let (say, said) = mpsc::channel();
             fetch(context, path, request, 0, move |_, _, local| drop(say.send(local)));
@@ -127,32 +127,10 @@ pub(crate) fn local(context: &Arc<Context>, pending: Pending, request: Request, 
 }
 
 fn open(context: &Context, pending: Pending, request: Request, path: &Path) {
-    let word = |pointer: Pointer| {
-        let bytes = pending.memory().read_vec(pointer, 8).ok()?;
-        Some(u64::from_ne_bytes(bytes.try_into().ok()?))
-    };
-    let mode = match request.action {
-        PathAction::Open { flags } => pending.argument(flags + 1),
-        PathAction::OpenHow { how, .. } => {
-            // `struct open_how`: flags, mode, and how to walk, which only the caller's own walk can mind.
-            let how = pending.pointer(how);
-            match (word(how.plus(8)), word(how.plus(16))) {
-                (Some(mode), Some(0)) => mode,
-                _ => return refused(context, pending, path),
-            }
-        }
-        _ => pending.argument(1),
-    };
-    let flags = request.installable(&pending).open | OFlags::CLOEXEC | OFlags::NOCTTY;
-    match rustix::fs::open(path, flags, Mode::from_raw_mode(mode as u32 & 0o7777)) {
-        Ok(file) => {
-            let delivered = pending.descriptor(&file, request.open.contains(OFlags::CLOEXEC));
-            // Nobody knows of it, and the call may be made again.
-            if delivered.is_err() && request.open.contains(OFlags::CREATE | OFlags::EXCL) {
-                let _ = rustix::fs::unlink(path);
-            }
-        }
-        Err(errno) => pending.fail(errno),
+    match wanted_mode(&pending, request.action) {
+        Ok((mode, 0)) => opened_by(pending, request, path, mode),
+        // Only the caller's own walk can mind how it is to be walked.
+        _ => refused(context, pending, path),
     }
 }
 

@@ -105,9 +105,38 @@ pub(crate) enum PathAction {
         follow: bool,
     },
     ChangeDirectory,
-    /// Changes what the path names: the pod's files are read-only. `second` is another path (directory, path).
+    /// Changes what the path names. `second` is another path (directory, path), whose last component is never followed.
     Write {
         second: Option<(Option<usize>, usize)>,
+        last: Last,
+        more: More,
+    },
+}
+
+/// What becomes of a link at the end of a path that is changed; the numbers are arguments with flags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Last {
+    Kept,
+    Followed,
+    /// `AT_SYMLINK_NOFOLLOW`.
+    FollowedUnless(usize),
+    /// `AT_SYMLINK_FOLLOW`.
+    FollowedIf(usize),
+}
+
+/// What else a call points to, by argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum More {
+    Nothing,
+    /// A string.
+    Text(usize),
+    /// So many bytes, or null.
+    Bytes(usize, usize),
+    /// An extended attribute's name, its value and how long that is.
+    Value {
+        name: usize,
+        value: usize,
+        size: usize,
     },
 }
 
@@ -149,8 +178,16 @@ const fn path(number: i64, name: &'static str, directory: Option<usize>, path: u
     }
 }
 
-const fn write(number: i64, name: &'static str, directory: Option<usize>, at: usize) -> Trapped {
-    path(number, name, directory, at, PathAction::Write { second: None })
+const fn write(
+    number: i64,
+    name: &'static str,
+    directory: Option<usize>,
+    at: usize,
+    last: Last,
+    more: More,
+) -> Trapped {
+    let second = None;
+    path(number, name, directory, at, PathAction::Write { second, last, more })
 }
 
 const fn write_two(
@@ -158,15 +195,18 @@ const fn write_two(
     name: &'static str,
     first: (Option<usize>, usize),
     second: (Option<usize>, usize),
+    last: Last,
 ) -> Trapped {
-    path(
-        number,
-        name,
-        first.0,
-        first.1,
-        PathAction::Write { second: Some(second) },
-    )
+    let (second, more) = (Some(second), More::Nothing);
+    path(number, name, first.0, first.1, PathAction::Write { second, last, more })
 }
+
+/// Of `setxattr(2)`.
+const VALUE: More = More::Value {
+    name: 1,
+    value: 2,
+    size: 3,
+};
 
 /// `getsockopt(fd, SOL_SOCKET, SO_ERROR, ...)`.
 const PENDING_ERROR: Condition = Condition::Equal(&[(1, SOL_SOCKET as u32), (2, SO_ERROR as u32)]);
@@ -337,35 +377,56 @@ pub(crate) static CALLS: &[Trapped] = &[
         scope: Scope::Paths,
         ..socket_call(SYS_getcwd, "getcwd", Action::WorkingDirectory)
     },
-    write(SYS_truncate, "truncate", None, 0),
-    write(SYS_mkdir, "mkdir", None, 0),
-    write(SYS_mkdirat, "mkdirat", Some(0), 1),
-    write(SYS_rmdir, "rmdir", None, 0),
-    write(SYS_unlink, "unlink", None, 0),
-    write(SYS_unlinkat, "unlinkat", Some(0), 1),
-    write(SYS_symlink, "symlink", None, 1),
-    write(SYS_symlinkat, "symlinkat", Some(1), 2),
-    write(SYS_chmod, "chmod", None, 0),
-    write(SYS_fchmodat, "fchmodat", Some(0), 1),
-    write(452, "fchmodat2", Some(0), 1),
-    write(SYS_chown, "chown", None, 0),
-    write(SYS_lchown, "lchown", None, 0),
-    write(SYS_fchownat, "fchownat", Some(0), 1),
-    write(SYS_utime, "utime", None, 0),
-    write(SYS_utimes, "utimes", None, 0),
-    write(SYS_futimesat, "futimesat", Some(0), 1),
-    write(SYS_utimensat, "utimensat", Some(0), 1),
-    write(SYS_mknod, "mknod", None, 0),
-    write(SYS_mknodat, "mknodat", Some(0), 1),
-    write(SYS_setxattr, "setxattr", None, 0),
-    write(SYS_lsetxattr, "lsetxattr", None, 0),
-    write(SYS_removexattr, "removexattr", None, 0),
-    write(SYS_lremovexattr, "lremovexattr", None, 0),
-    write_two(SYS_rename, "rename", (None, 0), (None, 1)),
-    write_two(SYS_renameat, "renameat", (Some(0), 1), (Some(2), 3)),
-    write_two(SYS_renameat2, "renameat2", (Some(0), 1), (Some(2), 3)),
-    write_two(SYS_link, "link", (None, 0), (None, 1)),
-    write_two(SYS_linkat, "linkat", (Some(0), 1), (Some(2), 3)),
+    write(SYS_truncate, "truncate", None, 0, Last::Followed, More::Nothing),
+    write(SYS_mkdir, "mkdir", None, 0, Last::Kept, More::Nothing),
+    write(SYS_mkdirat, "mkdirat", Some(0), 1, Last::Kept, More::Nothing),
+    write(SYS_rmdir, "rmdir", None, 0, Last::Kept, More::Nothing),
+    write(SYS_unlink, "unlink", None, 0, Last::Kept, More::Nothing),
+    write(SYS_unlinkat, "unlinkat", Some(0), 1, Last::Kept, More::Nothing),
+    write(SYS_symlink, "symlink", None, 1, Last::Kept, More::Text(0)),
+    write(SYS_symlinkat, "symlinkat", Some(1), 2, Last::Kept, More::Text(0)),
+    write(SYS_chmod, "chmod", None, 0, Last::Followed, More::Nothing),
+    write(SYS_fchmodat, "fchmodat", Some(0), 1, Last::Followed, More::Nothing),
+    write(452, "fchmodat2", Some(0), 1, Last::FollowedUnless(3), More::Nothing),
+    write(SYS_chown, "chown", None, 0, Last::Followed, More::Nothing),
+    write(SYS_lchown, "lchown", None, 0, Last::Kept, More::Nothing),
+    write(
+        SYS_fchownat,
+        "fchownat",
+        Some(0),
+        1,
+        Last::FollowedUnless(4),
+        More::Nothing,
+    ),
+    write(SYS_utime, "utime", None, 0, Last::Followed, More::Bytes(1, 16)),
+    write(SYS_utimes, "utimes", None, 0, Last::Followed, More::Bytes(1, 32)),
+    write(
+        SYS_futimesat,
+        "futimesat",
+        Some(0),
+        1,
+        Last::Followed,
+        More::Bytes(2, 32),
+    ),
+    write(
+        SYS_utimensat,
+        "utimensat",
+        Some(0),
+        1,
+        Last::FollowedUnless(3),
+        More::Bytes(2, 32),
+    ),
+    write(SYS_mknod, "mknod", None, 0, Last::Kept, More::Nothing),
+    write(SYS_mknodat, "mknodat", Some(0), 1, Last::Kept, More::Nothing),
+    write(SYS_setxattr, "setxattr", None, 0, Last::Followed, VALUE),
+    write(SYS_lsetxattr, "lsetxattr", None, 0, Last::Kept, VALUE),
+    write(SYS_removexattr, "removexattr", None, 0, Last::Followed, More::Text(1)),
+    write(SYS_lremovexattr, "lremovexattr", None, 0, Last::Kept, More::Text(1)),
+    write_two(SYS_rename, "rename", (None, 0), (None, 1), Last::Kept),
+    write_two(SYS_renameat, "renameat", (Some(0), 1), (Some(2), 3), Last::Kept),
+    write_two(SYS_renameat2, "renameat2", (Some(0), 1), (Some(2), 3), Last::Kept),
+    write_two(SYS_link, "link", (None, 0), (None, 1), Last::Kept),
+    write_two(SYS_linkat, "linkat", (Some(0), 1), (Some(2), 3), Last::FollowedIf(4)),
 ];
 
 /// The row of a call number.

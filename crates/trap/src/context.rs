@@ -12,6 +12,7 @@ use rules::{AddressContext, Endpoints, Place, Plan, Protocol, Verdict};
 use rustix::io::Errno;
 
 use crate::arrivals::Arrivals;
+use crate::change::Undelivered;
 use crate::engine::Engine;
 use crate::enterable::Looked;
 use crate::files::Files;
@@ -35,6 +36,7 @@ pub(crate) struct Context {
     pub(crate) table: Table,
     pub(crate) reactor: Reactor,
     pub(crate) workers: Workers,
+    pub(crate) undelivered: Undelivered,
     pub(crate) skipped: Skipped,
     pub(crate) looked: Looked,
     /// Some program was refused.

@@ -95,6 +95,7 @@ fn remote(context: &Arc<Context>, pending: Pending, path: PathBuf) {
         follow: true,
         open: OFlags::PATH,
         unread: true,
+        end: "",
     };
     fetch(context, path, request, 0, move |context, path, place| match place {
         Err(errno) => pending.fail(errno),

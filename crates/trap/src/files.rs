@@ -161,6 +161,11 @@ impl Files {
         self.in_view(&path).unwrap_or(path)
     }
 
+    /// Whether there can be a file of the pod's that is changed by its path in a mounted view.
+    pub(crate) fn may_be_written(&self) -> bool {
+        matches!(self.view, PathView::Translated { .. }) && self.plan.files.may_write()
+    }
+
     /// Whether the pod's files are where the kernel finds them by itself.
     pub(crate) fn is_native(&self) -> bool {
         matches!(self.view, PathView::Native)

@@ -37,7 +37,7 @@ impl Led {
 
 impl Files {
     /// Opens a path without symlinks in the mounted view.
-    fn open_in_view(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    pub(crate) fn open_in_view(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         let root = self.root.as_ref().ok_or(Errno::NOENT)?;
         let open = |flags: OFlags| {
             let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
@@ -46,12 +46,7 @@ impl Files {
             retry_on_intr(|| openat2(root, below(path), flags, Mode::empty(), resolve))
         };
         if !flags.contains(OFlags::PATH) {
-            // They would be this machine's own under the pod's name, and nobody at their other end.
-            let file = open(OFlags::PATH | OFlags::NOFOLLOW)?;
-            let kind = FileType::from_raw_mode(retry_on_intr(|| fstat(&file))?.st_mode);
-            if !matches!(kind, FileType::RegularFile | FileType::Directory | FileType::Symlink) {
-                return Err(Errno::NXIO);
-            }
+            can_be_opened(&open(OFlags::PATH | OFlags::NOFOLLOW)?)?;
         }
         open(flags)
     }
@@ -62,6 +57,18 @@ impl Files {
     /// # Errors
     /// The pod's; `ENOENT` where a link leads to what is hidden.
     pub(crate) fn lead(&self, path: &Path, follow: bool) -> Result<Led, Errno> {
+        self.led(path, follow, false)
+    }
+
+    /// The same for what may be made there: only the directory that it is in must be there.
+    ///
+    /// # Errors
+    /// As above.
+    pub(crate) fn lead_new(&self, path: &Path, follow: bool) -> Result<Led, Errno> {
+        self.led(path, follow, true)
+    }
+
+    fn led(&self, path: &Path, follow: bool, new: bool) -> Result<Led, Errno> {
         let mut path = path.to_owned();
         for _ in 0..=MOST_LINKS {
             match self.plan.files.decide(&path).place {
@@ -73,6 +80,8 @@ impl Files {
             match self.open_in_view(&path, OFlags::PATH | last) {
                 Ok(_) => return Ok(Led::Pod(path)),
                 Err(Errno::LOOP) => path = self.past_first_link(&path)?,
+                // Who looks into its directory is told whether that is there.
+                Err(Errno::NOENT) if new => return Ok(Led::Pod(path)),
                 Err(errno) => return Err(errno),
             }
         }
@@ -97,6 +106,17 @@ impl Files {
         }
         // It was one a moment ago.
         Err(Errno::LOOP)
+    }
+}
+
+/// # Errors
+/// `ENXIO` for FIFOs, sockets and devices of the pod: they would be this machine's own under the pod's name, and nobody at
+/// their other end.
+pub(crate) fn can_be_opened(file: &OwnedFd) -> Result<(), Errno> {
+    let kind = FileType::from_raw_mode(retry_on_intr(|| fstat(file))?.st_mode);
+    match kind {
+        FileType::RegularFile | FileType::Directory | FileType::Symlink => Ok(()),
+        _ => Err(Errno::NXIO),
     }
 }
 

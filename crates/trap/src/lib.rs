@@ -18,6 +18,7 @@ mod arrivals;
 mod astray;
 mod bpf;
 mod calls;
+mod change;
 mod connect;
 mod context;
 mod datagram;

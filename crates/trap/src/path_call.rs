@@ -14,7 +14,8 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::astray::{self, meant};
-use crate::calls::{PathAction, PathCall};
+use crate::calls::{Last, PathAction, PathCall};
+use crate::change::{change, end};
 use crate::context::Context;
 use crate::files::{MOST_LINKS, Meant, PathError, PathView};
 use crate::led::Led;
@@ -24,15 +25,18 @@ use crate::task::Task;
 
 /// Any call of the table's path part.
 pub(crate) fn path_call(context: &Arc<Context>, pending: Pending, call: PathCall) {
-    let request = Request::of(&pending, call.action);
     let written = match pending.memory().read_path(pending.pointer(call.path)) {
         Ok(written) => written,
         Err(errno @ (Errno::PERM | Errno::ACCESS)) => return context.refuse(pending, errno),
         Err(_) => return pending.proceed(),
     };
+    let request = Request {
+        end: end(&written),
+        ..Request::of(&pending, call.action)
+    };
     let plain = !matches!(
         call.action,
-        PathAction::ReadLink { .. } | PathAction::Write { second: Some(_) }
+        PathAction::ReadLink { .. } | PathAction::Write { second: Some(_), .. }
     );
     if plain && !context.say_decisions && context.files.is_plainly_local(&written, request.follow) {
         return pending.proceed();
@@ -119,6 +123,7 @@ fn place(context: &Arc<Context>, pending: Pending, wants: u64, Meant { path, ast
             OFlags::PATH
         },
         unread: wants & CONTENT == 0,
+        end: "",
     };
     match &context.files.view {
         PathView::Copy { .. } => fetch(context, path, request, 0, move |context, path, local| match local {
@@ -159,6 +164,7 @@ fn give(pending: Pending, path: &Path) {
 fn second(context: &Arc<Context>, pending: Pending, action: PathAction) {
     let PathAction::Write {
         second: Some((directory, path)),
+        ..
     } = action
     else {
         return pending.proceed();
@@ -213,6 +219,8 @@ pub(crate) struct Request {
     pub(crate) open: OFlags,
     /// Nothing is read of what is opened.
     pub(crate) unread: bool,
+    /// See [`end`].
+    pub(crate) end: &'static str,
 }
 
 impl Request {
@@ -222,14 +230,14 @@ impl Request {
         let follow = match action {
             PathAction::Open { flags } => {
                 open = OFlags::from_bits_retain(pending.int(flags) as u32);
-                !open.contains(OFlags::NOFOLLOW)
+                follows(open)
             }
             PathAction::OpenHow { how, size } => {
                 let mut bytes = [0; 8];
                 let wanted = (pending.argument(size) as usize).min(8);
                 let _ = pending.memory().read(pending.pointer(how), &mut bytes[..wanted]);
                 open = OFlags::from_bits_retain(u64::from_ne_bytes(bytes) as u32);
-                !open.contains(OFlags::NOFOLLOW)
+                follows(open)
             }
             PathAction::Create => {
                 open = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC;
@@ -242,7 +250,13 @@ impl Request {
             PathAction::Access { flags, .. } => {
                 !flags.is_some_and(|flags| at(flags).contains(AtFlags::SYMLINK_NOFOLLOW))
             }
-            PathAction::ReadLink { .. } | PathAction::Write { .. } => false,
+            PathAction::ReadLink { .. } => false,
+            PathAction::Write { last, .. } => match last {
+                Last::Kept => false,
+                Last::Followed => true,
+                Last::FollowedUnless(flags) => !at(flags).contains(AtFlags::SYMLINK_NOFOLLOW),
+                Last::FollowedIf(flags) => at(flags).contains(AtFlags::SYMLINK_FOLLOW),
+            },
             PathAction::StatFs { .. } | PathAction::ChangeDirectory => true,
         };
         Self {
@@ -250,6 +264,7 @@ impl Request {
             follow,
             open,
             unread: open.contains(OFlags::PATH),
+            end: "",
         }
     }
 
@@ -282,7 +297,16 @@ impl Request {
     }
 }
 
+/// Whether an open goes through a link at the end of its path.
+fn follows(open: OFlags) -> bool {
+    !open.contains(OFlags::NOFOLLOW) && !open.contains(OFlags::CREATE | OFlags::EXCL)
+}
+
 fn remote(context: &Arc<Context>, pending: Pending, request: Request, Meant { path, astray }: Meant) {
+    let makes = request.opens() && request.open.contains(OFlags::CREATE);
+    if (makes || request.writes()) && context.files.may_be_written() {
+        return change(context, pending, request, path);
+    }
     if request.writes() {
         return pending.fail(Errno::ROFS);
     }
@@ -431,13 +455,11 @@ pub(crate) fn act(
             let mode = pending.int(mode) as u32;
             let effective = flags.map_or(0, |flags| pending.int(flags) as u32) & libc::AT_EACCESS as u32;
             handle().and_then(|file| {
-                // Reading and running are the pod's word; writing is never there.
-                structs::access(file.as_fd(), mode & !(libc::W_OK as u32), effective)?;
-                if mode & libc::W_OK as u32 != 0 {
-                    Err(Errno::ROFS)
-                } else {
-                    Ok(0)
-                }
+                // A mounted view says itself what may be written.
+                let copied = matches!(context.files.view, PathView::Copy { .. });
+                let writing = if copied { mode & libc::W_OK as u32 } else { 0 };
+                structs::access(file.as_fd(), mode - writing, effective)?;
+                if writing == 0 { Ok(0) } else { Err(Errno::ROFS) }
             })
         }
         PathAction::ReadLink { buffer, size } => handle()
@@ -485,6 +507,38 @@ pub(crate) fn act(
         PathAction::Write { .. } => Err(Errno::ROFS),
     };
     pending.finish(result);
+}
+
+/// The mode of an open that may make a file, and how `openat2(2)` is to walk.
+///
+/// # Errors
+/// When the caller's memory cannot be read.
+pub(crate) fn wanted_mode(pending: &Pending, action: PathAction) -> Result<(u64, u64), Errno> {
+    Ok(match action {
+        PathAction::Open { flags } => (pending.argument(flags + 1), 0),
+        PathAction::OpenHow { how, .. } => {
+            // `struct open_how`: flags, mode, resolve.
+            let bytes = pending.memory().read_vec(pending.pointer(how), 24)?;
+            let word = |at: usize| bytes[at..].first_chunk().map_or(0, |word| u64::from_ne_bytes(*word));
+            (word(8), word(16))
+        }
+        _ => (pending.argument(1), 0),
+    })
+}
+
+/// Opens a path of this machine as the call asks, and gives the file to the caller.
+pub(crate) fn opened_by(pending: Pending, request: Request, path: &Path, mode: u64) {
+    let flags = request.installable(&pending).open | OFlags::CLOEXEC | OFlags::NOCTTY;
+    match rustix::fs::open(path, flags, Mode::from_raw_mode(mode as u32 & 0o7777)) {
+        Ok(file) => {
+            let delivered = pending.descriptor(&file, request.open.contains(OFlags::CLOEXEC));
+            // Nobody knows of it, and the call may be made again.
+            if delivered.is_err() && request.open.contains(OFlags::CREATE | OFlags::EXCL) {
+                let _ = rustix::fs::unlink(path);
+            }
+        }
+        Err(errno) => pending.fail(errno),
+    }
 }
 
 fn open_for(request: Request, open: &dyn Fn(OFlags) -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 
 use crate::arrivals::Arrivals;
+use crate::change::Undelivered;
 use crate::context::{Context, NamedRoutes, Relays, has_names};
 use crate::enterable::Looked;
 use crate::files::Files;
@@ -126,6 +127,7 @@ fn start(launched: Launched, supervision: Supervision) -> io::Result<Running> {
         table: Table::default(),
         reactor: Reactor::new()?,
         workers: Workers::default(),
+        undelivered: Undelivered::default(),
         skipped: Skipped::default(),
         looked: Looked::default(),
         refused: AtomicBool::new(false),

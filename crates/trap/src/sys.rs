@@ -1,6 +1,7 @@
 //! Every unsafe line of this crate: the kernel calls that neither std nor rustix has.
 #![allow(unsafe_code)]
 
+pub(crate) mod call;
 pub(crate) mod memory;
 pub(crate) mod message;
 pub(crate) mod process;

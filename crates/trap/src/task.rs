@@ -53,12 +53,21 @@ impl Task {
     /// # Errors
     /// ESRCH when it is gone.
     pub(crate) fn group(self) -> Result<u32, Errno> {
+        self.status("Tgid:")?.parse().map_err(|_| Errno::SRCH)
+    }
+
+    /// # Errors
+    /// ESRCH when it is gone.
+    pub(crate) fn umask(self) -> Result<u32, Errno> {
+        let mask = self.status("Umask:")?;
+        u32::from_str_radix(&mask, 8).map_err(|_| Errno::SRCH)
+    }
+
+    /// A line of /proc/PID/status.
+    fn status(self, name: &str) -> Result<String, Errno> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.tid)).map_err(|_| Errno::SRCH)?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("Tgid:"))
-            .ok_or(Errno::SRCH)?;
-        line.trim().parse().map_err(|_| Errno::SRCH)
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.map(|line| line.trim().to_owned()).ok_or(Errno::SRCH)
     }
 
     /// # Errors

@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
 /// The subtype is what backup and indexing tools are told to leave out.
-const OPTIONS: &str = "ro,nosuid,nodev,fsname=inpod,subtype=inpod";
+const OPTIONS: &str = "nosuid,nodev,fsname=inpod,subtype=inpod";
 /// How long it may take, of milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Where it is looked for behind the `PATH`; the last is NixOS'.
@@ -83,17 +83,17 @@ fn usable() -> Result<PathBuf, MountError> {
     Ok(program)
 }
 
-/// Mounts FUSE for reading over the directory `at`, which must be this user's: only this user sees into it. The kernel
-/// answers nothing there until somebody serves the descriptor.
+/// Mounts FUSE over the directory `at`, which must be this user's: only this user sees into it, and writes there if it is
+/// `writable`. The kernel answers nothing there until somebody serves the descriptor.
 ///
 /// # Errors
 /// [`MountError`]; nothing is mounted then.
-pub fn mount(at: &Path) -> Result<OwnedFd, MountError> {
+pub fn mount(at: &Path, writable: bool) -> Result<OwnedFd, MountError> {
     let program = usable()?;
     let (ours, theirs) = UnixStream::pair().map_err(doing("a socket pair"))?;
     ours.set_read_timeout(Some(PATIENCE)).map_err(doing("a socket"))?;
     let mut child = Command::new(&program)
-        .args(["-o", OPTIONS, "--"])
+        .args(["-o", &format!("{},{OPTIONS}", if writable { "rw" } else { "ro" }), "--"])
         .arg(at)
         // It takes the number of any descriptor that it has.
         .env("_FUSE_COMMFD", "0")
@@ -256,7 +256,7 @@ pub(crate) fn probe() -> Result<(), MountError> {
     let _ = unmount(&at);
     let _ = std::fs::remove_dir(&at);
     crate::files::private_directory(&at).map_err(doing(what))?;
-    let tried = mount(&at).map(drop);
+    let tried = mount(&at, false).map(drop);
     let ended = unmount(&at).map_err(doing("unmounting"));
     let removed = std::fs::remove_dir(&at).map_err(doing(what));
     tried.and(ended).and(removed)

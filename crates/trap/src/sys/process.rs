@@ -57,6 +57,21 @@ pub(crate) fn die_with_parent() {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
 }
 
+/// Runs `act` with another umask, which is this thread's alone.
+///
+/// # Errors
+/// As `unshare(2)`.
+pub(crate) fn with_umask<T>(mask: u32, act: impl FnOnce() -> T) -> Result<T, Errno> {
+    // SAFETY: only what threads share of their directories and umask is taken apart.
+    if unsafe { libc::unshare(libc::CLONE_FS) } != 0 {
+        return Err(last_errno());
+    }
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+    let result = act();
+    rustix::process::umask(before);
+    Ok(result)
+}
+
 /// Strings for execve with their pointer tables, made before anything that must not allocate.
 pub(crate) struct Image {
     arguments: Vec<CString>,

@@ -70,6 +70,19 @@ pub(crate) enum Change {
     },
 }
 
+impl Change {
+    /// Whether it is made by a descriptor, which its caller may have been given.
+    pub(super) fn is_of_open_file(&self) -> bool {
+        matches!(
+            self,
+            Self::Write { .. }
+                | Self::Allocate(_)
+                | Self::Set { handle: Some(_), .. }
+                | Self::Sync { handle: Some(_), .. }
+        )
+    }
+}
+
 /// [`Operation::Unknown`] for what is no change; `None`: cut short.
 pub(crate) fn decode(code: u32, reader: &mut Reader<'_>) -> Option<Operation<'static>> {
     Some(Operation::Change(match code {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::abi;
 use super::answer::Answer;
+use super::change::Change;
 use super::decode::Operation;
 use super::reply::{self, Reply};
 use super::serve::Connection;
@@ -31,8 +32,9 @@ impl Connection {
                 Some(found) => Answer::Entry(found),
                 None => REFUSED,
             },
-            // Of what it was given open.
+            // Of what it was given open; and the kernel writes mapped pages back in nobody's name.
             Operation::Attributes | Operation::Read(_) | Operation::ReadDirectory { .. } => return None,
+            Operation::Change(change) if change.is_of_open_file() => return None,
             _ => &|| REFUSED,
         };
         (!members.has(caller)).then(shown)
