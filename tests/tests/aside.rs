@@ -159,14 +159,14 @@ fn strangers_are_turned_away_and_do_no_harm() {
 }
 
 #[test]
-fn writing_is_refused_before_the_start() {
+fn changes_are_not_kept_here() {
     let playground = playground("aside-writing");
     let own = tempfile::tempdir().unwrap();
     let ended = run(&playground, own.path())
-        .env("INPOD_FILES_MODE", "write")
+        .env("INPOD_FILES_MODE", "write-local")
         .run(&["true"]);
     assert_ne!(ended.code(), 0);
-    let reason =
-        "here they can only be read: they are mounted aside by fusermount3, because mount namespaces are switched off";
+    let reason = "which needs a mount namespace, but here: files: mounted aside by fusermount3, because mount namespaces are \
+                  switched off";
     assert!(ended.stderr.contains(reason), "{}", ended.stderr);
 }

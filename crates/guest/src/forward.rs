@@ -22,7 +22,7 @@ pub const TRANSLATE: i64 = -2;
 pub const RESOLVE: i64 = -3;
 /// Wants a file's content, not only its attributes.
 pub const CONTENT: u64 = 1;
-/// The caller changes nothing: without it a path of the pod is refused, since those are read-only.
+/// The caller changes nothing: without it a path of the pod is refused, since under the layer alone those are only read.
 pub const READ_ONLY: u64 = 2;
 /// Wants the path as the pod calls it, its last link followed, not where it lies here.
 pub const AS_POD: u64 = 4;

@@ -99,7 +99,7 @@ impl Findings {
         Row {
             key: FUSERMOUNT,
             name: "fusermount3",
-            about: "where namespaces are refused the files are still mounted, aside and for reading only",
+            about: "where namespaces are refused the files are still mounted, aside",
             missing: missing(
                 &self.allowed.fusermount,
                 "install the package fuse3, whose fusermount3 is set-user-ID root, and let the user open /dev/fuse",

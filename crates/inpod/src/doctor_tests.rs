@@ -60,7 +60,7 @@ synchronous wake-up    yes  a trapped call costs about 4 us, without it about 45
 thread pidfds          yes  a thread is still served when the first thread of its process has ended
 /dev/fuse              yes  the pod's files lie at their real places, without it they are copied on first use
 user namespaces        yes  the same for a user without rights; root needs none
-fusermount3            yes  where namespaces are refused the files are still mounted, aside and for reading only
+fusermount3            yes  where namespaces are refused the files are still mounted, aside
 
 engine: trap+layer
 files: mount namespace
@@ -89,7 +89,7 @@ pidfd_getfd            no   the sockets of the program can be connected and look
                             why: refused
                             do:  start the container without a seccomp profile (docker run --security-opt seccomp=unconfined",
         "\
-fusermount3            no   where namespaces are refused the files are still mounted, aside and for reading only
+fusermount3            no   where namespaces are refused the files are still mounted, aside
                             why: there is no fusermount3 on this machine
                             do:  install the package fuse3",
         "
