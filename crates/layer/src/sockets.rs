@@ -173,8 +173,10 @@ pub(crate) unsafe fn bind(socket: c_int, address: *const sockaddr, length: sockl
     let arguments = [socket as u64, address as u64, u64::from(length), 0, 0, 0];
     // SAFETY: the caller's.
     let result = unsafe {
-        match family(bytes(address, length)) {
+        let bytes = bytes(address, length);
+        match family(bytes) {
             libc::AF_UNSPEC | libc::AF_INET | libc::AF_INET6 => ask(libc::SYS_bind, arguments),
+            libc::AF_UNIX if !is_plain_unix(bytes) => ask(libc::SYS_bind, arguments),
             _ => marked(libc::SYS_bind, arguments),
         }
     };

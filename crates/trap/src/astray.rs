@@ -17,7 +17,7 @@ use crate::calls::PathAction;
 use crate::context::Context;
 use crate::files::{Begun, Meant, PathError, PathView, begin};
 use crate::notification::Pending;
-use crate::path_call::{Request, act, fetch, opened_by, wanted_mode};
+use crate::path_call::{Request, act, fetch, wanted_mode};
 use crate::sys::structs;
 use crate::task::Task;
 
@@ -127,10 +127,20 @@ pub(crate) fn local(context: &Arc<Context>, pending: Pending, request: Request, 
 }
 
 fn open(context: &Context, pending: Pending, request: Request, path: &Path) {
-    match wanted_mode(&pending, request.action) {
-        Ok((mode, 0)) => opened_by(pending, request, path, mode),
-        // Only the caller's own walk can mind how it is to be walked.
-        _ => refused(context, pending, path),
+    // Only the caller's own walk can mind how it is to be walked.
+    let Ok((mode, 0)) = wanted_mode(&pending, request.action) else {
+        return refused(context, pending, path);
+    };
+    let flags = request.installable(&pending).open | OFlags::CLOEXEC | OFlags::NOCTTY;
+    match rustix::fs::open(path, flags, Mode::from_raw_mode(mode as u32 & 0o7777)) {
+        Ok(file) => {
+            let delivered = pending.descriptor(&file, request.open.contains(OFlags::CLOEXEC));
+            // Nobody knows of it, and the call may be made again.
+            if delivered.is_err() && request.open.contains(OFlags::CREATE | OFlags::EXCL) {
+                let _ = rustix::fs::unlink(path);
+            }
+        }
+        Err(errno) => pending.fail(errno),
     }
 }
 

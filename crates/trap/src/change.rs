@@ -6,19 +6,20 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rules::Place;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::astray::{self, meant};
-use crate::calls::{self, Action, More, PathAction};
+use crate::calls::{self, Action, More, PathAction, PathCall};
 use crate::context::Context;
 use crate::files::{Files, Meant, PathError};
 use crate::led::{Led, can_be_opened};
-use crate::notification::Pending;
-use crate::path_call::{Request, opened_by, wanted_mode};
+use crate::notification::{Gone, Pending};
+use crate::path_call::{Request, wanted_mode};
 use crate::sys::call::{Argument, change as call};
 use crate::sys::process::with_umask;
 use crate::task::Task;
@@ -28,26 +29,28 @@ const MOST_VALUE: usize = 64 << 10;
 
 /// A call on `path`, which the rules say is the pod's.
 pub(crate) fn change(context: &Arc<Context>, pending: Pending, request: Request, path: PathBuf) {
-    if let Some(result) = context.undelivered.take(&pending) {
-        return pending.finish(result);
-    }
+    let change = match Change::begin(context, pending, request) {
+        Ok(change) => change,
+        Err((pending, errno)) => return pending.fail(errno),
+    };
     let first = (path, request.follow);
-    let PathAction::Write {
-        second: Some((directory, at)),
-        ..
-    } = request.action
-    else {
-        let then = context.clone();
-        return context.workers.run(move || match request.opens() {
-            true => open(&then, pending, request, &first.0),
-            false => make(&then, pending, request, &first, None),
-        });
+    let other = match request.action {
+        _ if change.is_known() => return change.run(context, |_, _| Err(Errno::IO)),
+        PathAction::Write {
+            second: Some((directory, at)),
+            ..
+        } => (directory, at),
+        _ if request.opens() => {
+            return change.run(context, move |files, pending| open(files, pending, request, &first.0));
+        }
+        _ => {
+            return change.run(context, move |files, pending| {
+                call_again(files, pending, request, &first, None)
+            });
+        }
     };
-    let written = match pending.memory().read_path(pending.pointer(at)) {
-        Ok(written) => written,
-        Err(errno) => return pending.fail(errno),
-    };
-    let end = end(&written);
+    let (directory, written) = (other.0, change.made.written[1].clone());
+    let Change { pending, made, making } = change;
     meant(
         context,
         pending,
@@ -60,16 +63,17 @@ pub(crate) fn change(context: &Arc<Context>, pending: Pending, request: Request,
                 Err(PathError::Errno(errno)) => Err(errno),
                 Err(PathError::Empty) => Err(Errno::NOENT),
             };
+            let change = Change { pending, made, making };
             match located {
                 Ok((path, verdict)) if verdict.place == Place::Remote => {
-                    let then = context.clone();
-                    context
-                        .workers
-                        .run(move || make(&then, pending, request, &first, Some((&path, end))));
+                    let end = end(&change.made.written[1]);
+                    change.run(context, move |files, pending| {
+                        call_again(files, pending, request, &first, Some((&path, end)))
+                    });
                 }
                 // As between file systems: `mv` copies then.
-                Ok(_) => pending.fail(Errno::XDEV),
-                Err(errno) => pending.fail(errno),
+                Ok(_) => change.tell(Err(Errno::XDEV)),
+                Err(errno) => change.tell(Err(errno)),
             }
         },
     );
@@ -85,14 +89,14 @@ pub(crate) fn end(written: &[u8]) -> &'static str {
 }
 
 /// A name that the kernel finds from anywhere, as long as this is kept.
-struct Spot {
-    name: CString,
+pub(crate) struct Spot {
+    pub(crate) name: CString,
     _directory: Option<OwnedFd>,
 }
 
 impl Spot {
     /// Waits for the server: for a worker.
-    fn find(files: &Files, path: &Path, follow: bool, end: &str) -> Result<Self, Errno> {
+    pub(crate) fn find(files: &Files, path: &Path, follow: bool, end: &str) -> Result<Self, Errno> {
         let (place, directory) = match files.lead_new(path, follow)? {
             // It matters who asks.
             Led::Machine(path) if astray::is_the_callers(&path) => return Err(Errno::ACCESS),
@@ -118,44 +122,40 @@ impl Spot {
     }
 }
 
-fn open(context: &Context, pending: Pending, request: Request, path: &Path) {
-    let found = Spot::find(&context.files, path, request.follow, request.end).and_then(|spot| {
-        let look = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        if let Ok(there) = rustix::fs::open(spot.path(), look, Mode::empty()) {
-            can_be_opened(&there)?;
-        }
-        let (mode, _) = wanted_mode(&pending, request.action)?;
-        Ok((spot, mode, Task::of(pending.tid()).umask()?))
-    });
-    match found {
-        // Dropped unanswered the call fails, which it does only where a thread may not have a umask of its own.
-        Ok((spot, mode, mask)) => drop(with_umask(mask, || opened_by(pending, request, spot.path(), mode))),
-        Err(errno) => pending.fail(errno),
+fn open(files: &Files, pending: &Pending, request: Request, path: &Path) -> Outcome {
+    let spot = Spot::find(files, path, request.follow, request.end)?;
+    let look = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let is_new = request.open.contains(OFlags::CREATE | OFlags::EXCL);
+    match rustix::fs::open(spot.path(), look, Mode::empty()) {
+        Ok(there) if !is_new => can_be_opened(&there)?,
+        _ => {}
+    }
+    let (mode, _) = wanted_mode(pending, request.action)?;
+    let flags = request.installable(pending).open | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let mode = Mode::from_raw_mode(mode as u32 & 0o7777);
+    let file = with_umask(Task::of(pending.tid()).umask()?, || {
+        rustix::fs::open(spot.path(), flags, mode)
+    })??;
+    Ok(Came::Open(Arc::new(file), request.open.contains(OFlags::CLOEXEC)))
+}
+
+fn row(pending: &Pending) -> Result<PathCall, Errno> {
+    match calls::of(pending.number()).map(|row| row.action) {
+        Some(Action::Path(row)) => Ok(row),
+        _ => Err(Errno::NOSYS),
     }
 }
 
-fn make(context: &Context, pending: Pending, request: Request, first: &(PathBuf, bool), second: Option<(&Path, &str)>) {
-    let result = made(&context.files, &pending, request, first, second);
-    let (tid, made) = (pending.tid(), Made::of(&pending, result));
-    if pending.deliver(result).is_err() {
-        context.undelivered.keep(tid, made);
-    }
-}
-
-fn made(
+fn call_again(
     files: &Files,
     pending: &Pending,
     request: Request,
     (path, follow): &(PathBuf, bool),
     second: Option<(&Path, &str)>,
-) -> Result<i64, Errno> {
-    let row = calls::of(pending.number()).map(|row| row.action);
-    let (
-        Some(Action::Path(row)),
-        PathAction::Write {
-            second: other, more, ..
-        },
-    ) = (row, request.action)
+) -> Outcome {
+    let PathAction::Write {
+        second: other, more, ..
+    } = request.action
     else {
         return Err(Errno::NOSYS);
     };
@@ -180,7 +180,7 @@ fn made(
         }
     };
     let mut arguments: [Argument<'_>; 6] = std::array::from_fn(|at| Argument::Number(pending.argument(at)));
-    arguments[row.path] = Argument::Text(&spot.name);
+    arguments[row(pending)?.path] = Argument::Text(&spot.name);
     if let (Some((_, at)), Some(target)) = (other, &target) {
         arguments[at] = Argument::Text(&target.name);
     }
@@ -190,50 +190,164 @@ fn made(
     if let Some((at, bytes)) = &bytes {
         arguments[*at] = Argument::Bytes(bytes);
     }
-    with_umask(Task::of(pending.tid()).umask()?, || call(pending.number(), arguments))?
+    let umask = Task::of(pending.tid()).umask()?;
+    with_umask(umask, || call(pending.number(), arguments))?.map(Came::Value)
 }
 
-/// Changes of which their callers do not know: a signal took them out of the call, which they make again as soon as that is
-/// handled, and which must not be told then that the name is there already.
+/// Changes of which their callers do not know yet: a signal takes them out of the call, which they make again as soon as that is
+/// handled, and which must not be made twice.
 #[derive(Default)]
-pub(crate) struct Undelivered(Mutex<HashMap<u32, Made>>);
+pub(crate) struct Undelivered(Mutex<HashMap<u32, Arc<Made>>>);
 
-/// Threads that are remembered; a thread that is gone stays until then.
-const MOST: usize = 256;
+/// How long a change is remembered that nobody has asked for again.
+const KEPT: Duration = Duration::from_secs(10);
+/// The same of one that was told while signals waited: the kernel may have dropped the answer, see `listen::bind`.
+const UNSEEN: Duration = Duration::from_millis(20);
 
+/// One change of a thread: what it asked, and what came of it.
 struct Made {
     number: i64,
     arguments: [u64; 6],
-    result: Result<i64, Errno>,
+    written: [Vec<u8>; 2],
+    outcome: Mutex<Option<Outcome>>,
+    /// It is asked for again until then, or not at all; `None` while it is being made.
+    until: Mutex<Option<Instant>>,
+    done: Condvar,
+}
+
+type Outcome = Result<Came, Errno>;
+
+#[derive(Clone)]
+enum Came {
+    Value(i64),
+    /// And whether it is closed on exec.
+    Open(Arc<OwnedFd>, bool),
 }
 
 impl Made {
-    fn of(pending: &Pending, result: Result<i64, Errno>) -> Self {
-        Self {
+    fn of(pending: &Pending, request: Request) -> Result<Self, Errno> {
+        let read = |at: usize| pending.memory().read_path(pending.pointer(at));
+        let second = match request.action {
+            PathAction::Write {
+                second: Some((_, at)), ..
+            } => read(at)?,
+            _ => Vec::new(),
+        };
+        Ok(Self {
             number: pending.number(),
             arguments: std::array::from_fn(|at| pending.argument(at)),
-            result,
+            written: [read(row(pending)?.path)?, second],
+            outcome: Mutex::default(),
+            until: Mutex::default(),
+            done: Condvar::new(),
+        })
+    }
+
+    fn asks_the_same(&self, other: &Self) -> bool {
+        (self.number, self.arguments, &self.written) == (other.number, other.arguments, &other.written)
+    }
+
+    fn is_over(&self) -> bool {
+        let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| until <= Instant::now())
+    }
+
+    /// Or less, if that was said before: who has been told does not ask.
+    fn remember_for(&self, time: Duration) {
+        let new = Instant::now() + time;
+        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        *until = Some(until.map_or(new, |until| until.min(new)));
+    }
+
+    fn outcome(&self) -> MutexGuard<'_, Option<Outcome>> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, outcome: Outcome) {
+        self.outcome().get_or_insert(outcome);
+        self.done.notify_all();
+    }
+
+    fn wait(&self) -> Outcome {
+        let mut outcome = self.outcome();
+        loop {
+            match &*outcome {
+                Some(outcome) => return outcome.clone(),
+                None => outcome = self.done.wait(outcome).unwrap_or_else(PoisonError::into_inner),
+            }
         }
     }
 }
 
-impl Undelivered {
-    fn keep(&self, tid: u32, made: Made) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= MOST {
-            all.clear();
+/// Held by who is to make a change: whoever waits for it learns also that it never will be made.
+struct Making(Arc<Made>);
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        self.0.end(Err(Errno::IO));
+    }
+}
+
+/// A call on its way.
+struct Change {
+    pending: Pending,
+    made: Arc<Made>,
+    /// `None`: the same call was begun before, by the same thread.
+    making: Option<Making>,
+}
+
+impl Change {
+    /// Where calls arrive in their order: the call that is made again must not be begun before the first.
+    fn begin(context: &Context, pending: Pending, request: Request) -> Result<Self, (Pending, Errno)> {
+        let new = match Made::of(&pending, request) {
+            Ok(new) => new,
+            Err(errno) => return Err((pending, errno)),
+        };
+        let mut all = context.undelivered.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, made| !made.is_over());
+        if let Some(made) = all.get(&pending.tid()).filter(|made| made.asks_the_same(&new)) {
+            let made = Arc::clone(made);
+            return Ok(Self {
+                pending,
+                made,
+                making: None,
+            });
         }
-        all.insert(tid, made);
+        let made = Arc::new(new);
+        all.insert(pending.tid(), Arc::clone(&made));
+        let making = Some(Making(Arc::clone(&made)));
+        Ok(Self { pending, made, making })
     }
 
-    /// What the same call of the same thread came to, if it has made no other since.
-    fn take(&self, pending: &Pending) -> Option<Result<i64, Errno>> {
-        let made = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&pending.tid())?;
-        let same = made.number == pending.number() && (0..6).all(|at| made.arguments[at] == pending.argument(at));
-        same.then_some(made.result)
+    fn is_known(&self) -> bool {
+        self.making.is_none()
+    }
+
+    /// Makes it, unless it was made, and tells what came of it.
+    fn run(self, context: &Arc<Context>, make: impl FnOnce(&Files, &Pending) -> Outcome + Send + 'static) {
+        let then = Arc::clone(context);
+        context.workers.run(move || {
+            let outcome = match &self.making {
+                Some(_) => make(&then.files, &self.pending),
+                None => self.made.wait(),
+            };
+            self.tell(outcome);
+        });
+    }
+
+    fn tell(self, outcome: Outcome) {
+        // Known before the answer: it is handled at once then.
+        let is_signalled = Task::of(self.pending.tid()).is_signalled();
+        self.made.end(outcome.clone());
+        let delivered = match outcome {
+            Ok(Came::Value(value)) => self.pending.deliver(Ok(value)),
+            Ok(Came::Open(file, close_on_exec)) => self.pending.descriptor(&file, close_on_exec),
+            Err(errno) => self.pending.deliver(Err(errno)),
+        };
+        self.made.remember_for(match delivered {
+            Ok(()) if is_signalled => UNSEEN,
+            Ok(()) => Duration::ZERO,
+            Err(Gone) => KEPT,
+        });
     }
 }

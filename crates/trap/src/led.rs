@@ -121,6 +121,10 @@ pub(crate) fn can_be_opened(file: &OwnedFd) -> Result<(), Errno> {
 }
 
 /// A path of the app's as the view's root has it.
-fn below(path: &Path) -> PathBuf {
-    Path::new(".").join(path.strip_prefix("/").unwrap_or(path))
+fn below(path: &Path) -> &Path {
+    match path.strip_prefix("/") {
+        Ok(rest) if rest.as_os_str().is_empty() => Path::new("."),
+        Ok(rest) => rest,
+        Err(_) => path,
+    }
 }

@@ -21,6 +21,7 @@ use crate::sockaddr::{Address, Encoded, dressed, plain};
 use crate::socket::{Kind, Socket};
 use crate::sys::message;
 use crate::table::{Bound, Shared, Tracked, lock};
+use crate::unix;
 
 /// The kernel drops a reply that it took in the very moment in which a signal wakes the caller (seccomp.c,
 /// `seccomp_do_user_notification`), so a thread that repeats a bind word for word within this time was not told of it.
@@ -31,8 +32,10 @@ pub(crate) fn bind(context: &Arc<Context>, pending: Pending) {
     let Some((pending, address)) = address(context, pending, 1) else {
         return;
     };
-    let Address::Inet(asked) = address else {
-        return pending.proceed();
+    let asked = match address {
+        Address::Inet(asked) => asked,
+        Address::UnixPath(path) => return unix::bind(context, pending, path),
+        _ => return pending.proceed(),
     };
     let Some((pending, socket)) = context.socket(pending, 0) else {
         return;

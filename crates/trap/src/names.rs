@@ -102,6 +102,9 @@ fn known(context: &Context, socket: &Socket, end: End) -> Known {
                 }
             }
             End::Local => {
+                if let Some(path) = &tracked.unix_local {
+                    return Encoded::unix(path).map_or(Known::Nothing, Known::Address);
+                }
                 if let Some(outgoing) = &tracked.outgoing {
                     if connected && outgoing.is_connecting() {
                         return Known::Soon(shared.clone());

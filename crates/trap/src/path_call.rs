@@ -526,21 +526,6 @@ pub(crate) fn wanted_mode(pending: &Pending, action: PathAction) -> Result<(u64,
     })
 }
 
-/// Opens a path of this machine as the call asks, and gives the file to the caller.
-pub(crate) fn opened_by(pending: Pending, request: Request, path: &Path, mode: u64) {
-    let flags = request.installable(&pending).open | OFlags::CLOEXEC | OFlags::NOCTTY;
-    match rustix::fs::open(path, flags, Mode::from_raw_mode(mode as u32 & 0o7777)) {
-        Ok(file) => {
-            let delivered = pending.descriptor(&file, request.open.contains(OFlags::CLOEXEC));
-            // Nobody knows of it, and the call may be made again.
-            if delivered.is_err() && request.open.contains(OFlags::CREATE | OFlags::EXCL) {
-                let _ = rustix::fs::unlink(path);
-            }
-        }
-        Err(errno) => pending.fail(errno),
-    }
-}
-
 fn open_for(request: Request, open: &dyn Fn(OFlags) -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
     let create = request.open.contains(OFlags::CREATE);
     let exclusive = create && request.open.contains(OFlags::EXCL);

@@ -39,6 +39,8 @@ pub(crate) struct Tracked {
     pub(crate) clients: Clients,
     /// The unix path the app believes to be connected to.
     pub(crate) unix_peer: Option<Vec<u8>>,
+    /// The path that a unix socket was bound to, where it lies elsewhere on this machine.
+    pub(crate) unix_local: Option<Vec<u8>>,
 }
 
 /// A bind that was done. When a signal took its caller away before it was told, its repetition succeeds.

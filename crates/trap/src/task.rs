@@ -63,6 +63,19 @@ impl Task {
         u32::from_str_radix(&mask, 8).map_err(|_| Errno::SRCH)
     }
 
+    /// Whether a signal waits for this thread that it does not block.
+    pub(crate) fn is_signalled(self) -> bool {
+        let Ok(status) = std::fs::read_to_string(format!("/proc/{}/status", self.tid)) else {
+            return false;
+        };
+        let set = |name: &str| {
+            let set = status.lines().find_map(|line| line.strip_prefix(name));
+            set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+                .unwrap_or(0)
+        };
+        (set("SigPnd:") | set("ShdPnd:")) & !set("SigBlk:") != 0
+    }
+
     /// A line of /proc/PID/status.
     fn status(self, name: &str) -> Result<String, Errno> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.tid)).map_err(|_| Errno::SRCH)?;

@@ -10,11 +10,14 @@ use guest::protocol::{Answer, Call};
 use rules::Place;
 use rustix::io::Errno;
 
+use crate::change::Spot;
 use crate::context::Context;
+use crate::files::PathView;
 use crate::notification::Pending;
 use crate::sockaddr::Encoded;
 use crate::socket::Socket;
 use crate::sys::message;
+use crate::sys::process::with_umask;
 use crate::table::lock;
 use crate::task::Task;
 
@@ -27,7 +30,7 @@ pub(crate) fn connect(context: &Arc<Context>, pending: Pending, socket: Socket, 
         return pending.fail(Errno::NOENT);
     }
     if !context.plan.outgoing.unix.iter().any(|pattern| pattern.matches(&whole)) {
-        return pending.proceed();
+        return connect_here(context, pending, socket, path);
     }
     let flow = context.server.new_flow();
     let then = context.clone();
@@ -49,6 +52,63 @@ pub(crate) fn connect(context: &Arc<Context>, pending: Pending, socket: Socket, 
             }
             pending.finish(connected.map(|()| 0));
         });
+}
+
+/// A socket of this machine, though its name may lie in a directory of the pod.
+fn connect_here(context: &Arc<Context>, pending: Pending, socket: Socket, path: Vec<u8>) {
+    let mounted = matches!(context.files.view, PathView::Translated { .. });
+    let Some(whole) = in_view(context, &pending, &path).filter(|_| mounted) else {
+        return pending.proceed();
+    };
+    let then = Arc::clone(context);
+    context.workers.run(move || {
+        let connected = address(&then, &whole).and_then(|(address, _spot)| {
+            socket.without_blocking(|| message::connect(socket.as_fd(), &address))?;
+            lock(&then.table.get_or_new(socket.cookie()?)).unix_peer = Some(path);
+            Ok(0)
+        });
+        drop(socket);
+        pending.finish(connected);
+    });
+}
+
+/// `bind(2)` to a path. A socket in a directory of the pod is there for all to see, and only on this machine to connect to.
+pub(crate) fn bind(context: &Arc<Context>, pending: Pending, path: Vec<u8>) {
+    let Some(whole) = in_view(context, &pending, &path) else {
+        return pending.proceed();
+    };
+    if !context.files.may_be_written() {
+        return pending.fail(Errno::ROFS);
+    }
+    let Some((pending, socket)) = context.socket(pending, 0) else {
+        return;
+    };
+    let then = Arc::clone(context);
+    context.workers.run(move || {
+        let bound = address(&then, &whole).and_then(|(address, _spot)| {
+            let umask = Task::of(pending.tid()).umask()?;
+            with_umask(umask, || message::bind(socket.as_fd(), &address))??;
+            lock(&then.table.get_or_new(socket.cookie()?)).unix_local = Some(path);
+            Ok(0)
+        });
+        // Before the answer: see `Pending::answering`.
+        drop(socket);
+        pending.finish(bound);
+    });
+}
+
+/// The path of a socket of the pod's, where the kernel would look for it at that path of this machine.
+fn in_view(context: &Context, pending: &Pending, path: &[u8]) -> Option<PathBuf> {
+    let whole = absolute(context, pending.tid(), path).ok()?;
+    let is_remote = context.plan.files.decide(&whole).place == Place::Remote;
+    (is_remote && !context.files.is_native()).then_some(whole)
+}
+
+/// What it is called in a mounted view, as long as the other is kept.
+fn address(context: &Context, path: &Path) -> Result<(Encoded, Spot), Errno> {
+    let spot = Spot::find(&context.files, path, false, "")?;
+    let address = Encoded::unix(spot.name.as_bytes()).ok_or(Errno::NAMETOOLONG)?;
+    Ok((address, spot))
 }
 
 /// A path as the app's thread means it, without `.` and `..`.

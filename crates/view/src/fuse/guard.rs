@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::abi;
 use super::answer::Answer;
-use super::change::Change;
 use super::decode::Operation;
 use super::reply::{self, Reply};
 use super::serve::Connection;

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
 
@@ -19,8 +19,11 @@ use super::reply::Reply;
 use crate::tree::PodTree;
 use crate::{Errno, Members};
 
-/// How long a change that a signal interrupts is waited for: to a program that is told EINTR it did not take place.
+/// How long what a signal interrupts is waited for: few programs expect EINTR of a file, and to one that is told so a change did
+/// not take place.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked whether the caller is to be killed, who waits for nothing any more.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Why serving ended before the mount did.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +48,9 @@ pub(crate) struct Connection {
 /// A request under way.
 struct Waiting {
     task: Option<AbortHandle>,
-    /// It changes something in the pod, which is not taken back when it is interrupted.
-    changes: bool,
+    caller: u32,
+    /// It may wait for ever for what the pod has to say, as at a pipe.
+    is_endless: bool,
 }
 
 /// Serves a mounted connection until it is unmounted; `members`: who may look into it. The descriptor must be the only one
@@ -162,7 +166,10 @@ impl Connection {
             self.deliver(unique, answer);
             return;
         }
-        let changes = matches!(operation, Operation::Change(_));
+        let is_endless = match &operation {
+            Operation::Read(read) => self.handles.file(read.handle).is_ok_and(|file| file.direct),
+            _ => false,
+        };
         let connection = Arc::clone(self);
         let mut answering = Box::pin(answer(connection, node, caller, operation));
         let first = poll_fn(|context| Poll::Ready(answering.as_mut().poll(context))).await;
@@ -170,7 +177,12 @@ impl Connection {
             self.deliver(unique, answer);
             return;
         }
-        self.waiting().insert(unique, Waiting { task: None, changes });
+        let waiting = Waiting {
+            task: None,
+            caller,
+            is_endless,
+        };
+        self.waiting().insert(unique, waiting);
         let connection = Arc::clone(self);
         let task = tokio::spawn(async move {
             let answer = answering.await;
@@ -188,15 +200,21 @@ impl Connection {
 
     /// A request that is not there any more has been answered.
     fn interrupt(self: &Arc<Self>, unique: u64) {
-        let changes = self.waiting().get(&unique).is_some_and(|waiting| waiting.changes);
-        if !changes {
-            self.give_up(unique);
-            return;
-        }
+        let (caller, is_endless) = match self.waiting().get(&unique) {
+            Some(waiting) => (waiting.caller, waiting.is_endless),
+            None => return,
+        };
+        let begun = Instant::now();
         // Weak: the mount may end meanwhile.
         let connection = Arc::downgrade(self);
         tokio::spawn(async move {
-            tokio::time::sleep(PATIENCE).await;
+            while !is_endless && begun.elapsed() < PATIENCE && !is_to_die(caller) {
+                tokio::time::sleep(LOOK).await;
+                let connection = connection.upgrade();
+                if connection.is_none_or(|connection| !connection.waiting().contains_key(&unique)) {
+                    return;
+                }
+            }
             if let Some(connection) = connection.upgrade() {
                 connection.give_up(unique);
             }
@@ -220,6 +238,14 @@ impl Connection {
             handed.take_back(self);
         }
     }
+}
+
+/// Whether SIGKILL waits for a thread, as it does in each of a process that any signal ends (proc_pid_status(5)).
+fn is_to_die(thread: u32) -> bool {
+    const KILL: u64 = 1 << (libc::SIGKILL - 1);
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+    let pending = status.lines().find_map(|line| line.strip_prefix("SigPnd:"));
+    pending.is_some_and(|set| u64::from_str_radix(set.trim(), 16).is_ok_and(|set| set & KILL != 0))
 }
 
 fn greet(asked: &abi::InitIn) -> Result<Reply, ServeError> {
