@@ -351,3 +351,60 @@ impl Change {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(number: i64, written: &str) -> Made {
+        Made {
+            number,
+            arguments: [7; 6],
+            written: [written.into(), Vec::new()],
+            outcome: Mutex::default(),
+            until: Mutex::default(),
+            done: Condvar::new(),
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_path_says_that_it_is_a_directory_s() {
+        for (written, expect) in [
+            ("a", ""),
+            ("/a/b/", "/"),
+            ("a/.", "/."),
+            (".", ""),
+            ("a/..", ""),
+            ("", ""),
+        ] {
+            assert_eq!(end(written.as_bytes()), expect, "{written}");
+        }
+    }
+
+    #[test]
+    fn a_change_is_known_by_all_that_it_asks() {
+        let first = made(libc::SYS_mkdir, "a");
+        assert!(first.asks_the_same(&made(libc::SYS_mkdir, "a")));
+        // Another path at the same address.
+        assert!(!first.asks_the_same(&made(libc::SYS_mkdir, "b")));
+        assert!(!first.asks_the_same(&made(libc::SYS_rmdir, "a")));
+    }
+
+    #[test]
+    fn who_was_told_does_not_ask_again() {
+        let change = made(libc::SYS_mkdir, "a");
+        assert!(!change.is_over(), "it is being made");
+        change.remember_for(KEPT);
+        assert!(!change.is_over());
+        change.remember_for(Duration::ZERO);
+        change.remember_for(KEPT);
+        assert!(change.is_over());
+    }
+
+    #[test]
+    fn a_change_that_is_never_made_is_an_error() {
+        let change = Arc::new(made(libc::SYS_mkdir, "a"));
+        drop(Making(Arc::clone(&change)));
+        assert!(matches!(change.wait(), Err(Errno::IO)));
+    }
+}

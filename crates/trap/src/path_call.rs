@@ -455,9 +455,11 @@ pub(crate) fn act(
             let mode = pending.int(mode) as u32;
             let effective = flags.map_or(0, |flags| pending.int(flags) as u32) & libc::AT_EACCESS as u32;
             handle().and_then(|file| {
-                // A mounted view says itself what may be written.
-                let copied = matches!(context.files.view, PathView::Copy { .. });
-                let writing = if copied { mode & libc::W_OK as u32 } else { 0 };
+                // A mounted view says itself what may be written, where anything may.
+                let writing = match context.files.may_be_written() {
+                    true => 0,
+                    false => mode & libc::W_OK as u32,
+                };
                 structs::access(file.as_fd(), mode - writing, effective)?;
                 if writing == 0 { Ok(0) } else { Err(Errno::ROFS) }
             })
