@@ -16,11 +16,19 @@ const EVERY: Duration = Duration::from_secs(2);
 pub(super) async fn watch(intercept: Arc<Intercept>, stop: CancellationToken) {
     let mut ports: BTreeMap<u16, Seen> = BTreeMap::new();
     let mut ticks = tokio::time::interval(EVERY);
+    let mut sockets = None;
     // Whoever was connecting when the rules came is older than the steal.
     ticks.tick().await;
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         let stolen = intercept.lock().claims.ports();
         ports.retain(|port, _| stolen.contains(port));
+        // The kernel goes through all sockets of all pods to list those of one port, which takes it a millisecond and more.
+        let now = tcp_sockets();
+        let is_known = |port| ports.get(port).is_some_and(|seen: &Seen| seen.before.is_empty());
+        if now.is_some() && now == sockets && stolen.iter().all(is_known) {
+            continue;
+        }
+        sockets = now;
         for port in stolen {
             // The app's ends first: an end of ours that has been closed meanwhile is looked for once more.
             let (Ok(app), Ok(own)) = (nft::connections(port), nft::connections_to(port)) else {
@@ -31,6 +39,23 @@ pub(super) async fn watch(intercept: Arc<Intercept>, stop: CancellationToken) {
             }
         }
     }
+}
+
+/// How many TCP sockets the pod has, by family; `None` where the kernel does not say.
+fn tcp_sockets() -> Option<[u64; 2]> {
+    let read = |file: &str, name| {
+        in_use(
+            &std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).ok()?,
+            name,
+        )
+    };
+    Some([read("sockstat", "TCP:")?, read("sockstat6", "TCP6:").unwrap_or(0)])
+}
+
+/// `TCP: inuse 5 orphan 0 tw 0 alloc 12 mem 3` (proc_pid_net(5)).
+fn in_use(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_prefix("inuse ")?.split(' ').next()?.parse().ok()
 }
 
 /// What was seen of one port.
@@ -86,6 +111,15 @@ mod tests {
             local: at(local),
             remote: at(remote),
         }
+    }
+
+    #[test]
+    fn sockets_are_counted_by_family() {
+        let text = "sockets: used 290\nTCP: inuse 7 orphan 0 tw 3 alloc 14 mem 4\nUDP: inuse 2 mem 0\n";
+        assert_eq!(in_use(text, "TCP:"), Some(7));
+        assert_eq!(in_use("TCP6: inuse 3\nUDP6: inuse 2\n", "TCP6:"), Some(3));
+        assert_eq!(in_use("TCP6: inuse 3\n", "TCP:"), None);
+        assert!(tcp_sockets().is_some());
     }
 
     #[test]

@@ -16,23 +16,29 @@ use crate::node;
 
 /// How often it is looked who listens: the shortest period of a probe is 1 s.
 const EVERY: Duration = Duration::from_millis(500);
+/// The same where no stolen port has a TCP probe, when there is nothing to look at.
+const SELDOM: Duration = Duration::from_secs(2);
 
 /// Looks until the rules are gone.
 pub(super) async fn watch(intercept: Arc<Intercept>, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(EVERY);
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        if let Err(error) = intercept.lock().refuse() {
-            tracing::error!(%error, "leaving TCP probes to the real app");
-            return;
-        }
+    let mut pause = EVERY;
+    while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        pause = match intercept.lock().refuse() {
+            Ok(true) => EVERY,
+            Ok(false) => SELDOM,
+            Err(error) => return tracing::error!(%error, "leaving TCP probes to the real app"),
+        };
     }
 }
 
 impl State {
-    /// Makes the packet rules let the kernel refuse what the real app would not take.
-    pub(super) fn refuse(&mut self) -> Result<(), nft::Error> {
+    /// Makes the packet rules let the kernel refuse what the real app would not take; whether that may change by itself.
+    pub(super) fn refuse(&mut self) -> Result<bool, nft::Error> {
         let (mut ports, mut nodes) = self.claims.tcp_probes();
-        let Some(active) = &mut self.active else { return Ok(()) };
+        let Some(active) = &mut self.active else {
+            return Ok(false);
+        };
+        let is_probed = !ports.is_empty();
         if !ports.is_empty() {
             let listening = nft::listening()?;
             let outside = listening.iter().filter(|address| !address.ip().is_loopback());
@@ -44,6 +50,7 @@ impl State {
         } else {
             nodes.extend(node::addresses());
         }
-        active.table.set_refused(&ports, &nodes)
+        active.table.set_refused(&ports, &nodes)?;
+        Ok(is_probed)
     }
 }
