@@ -12,7 +12,6 @@ use rules::{AddressContext, Endpoints, Place, Plan, Protocol, Verdict};
 use rustix::io::Errno;
 
 use crate::arrivals::Arrivals;
-use crate::change::Undelivered;
 use crate::engine::Engine;
 use crate::enterable::Looked;
 use crate::files::Files;
@@ -24,6 +23,7 @@ use crate::sockaddr::plain;
 use crate::socket::Socket;
 use crate::table::{Shared, Table};
 use crate::task::Task;
+use crate::undelivered::Undelivered;
 use crate::workers::Workers;
 
 /// One session's supervisor.

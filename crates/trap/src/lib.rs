@@ -51,6 +51,7 @@ mod sys;
 mod table;
 mod task;
 mod tree;
+mod undelivered;
 mod unix;
 mod workers;
 

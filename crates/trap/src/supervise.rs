@@ -15,7 +15,6 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 
 use crate::arrivals::Arrivals;
-use crate::change::Undelivered;
 use crate::context::{Context, NamedRoutes, Relays, has_names};
 use crate::enterable::Looked;
 use crate::files::Files;
@@ -26,6 +25,7 @@ use crate::server::Server;
 use crate::skip::Skipped;
 use crate::sys::{message, signal};
 use crate::table::Table;
+use crate::undelivered::Undelivered;
 use crate::workers::Workers;
 use crate::{answer, exec, forwarded, lifetime, tree};
 
