@@ -3,6 +3,7 @@ import errno
 import fcntl
 import mmap
 import os
+import socket
 import stat
 import sys
 
@@ -94,6 +95,19 @@ os.mkdir(odd)
 os.rmdir(odd)
 os.mkfifo(top + "/fifo")
 assert stat.S_ISFIFO(os.stat(top + "/fifo").st_mode)
+
+# A socket, to which the programs of this machine connect.
+with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+    server.bind(top + "/socket")
+    server.listen()
+    assert server.getsockname() == top + "/socket"
+    assert stat.S_ISSOCK(os.stat(top + "/socket").st_mode)
+    client.connect(top + "/socket")
+    assert client.getpeername() == top + "/socket"
+    with server.accept()[0] as accepted:
+        client.send(b"hello")
+        assert accepted.recv(100) == b"hello"
+    fails(errno.EADDRINUSE, client.bind, top + "/socket")
 
 # Attributes.
 os.chmod(top + "/four", 0o640)

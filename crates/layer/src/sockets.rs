@@ -3,7 +3,7 @@
 use core::ffi::{c_int, c_void};
 use core::mem::{MaybeUninit, size_of};
 
-use guest::image::{Known, UNIX_SOCKETS};
+use guest::image::{Known, PATHS, UNIX_SOCKETS};
 use libc::{mmsghdr, msghdr, sockaddr, socklen_t};
 
 use crate::forward;
@@ -46,7 +46,7 @@ impl Name {
                 ip == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
                     || (ip.starts_with(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]) && ip.get(12) == Some(&127))
             }
-            (libc::AF_UNIX, _) => has(UNIX_SOCKETS),
+            (libc::AF_UNIX, _) => has(UNIX_SOCKETS) || has(PATHS),
             _ => false,
         }
     }
@@ -268,7 +268,8 @@ pub(crate) unsafe fn getsockname(socket: c_int, address: *mut sockaddr, length: 
     let arguments = [socket as u64, address as u64, length as u64, 0, 0, 0];
     // SAFETY: the caller's.
     let result = unsafe {
-        if is_inet_socket(socket) {
+        // A unix socket's name may lie in the view.
+        if is_inet_socket(socket) || has(PATHS) {
             ask(libc::SYS_getsockname, arguments)
         } else {
             marked(libc::SYS_getsockname, arguments)
