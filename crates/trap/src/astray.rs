@@ -17,7 +17,7 @@ use crate::calls::PathAction;
 use crate::context::Context;
 use crate::files::{Begun, Meant, PathError, PathView, begin};
 use crate::notification::Pending;
-use crate::path_call::{Request, act, fetch, wanted_mode};
+use crate::path_call::{Request, act, fetch, open_as_asked, wanted_mode};
 use crate::sys::structs;
 use crate::task::Task;
 
@@ -131,8 +131,7 @@ fn open(context: &Context, pending: Pending, request: Request, path: &Path) {
     let Ok((mode, 0)) = wanted_mode(&pending, request.action) else {
         return refused(context, pending, path);
     };
-    let flags = request.installable(&pending).open | OFlags::CLOEXEC | OFlags::NOCTTY;
-    match rustix::fs::open(path, flags, Mode::from_raw_mode(mode as u32 & 0o7777)) {
+    match open_as_asked(&pending, request, path, mode) {
         Ok(file) => {
             let delivered = pending.descriptor(&file, request.open.contains(OFlags::CLOEXEC));
             // Nobody knows of it, and the call may be made again.

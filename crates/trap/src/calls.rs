@@ -113,6 +113,16 @@ pub(crate) enum PathAction {
     },
 }
 
+impl PathAction {
+    /// The other path of rename and link: its directory and the path itself.
+    pub(crate) fn second(self) -> Option<(Option<usize>, usize)> {
+        match self {
+            Self::Write { second, .. } => second,
+            _ => None,
+        }
+    }
+}
+
 /// What becomes of a link at the end of a path that is changed; the numbers are arguments with flags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Last {

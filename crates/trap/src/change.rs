@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::files::{Files, Meant, PathError};
 use crate::led::{Led, can_be_opened};
 use crate::notification::Pending;
-use crate::path_call::{Request, wanted_mode};
+use crate::path_call::{Request, open_as_asked, wanted_mode};
 use crate::sys::call::{Argument, change as call};
 use crate::sys::process::with_umask;
 use crate::task::Task;
@@ -37,11 +37,7 @@ pub(crate) fn change(context: &Arc<Context>, pending: Pending, request: Request,
         return;
     };
     let first = (path, request.follow);
-    let PathAction::Write {
-        second: Some((directory, _)),
-        ..
-    } = request.action
-    else {
+    let Some((directory, _)) = request.action.second() else {
         return run(context, change, move |files, pending| match request.opens() {
             true => open(files, pending, request, &first.0),
             false => call_again(files, pending, request, &first, None),
@@ -77,16 +73,11 @@ pub(crate) fn change(context: &Arc<Context>, pending: Pending, request: Request,
 /// What tells the call from every other.
 fn asked(pending: &Pending, request: Request) -> Result<Asked, Errno> {
     let read = |at: usize| pending.memory().read_path(pending.pointer(at));
-    let second = match request.action {
-        PathAction::Write {
-            second: Some((_, at)), ..
-        } => read(at)?,
-        _ => Vec::new(),
-    };
+    let second = request.action.second().map(|(_, at)| read(at)).transpose()?;
     Ok(Asked {
         number: pending.number(),
         arguments: std::array::from_fn(|at| pending.argument(at)),
-        written: [read(row(pending)?.path)?, second],
+        written: [read(row(pending)?.path)?, second.unwrap_or_default()],
     })
 }
 
@@ -150,11 +141,8 @@ fn open(files: &Files, pending: &Pending, request: Request, path: &Path) -> Outc
         _ => {}
     }
     let (mode, _) = wanted_mode(pending, request.action)?;
-    let flags = request.installable(pending).open | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let mode = Mode::from_raw_mode(mode as u32 & 0o7777);
-    let file = with_umask(Task::of(pending.tid()).umask()?, || {
-        rustix::fs::open(spot.path(), flags, mode)
-    })??;
+    let umask = Task::of(pending.tid()).umask()?;
+    let file = with_umask(umask, || open_as_asked(pending, request, spot.path(), mode))??;
     Ok(Came::Open(Arc::new(file), request.open.contains(OFlags::CLOEXEC)))
 }
 
@@ -172,10 +160,7 @@ fn call_again(
     (path, follow): &(PathBuf, bool),
     second: Option<(&Path, &str)>,
 ) -> Outcome {
-    let PathAction::Write {
-        second: other, more, ..
-    } = request.action
-    else {
+    let PathAction::Write { more, .. } = request.action else {
         return Err(Errno::NOSYS);
     };
     let spot = Spot::find(files, path, *follow, request.end)?;
@@ -200,7 +185,7 @@ fn call_again(
     };
     let mut arguments: [Argument<'_>; 6] = std::array::from_fn(|at| Argument::Number(pending.argument(at)));
     arguments[row(pending)?.path] = Argument::Text(&spot.name);
-    if let (Some((_, at)), Some(target)) = (other, &target) {
+    if let (Some((_, at)), Some(target)) = (request.action.second(), &target) {
         arguments[at] = Argument::Text(&target.name);
     }
     if let Some((at, text)) = &text {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use guest::event::Event;
 use guest::protocol::{Answer, Call, Notice, Peer, SocketCookie, Transport};
@@ -15,17 +15,13 @@ use rustix::io::Errno;
 use crate::connect::address;
 use crate::context::{Context, loopback};
 use crate::names;
-use crate::notification::{Gone, Pending};
+use crate::notification::{Gone, Pending, UNSEEN};
 use crate::reactor::{Waiting, Wake};
 use crate::sockaddr::{Address, Encoded, dressed, plain};
 use crate::socket::{Kind, Socket};
 use crate::sys::message;
 use crate::table::{Bound, Shared, Tracked, lock};
 use crate::unix;
-
-/// The kernel drops a reply that it took in the very moment in which a signal wakes the caller (seccomp.c,
-/// `seccomp_do_user_notification`), so a thread that repeats a bind word for word within this time was not told of it.
-const UNSEEN: Duration = Duration::from_millis(20);
 
 /// `bind(fd, address, length)`.
 pub(crate) fn bind(context: &Arc<Context>, pending: Pending) {

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use guest::forward::{Reply, Request};
 use rustix::event::epoll::EventFlags;
@@ -12,6 +13,10 @@ use crate::forwarded::Conversation;
 use crate::memory::{Memory, Pointer};
 use crate::sys::seccomp::{self, Received};
 use crate::task::Task;
+
+/// The kernel drops a reply that it took in the very moment in which a signal wakes the caller (seccomp.c,
+/// `seccomp_do_user_notification`), so a thread that repeats a call word for word within this time was not told of it.
+pub(crate) const UNSEEN: Duration = Duration::from_millis(20);
 
 /// The descriptor on which trapped calls arrive.
 #[derive(Debug)]

@@ -34,10 +34,7 @@ pub(crate) fn path_call(context: &Arc<Context>, pending: Pending, call: PathCall
         end: end(&written),
         ..Request::of(&pending, call.action)
     };
-    let plain = !matches!(
-        call.action,
-        PathAction::ReadLink { .. } | PathAction::Write { second: Some(_), .. }
-    );
+    let plain = !matches!(call.action, PathAction::ReadLink { .. }) && call.action.second().is_none();
     if plain && !context.say_decisions && context.files.is_plainly_local(&written, request.follow) {
         return pending.proceed();
     }
@@ -162,11 +159,7 @@ fn give(pending: Pending, path: &Path) {
 
 /// The second path of rename and link: from here into the pod would be a write there.
 fn second(context: &Arc<Context>, pending: Pending, action: PathAction) {
-    let PathAction::Write {
-        second: Some((directory, path)),
-        ..
-    } = action
-    else {
+    let Some((directory, path)) = action.second() else {
         return pending.proceed();
     };
     let Ok(written) = pending.memory().read_path(pending.pointer(path)) else {
@@ -509,6 +502,12 @@ pub(crate) fn act(
         PathAction::Write { .. } => Err(Errno::ROFS),
     };
     pending.finish(result);
+}
+
+/// Opens a path of this machine as the call asks.
+pub(crate) fn open_as_asked(pending: &Pending, request: Request, path: &Path, mode: u64) -> Result<OwnedFd, Errno> {
+    let flags = request.installable(pending).open | OFlags::CLOEXEC | OFlags::NOCTTY;
+    rustix::fs::open(path, flags, Mode::from_raw_mode(mode as u32 & 0o7777))
 }
 
 /// The mode of an open that may make a file, and how `openat2(2)` is to walk.

@@ -8,13 +8,11 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use crate::notification::{Gone, Pending};
+use crate::notification::{Gone, Pending, UNSEEN};
 use crate::task::Task;
 
 /// How long a change is remembered that nobody has asked for again.
 const KEPT: Duration = Duration::from_secs(10);
-/// The same of one that was told while signals waited: the kernel may have dropped the answer, see `listen::bind`.
-const UNSEEN: Duration = Duration::from_millis(20);
 
 /// The last change of each thread, as long as the thread may not know what came of it.
 #[derive(Default)]
@@ -76,14 +74,10 @@ impl Undelivered {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn forget_what_is_over(&self) {
-        self.lock().retain(|_, made| !made.is_over());
-    }
-
     /// Begins a call where calls arrive in their order; `None` for one that its thread made before, which is answered.
     pub(crate) fn begin(&self, pending: Pending, asked: Asked) -> Option<Change> {
-        self.forget_what_is_over();
         let mut all = self.lock();
+        all.retain(|_, made| !made.is_over());
         let Some(made) = all.get(&pending.tid()).filter(|made| made.asked == asked).cloned() else {
             let made = Arc::new(Made {
                 asked,
@@ -157,7 +151,7 @@ impl Change {
             std::thread::sleep(UNSEEN);
         }
         drop(outcome);
-        all.forget_what_is_over();
+        all.lock().retain(|_, made| !made.is_over());
     }
 }
 
@@ -171,6 +165,7 @@ fn answer(pending: Pending, outcome: Outcome) -> Duration {
         Err(errno) => pending.deliver(Err(errno)),
     };
     match delivered {
+        // It may have been dropped.
         Ok(()) if is_signalled => UNSEEN,
         Ok(()) => Duration::ZERO,
         Err(Gone) => KEPT,

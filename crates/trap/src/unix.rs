@@ -26,11 +26,16 @@ pub(crate) fn connect(context: &Arc<Context>, pending: Pending, socket: Socket, 
         Ok(whole) => whole,
         Err(_) => return pending.proceed(),
     };
-    if context.plan.files.decide(&whole).place == Place::Hidden {
+    let place = context.plan.files.decide(&whole).place;
+    if place == Place::Hidden {
         return pending.fail(Errno::NOENT);
     }
     if !context.plan.outgoing.unix.iter().any(|pattern| pattern.matches(&whole)) {
-        return connect_here(context, pending, socket, path);
+        let is_mounted = matches!(context.files.view, PathView::Translated { .. });
+        return match place {
+            Place::Remote if is_mounted => connect_in_view(context, pending, socket, whole, path),
+            _ => pending.proceed(),
+        };
     }
     let flow = context.server.new_flow();
     let then = context.clone();
@@ -54,12 +59,8 @@ pub(crate) fn connect(context: &Arc<Context>, pending: Pending, socket: Socket, 
         });
 }
 
-/// A socket of this machine, though its name may lie in a directory of the pod.
-fn connect_here(context: &Arc<Context>, pending: Pending, socket: Socket, path: Vec<u8>) {
-    let mounted = matches!(context.files.view, PathView::Translated { .. });
-    let Some(whole) = in_view(context, &pending, &path).filter(|_| mounted) else {
-        return pending.proceed();
-    };
+/// A socket of this machine, though its name lies in a directory of the pod.
+fn connect_in_view(context: &Arc<Context>, pending: Pending, socket: Socket, whole: PathBuf, path: Vec<u8>) {
     let then = Arc::clone(context);
     context.workers.run(move || {
         let connected = address(&then, &whole).and_then(|(address, _spot)| {
@@ -74,8 +75,10 @@ fn connect_here(context: &Arc<Context>, pending: Pending, socket: Socket, path: 
 
 /// `bind(2)` to a path. A socket in a directory of the pod is there for all to see, and only on this machine to connect to.
 pub(crate) fn bind(context: &Arc<Context>, pending: Pending, path: Vec<u8>) {
-    let Some(whole) = in_view(context, &pending, &path) else {
-        return pending.proceed();
+    let whole = match absolute(context, pending.tid(), &path) {
+        Ok(whole) if context.plan.files.decide(&whole).place == Place::Remote && !context.files.is_native() => whole,
+        // The kernel finds it by itself.
+        _ => return pending.proceed(),
     };
     if !context.files.may_be_written() {
         return pending.fail(Errno::ROFS);
@@ -95,13 +98,6 @@ pub(crate) fn bind(context: &Arc<Context>, pending: Pending, path: Vec<u8>) {
         drop(socket);
         pending.finish(bound);
     });
-}
-
-/// The path of a socket of the pod's, where the kernel would look for it at that path of this machine.
-fn in_view(context: &Context, pending: &Pending, path: &[u8]) -> Option<PathBuf> {
-    let whole = absolute(context, pending.tid(), path).ok()?;
-    let is_remote = context.plan.files.decide(&whole).place == Place::Remote;
-    (is_remote && !context.files.is_native()).then_some(whole)
 }
 
 /// What it is called in a mounted view, as long as the other is kept.

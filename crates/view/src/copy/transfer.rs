@@ -12,7 +12,7 @@ use wire::message::{Attributes, MAX_READ};
 use super::cache::Cache;
 use super::{Copy, CopyView};
 use crate::Errno;
-use crate::tree::{Content, Stamp};
+use crate::tree::{Content, Opened, Stamp};
 
 /// Reads of one file under way at a time.
 const READS: usize = 8;
@@ -75,17 +75,9 @@ impl CopyView {
 
     /// A small file may have been brought along, or be on its way.
     async fn content(&self, path: &Path, attributes: &Attributes) -> Result<Arc<Content>, Errno> {
-        let stamp = Stamp::of(attributes);
-        if let Some(content) = self.supply.content(path, stamp) {
-            return Ok(content);
-        }
-        if !stamp.is_empty() {
-            self.supply.file_missed(path);
-        }
-        tokio::select! {
-            biased;
-            content = self.supply.arrival(path, stamp) => Ok(content),
-            opened = Content::open(&self.pod, path, attributes.size, 0) => opened.map(Arc::new),
+        let open = async { Content::open(&self.pod, path, attributes.size, 0).await.map(Arc::new) };
+        match self.supply.open(path, Stamp::of(attributes), open).await? {
+            Opened::Brought(content) | Opened::Asked(content) => Ok(content),
         }
     }
 

@@ -49,8 +49,8 @@ pub(crate) struct Connection {
 struct Waiting {
     task: Option<AbortHandle>,
     caller: u32,
-    /// It may wait for ever for what the pod has to say, as at a pipe.
-    is_endless: bool,
+    /// The open file that it reads.
+    reads: Option<u64>,
 }
 
 /// Serves a mounted connection until it is unmounted; `members`: who may look into it. The descriptor must be the only one
@@ -166,9 +166,9 @@ impl Connection {
             self.deliver(unique, answer);
             return;
         }
-        let is_endless = match &operation {
-            Operation::Read(read) => self.handles.file(read.handle).is_ok_and(|file| file.direct),
-            _ => false,
+        let reads = match &operation {
+            Operation::Read(read) => Some(read.handle),
+            _ => None,
         };
         let connection = Arc::clone(self);
         let mut answering = Box::pin(answer(connection, node, caller, operation));
@@ -180,7 +180,7 @@ impl Connection {
         let waiting = Waiting {
             task: None,
             caller,
-            is_endless,
+            reads,
         };
         self.waiting().insert(unique, waiting);
         let connection = Arc::clone(self);
@@ -200,10 +200,12 @@ impl Connection {
 
     /// A request that is not there any more has been answered.
     fn interrupt(self: &Arc<Self>, unique: u64) {
-        let (caller, is_endless) = match self.waiting().get(&unique) {
-            Some(waiting) => (waiting.caller, waiting.is_endless),
+        let (caller, reads) = match self.waiting().get(&unique) {
+            Some(waiting) => (waiting.caller, waiting.reads),
             None => return,
         };
+        // It may wait for ever for what the pod has to say, as at a pipe.
+        let is_endless = reads.is_some_and(|handle| self.handles.file(handle).is_ok_and(|file| file.direct));
         let begun = Instant::now();
         // Weak: the mount may end meanwhile.
         let connection = Arc::downgrade(self);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::ahead::{self, Ahead, Source};
 use super::content::{Content, Handle};
 use super::node::{Held, Node, Stamp};
-use super::{FRESH, PodTree};
+use super::{FRESH, Opened, PodTree};
 use crate::Errno;
 
 /// Files that are kept open for a moment after they were closed.
@@ -170,28 +170,17 @@ impl PodTree {
             return Ok(content);
         }
         let path = node.in_pod(&self.places);
-        if let Some(content) = self.supply.content(&path, stamp) {
-            return Ok(Self::brought(node, content));
+        match self.supply.open(&path, stamp, self.open_content(node)).await? {
+            Opened::Brought(content) => {
+                node.state().content = Held::Open(Arc::downgrade(&content));
+                Ok(content)
+            }
+            Opened::Asked(content) if self.is_replaced(node, &content) => Err(Errno::STALE),
+            Opened::Asked(content) => {
+                node.state().refresh(content.attributes, Duration::ZERO);
+                Ok(content)
+            }
         }
-        if !stamp.is_empty() {
-            self.supply.file_missed(&path);
-        }
-        let content = tokio::select! {
-            biased;
-            // On its way already, among others: whichever comes first.
-            content = self.supply.arrival(&path, stamp) => return Ok(Self::brought(node, content)),
-            opened = self.open_content(node) => opened?,
-        };
-        if self.is_replaced(node, &content) {
-            return Err(Errno::STALE);
-        }
-        node.state().refresh(content.attributes, Duration::ZERO);
-        Ok(content)
-    }
-
-    fn brought(node: &Node, content: Arc<Content>) -> Arc<Content> {
-        node.state().content = Held::Open(Arc::downgrade(&content));
-        content
     }
 
     async fn open_content(&self, node: &Arc<Node>) -> Result<Arc<Content>, Errno> {

@@ -45,7 +45,7 @@ pub(crate) use listing::{At, Directory, Listed, list_page};
 pub(crate) use lookup::Found;
 pub(crate) use node::{Node, Stamp};
 pub(crate) use place::{Place, Places, root_attributes};
-pub(crate) use supply::Supply;
+pub(crate) use supply::{Opened, Supply};
 
 /// How long what the pod said is believed.
 pub(crate) const FRESH: Duration = Duration::from_secs(1);

@@ -49,6 +49,12 @@ pub(crate) struct Supply {
     coming: AtomicUsize,
 }
 
+/// How a file came.
+pub(crate) enum Opened {
+    Brought(Arc<Content>),
+    Asked(Arc<Content>),
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -174,13 +180,37 @@ impl Supply {
         self.brought.forget(path, directory);
     }
 
+    /// A file that was asked for by its name: as it was brought along, or is on its way, or as `open` gets it from the pod, whichever
+    /// is first.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub(crate) async fn open(
+        self: &Arc<Self>,
+        path: &Path,
+        stamp: Stamp,
+        open: impl Future<Output = Result<Arc<Content>, Errno>>,
+    ) -> Result<Opened, Errno> {
+        if let Some(content) = self.content(path, stamp) {
+            return Ok(Opened::Brought(content));
+        }
+        if !stamp.is_empty() {
+            self.file_missed(path);
+        }
+        tokio::select! {
+            biased;
+            content = self.arrival(path, stamp) => Ok(Opened::Brought(content)),
+            content = open => content.map(Opened::Asked),
+        }
+    }
+
     /// A small file that was brought along.
-    pub(crate) fn content(&self, path: &Path, stamp: Stamp) -> Option<Arc<Content>> {
+    fn content(&self, path: &Path, stamp: Stamp) -> Option<Arc<Content>> {
         self.brought.content(path, stamp)
     }
 
     /// Waits for a file that is on its way; for ever where none is, or it did not come.
-    pub(crate) async fn arrival(&self, path: &Path, stamp: Stamp) -> Arc<Content> {
+    async fn arrival(&self, path: &Path, stamp: Stamp) -> Arc<Content> {
         if let Some(coming) = self.brought.coming(path) {
             ended(coming).await;
             if let Some(content) = self.content(path, stamp) {
@@ -299,7 +329,7 @@ impl Supply {
     }
 
     /// A file was opened that nobody had brought along: those like it around are.
-    pub(crate) fn file_missed(self: &Arc<Self>, path: &Path) {
+    fn file_missed(self: &Arc<Self>, path: &Path) {
         let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
             return;
         };
