@@ -119,6 +119,10 @@ async fn answer(session: &Arc<Session>, body: RequestBody, events: &mpsc::Sender
             Some(mode) => ReplyBody::Checked(session.agent.checks.check(check, mode).await),
             None => failed(libc::ENOENT, "looking for the claim"),
         },
+        RequestBody::Heard => {
+            let left = session.unheard.arrived().await;
+            ReplyBody::Heard(u32::try_from(left).unwrap_or(u32::MAX))
+        }
         RequestBody::Held => ReplyBody::Held(session.standing.held()),
         RequestBody::Listening => match session.agent.intercept.listening() {
             Ok(ports) => ReplyBody::Listening(ports),

@@ -13,13 +13,12 @@ use tokio::net::TcpStream;
 use wire::message::{Destination, Dial, Dialed, Fault};
 use wire::{LinkError, Stream, frame};
 
-use crate::relay;
 use crate::session::Session;
 
 pub(crate) async fn serve(session: &Arc<Session>, dial: Dial, stream: Stream) {
     let limit = (dial.timeout_ms > 0).then(|| Duration::from_millis(dial.timeout_ms.into()));
     let ended = match dial.destination {
-        Destination::Tcp(address) => tcp(address, limit, stream).await,
+        Destination::Tcp(address) => tcp(session, address, limit, stream).await,
         Destination::Udp(address) => udp::serve(session, address, stream).await,
         Destination::Unix(path) => unix::serve(session, path, limit, stream).await,
     };
@@ -28,7 +27,7 @@ pub(crate) async fn serve(session: &Arc<Session>, dial: Dial, stream: Stream) {
     }
 }
 
-async fn tcp(address: SocketAddr, limit: Option<Duration>, stream: Stream) -> Result<(), LinkError> {
+async fn tcp(session: &Session, address: SocketAddr, limit: Option<Duration>, stream: Stream) -> Result<(), LinkError> {
     let connect = async {
         let socket = TcpStream::connect(address).await?;
         let _ = socket.set_nodelay(true);
@@ -36,10 +35,12 @@ async fn tcp(address: SocketAddr, limit: Option<Duration>, stream: Stream) -> Re
         Ok((socket, local))
     };
     let connected = in_time(limit, connect).await;
-    let Some((socket, stream)) = answered(connected, stream, || format!("connecting to {address}")).await? else {
+    let Some((socket, stream)) = answered(session, connected, stream, || format!("connecting to {address}")).await?
+    else {
         return Ok(());
     };
-    joined(relay::join(socket, stream).await)
+    let held = stream.receiving();
+    joined(wire::join(socket, stream, |socket| Some(socket), held).await)
 }
 
 fn joined(result: io::Result<()>) -> Result<(), LinkError> {
@@ -59,8 +60,10 @@ async fn in_time<T>(limit: Option<Duration>, connect: impl Future<Output = io::R
     }
 }
 
-/// Says how it went; gives both back where there is something to join.
+/// Says how it went; gives both back where there is something to join. From then on the session's end waits for what is
+/// said on the stream.
 async fn answered<S>(
+    session: &Session,
     connected: io::Result<(S, SocketAddr)>,
     mut stream: Stream,
     what: impl FnOnce() -> String,
@@ -69,6 +72,9 @@ async fn answered<S>(
         Ok((socket, local)) => (Some(socket), Dialed::Ok { local }),
         Err(error) => (None, Dialed::Failed(fault(&error, what()))),
     };
+    if socket.is_some() {
+        stream.hold_receiving(session.unheard.hold());
+    }
     frame::write_message(&mut stream, &answer).await?;
     match socket {
         Some(socket) => Ok(Some((socket, stream))),

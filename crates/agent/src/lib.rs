@@ -27,7 +27,6 @@ mod node;
 mod probes;
 mod process;
 mod reconnect;
-mod relay;
 mod serve;
 pub mod session;
 mod sessions;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 use wire::message::Open;
-use wire::{Hello, Link, LinkError, Stream, Transport};
+use wire::{Hello, Link, LinkError, Stream, Transport, Underway};
 
 use crate::reconnect::{self, Reconnecting};
 use crate::sessions::Standing;
@@ -26,6 +26,8 @@ pub(crate) struct Session {
     pub standing: Standing,
     pub reconnecting: Mutex<Reconnecting>,
     pub file_slots: files::Slots,
+    /// What the session says to the pod, until it is the pod's.
+    pub unheard: Underway,
 }
 
 impl Session {
@@ -60,6 +62,7 @@ pub async fn serve<T: Transport>(transport: T, agent: Arc<Agent>) -> Result<(), 
         ended,
         reconnecting: Mutex::default(),
         file_slots: files::Slots::default(),
+        unheard: Underway::default(),
     });
     session.agent.sessions.add(&session);
     tracing::info!(
@@ -78,6 +81,8 @@ pub async fn serve<T: Transport>(transport: T, agent: Arc<Agent>) -> Result<(), 
     session.ended.cancel();
     session.release();
     session.agent.sessions.remove(&session);
+    // What has come is good, whatever became of the link.
+    session.unheard.arrived().await;
     tracing::info!(id = session.id, %reason, "a session ends");
     match reason {
         LinkError::Closed | LinkError::ClosedHere => Ok(()),
@@ -87,6 +92,7 @@ pub async fn serve<T: Transport>(transport: T, agent: Arc<Agent>) -> Result<(), 
 
 fn start(session: &Arc<Session>, open: Open, stream: Stream) {
     let session = Arc::clone(session);
+    let is_flow = matches!(open, Open::Dial(_));
     tokio::spawn(async move {
         let ended = session.ended.clone();
         let service = async {
@@ -100,6 +106,15 @@ fn start(session: &Arc<Session>, open: Open, stream: Stream) {
                 }
             }
         };
-        let _ = ended.run_until_cancelled(service).await;
+        let over = async {
+            ended.cancelled().await;
+            if is_flow {
+                session.unheard.arrived().await;
+            }
+        };
+        tokio::select! {
+            () = service => {}
+            () = over => {}
+        }
     });
 }

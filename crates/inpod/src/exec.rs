@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::EngineChoice;
 use guest::channel::Channel;
@@ -30,8 +31,11 @@ use crate::plan::with_kept_paths;
 use crate::report::{Report, Style};
 use crate::variables;
 
-/// How long the server may take to say goodbye when the app has ended.
-const GOODBYE: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long the server takes at most to say goodbye when the app has ended; longer, when what that wrote last is still on its
+/// way.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// How long that is waited for. The server goes on without us.
+const LAST_WORDS: Duration = Duration::from_secs(120);
 
 /// Runs the app and returns its exit status, 128+n for a signal.
 ///
@@ -399,11 +403,19 @@ fn style(output: &OutputArgs) -> Style {
     }
 }
 
-/// The server says goodbye to the agent and removes what it made; a server that hangs is left to its own watch on us.
+/// The server says goodbye to the agent, waits until the pod has what the app wrote last, and removes what it made. One that
+/// hangs is left to itself.
 fn wait_for_server(server: &OwnedFd) {
-    let mut gone = [rustix::event::PollFd::new(server, rustix::event::PollFlags::IN)];
-    let timeout = rustix::event::Timespec::try_from(GOODBYE).ok();
-    let _ = rustix::event::poll(&mut gone, timeout.as_ref());
+    let is_gone = |limit| {
+        let mut gone = [rustix::event::PollFd::new(server, rustix::event::PollFlags::IN)];
+        let timeout = rustix::event::Timespec::try_from(limit).ok();
+        rustix::event::poll(&mut gone, timeout.as_ref()).is_ok_and(|count| count > 0)
+    };
+    if !is_gone(GOODBYE) {
+        // Who does not want to wait may leave.
+        trap::take_signals_back();
+        is_gone(LAST_WORDS);
+    }
 }
 
 fn not_launched(error: &LaunchError, machine: &Machine) -> CliError {

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guest::protocol::Peer;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use wire::message::{Bytes, Datagram, Datagrams, MAX_DATAGRAM};
-use wire::{Stream, frame};
+use wire::{Stream, Underway, frame};
 
 use crate::claims::Claims;
 use crate::incoming::{Peers, from, reachable};
@@ -36,11 +36,18 @@ struct Client {
     last: Instant,
 }
 
-/// Takes a claim's datagrams until it ends.
-pub(crate) async fn serve(claim: Datagrams, stream: Stream, claims: Arc<Claims>, peers: Arc<Peers>) {
+/// Takes a claim's datagrams until it ends, and the app's answers to the last; those are `underway`.
+pub(crate) async fn serve(
+    claim: Datagrams,
+    mut stream: Stream,
+    claims: Arc<Claims>,
+    peers: Arc<Peers>,
+    underway: Underway,
+) {
+    stream.hold_sending(underway.hold());
     let (mut reader, writer) = stream.split();
     let (answers, waiting) = mpsc::channel(QUEUE);
-    let answering = tokio::spawn(answer(writer, waiting));
+    tokio::spawn(answer(writer, waiting));
     let mut clients: HashMap<Ends, Client> = HashMap::new();
     loop {
         let datagram = match frame::next_message::<Datagram, _>(&mut reader).await {
@@ -83,7 +90,6 @@ pub(crate) async fn serve(claim: Datagrams, stream: Stream, claims: Arc<Claims>,
             }
         }
     }
-    answering.abort();
 }
 
 /// Whether one more client has room, once those that are gone and one that was silent have left.
@@ -117,6 +123,12 @@ async fn flow(
     socket.connect(listener).await?;
     let address = socket.local_addr()?;
     peers.insert(address, Peer { client, server });
+    let answered = |data: &[u8]| {
+        let data = Bytes(data.to_vec());
+        if answers.try_send(Datagram { client, server, data }).is_err() {
+            tracing::debug!(%client, "an answer was dropped: the link is slower than the app");
+        }
+    };
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
         tokio::select! {
@@ -127,23 +139,29 @@ async fn flow(
             }
             received = socket.recv(&mut buffer) => {
                 let Ok(length) = received else { continue };
-                let data = Bytes(buffer[..length].to_vec());
-                if answers.try_send(Datagram { client, server, data }).is_err() {
-                    tracing::debug!(%client, "an answer was dropped: the link is slower than the app");
-                }
+                answered(&buffer[..length]);
             }
             () = tokio::time::sleep(IDLE) => break,
+        }
+    }
+    loop {
+        match socket.try_recv(&mut buffer) {
+            Ok(length) => answered(&buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(_) => break,
         }
     }
     peers.remove(address);
     Ok(())
 }
 
-/// Until no client is left, or the stream's end.
+/// Until no client is left and the claim has ended, or the stream breaks.
 async fn answer(mut writer: impl AsyncWrite + Unpin, mut waiting: mpsc::Receiver<Datagram>) {
     while let Some(answer) = waiting.recv().await {
         if frame::write_message(&mut writer, &answer).await.is_err() {
             return;
         }
     }
+    // Its end is what the agent waits for, not whether it was said well.
+    let _ = writer.shutdown().await;
 }

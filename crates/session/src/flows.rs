@@ -5,11 +5,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use guest::protocol::{Answer, Errno, FlowId};
-use wire::Stream;
-use wire::frame;
 use wire::message::{Destination, Dial, Dialed, Open};
+use wire::{Stream, Underway, frame};
 
-use crate::pump;
 use crate::relay::Relay;
 use crate::router::Router;
 
@@ -23,14 +21,16 @@ enum Half {
 pub(crate) struct Flows {
     router: Router,
     relay: Arc<Relay>,
+    underway: Underway,
     waiting: Mutex<HashMap<FlowId, Half>>,
 }
 
 impl Flows {
-    pub(crate) fn new(router: Router, relay: Arc<Relay>) -> Self {
+    pub(crate) fn new(router: Router, relay: Arc<Relay>, underway: Underway) -> Self {
         Self {
             router,
             relay,
+            underway,
             waiting: Mutex::default(),
         }
     }
@@ -61,7 +61,7 @@ impl Flows {
 
     fn meet(self: Arc<Self>, flow: FlowId, half: Half) {
         let mut waiting = self.lock();
-        let (stream, source) = match (half, waiting.remove(&flow)) {
+        let (mut stream, source) = match (half, waiting.remove(&flow)) {
             (Half::Dialed(stream), Some(Half::Attached(source)))
             | (Half::Attached(source), Some(Half::Dialed(stream))) => (stream, source),
             (half, _) => {
@@ -70,11 +70,13 @@ impl Flows {
             }
         };
         drop(waiting);
+        // From its first moment as a connection, since the app may have written and gone when it is looked at.
+        stream.hold_sending(self.underway.hold());
         let relay = Arc::clone(&self.relay);
         tokio::spawn(async move {
             match relay.complete(source).await {
                 Ok(socket) => {
-                    if let Err(error) = pump::join(socket, stream).await {
+                    if let Err(error) = wire::join(socket, stream, |socket| Some(socket), ()).await {
                         tracing::debug!(?flow, %error, "flow ended by an error");
                     }
                 }

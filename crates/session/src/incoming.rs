@@ -11,13 +11,12 @@ use tls::Hello;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
 use wire::message::{Incoming, Open, Terminated};
-use wire::{Acceptor, Stream};
+use wire::{Acceptor, Stream, Underway};
 
 use crate::app::App;
 use crate::arrivals;
 use crate::claims::Claims;
 use crate::mirrored::hand_over;
-use crate::pump;
 use crate::relay::{self, canonical};
 use crate::replay::replay;
 
@@ -45,18 +44,19 @@ impl Peers {
 }
 
 /// Takes what the agent sends until the link is gone: connections, whose ends are in `peers`, and datagrams, whose are in
-/// `clients`.
-pub(crate) async fn serve(mut acceptor: Acceptor, claims: Arc<Claims>, peers: Arc<Peers>, clients: Arc<Peers>) {
+/// `clients`. What the app answers is `underway`.
+pub(crate) async fn serve(
+    mut acceptor: Acceptor,
+    claims: Arc<Claims>,
+    peers: Arc<Peers>,
+    clients: Arc<Peers>,
+    underway: Underway,
+) {
     while let Some(opened) = acceptor.next().await {
+        let (claims, peers, underway) = (Arc::clone(&claims), Arc::clone(&peers), underway.clone());
         match opened {
             Ok((Open::Incoming(incoming), stream)) => {
-                tokio::spawn(connection(
-                    incoming,
-                    None,
-                    stream,
-                    Arc::clone(&claims),
-                    Arc::clone(&peers),
-                ));
+                tokio::spawn(connection(incoming, None, stream, claims, peers, underway));
             }
             Ok((Open::Terminated(terminated), stream)) => {
                 let Terminated {
@@ -68,16 +68,10 @@ pub(crate) async fn serve(mut acceptor: Acceptor, claims: Arc<Claims>, peers: Ar
                     server_name,
                     protocols: protocol.map(|protocol| protocol.0).into_iter().collect(),
                 };
-                let (claims, peers) = (Arc::clone(&claims), Arc::clone(&peers));
-                tokio::spawn(connection(incoming, Some(hello), stream, claims, peers));
+                tokio::spawn(connection(incoming, Some(hello), stream, claims, peers, underway));
             }
             Ok((Open::Datagrams(claim), stream)) => {
-                tokio::spawn(arrivals::serve(
-                    claim,
-                    stream,
-                    Arc::clone(&claims),
-                    Arc::clone(&clients),
-                ));
+                tokio::spawn(arrivals::serve(claim, stream, claims, Arc::clone(&clients), underway));
             }
             Ok((other, _)) => tracing::warn!(?other, "the agent opened a stream that only a session opens"),
             Err(error) => tracing::debug!(%error, "an incoming stream could not be opened"),
@@ -86,7 +80,14 @@ pub(crate) async fn serve(mut acceptor: Acceptor, claims: Arc<Claims>, peers: Ar
 }
 
 /// `hello` is what the client said whose TLS the agent has terminated.
-async fn connection(incoming: Incoming, hello: Option<Hello>, stream: Stream, claims: Arc<Claims>, peers: Arc<Peers>) {
+async fn connection(
+    incoming: Incoming,
+    hello: Option<Hello>,
+    stream: Stream,
+    claims: Arc<Claims>,
+    peers: Arc<Peers>,
+    underway: Underway,
+) {
     let app = Listener {
         claims,
         port: incoming.port,
@@ -97,7 +98,7 @@ async fn connection(incoming: Incoming, hello: Option<Hello>, stream: Stream, cl
         peers,
     };
     let ended = match incoming.mode {
-        mode if mode.steals() => steal(app, hello, stream).await,
+        mode if mode.steals() => steal(app, hello, stream, &underway).await,
         _ => mirror(&app, stream).await,
     };
     if let Err(error) = ended {
@@ -105,13 +106,14 @@ async fn connection(incoming: Incoming, hello: Option<Hello>, stream: Stream, cl
     }
 }
 
-async fn steal(app: Listener, hello: Option<Hello>, stream: Stream) -> io::Result<()> {
+async fn steal(app: Listener, hello: Option<Hello>, mut stream: Stream, underway: &Underway) -> io::Result<()> {
     let claims = Arc::clone(&app.claims);
     if let Some((hello, ports)) = hello.as_ref().zip(claims.terminated()) {
-        return ports.join(app.port, hello, app, stream).await;
+        return ports.join(app.port, hello, app, stream, underway).await;
     }
     let (socket, _known) = app.connect().await?;
-    pump::join(socket, stream).await
+    stream.hold_sending(underway.hold());
+    wire::join(socket, stream, |socket| Some(socket), ()).await
 }
 
 /// A copy, which begins with what the client said first.

@@ -21,7 +21,6 @@ mod lookup;
 mod mirrored;
 mod names;
 mod prior_knowledge;
-mod pump;
 mod reap;
 mod relay;
 mod replay;

@@ -13,8 +13,8 @@ use rules::Plan;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use view::Members;
-use wire::ControlClient;
-use wire::message::{Bytes, RequestBody};
+use wire::message::{Bytes, ReplyBody, RequestBody};
+use wire::{ControlClient, Underway};
 
 use crate::check::Checker;
 use crate::claims::Claims;
@@ -169,6 +169,9 @@ async fn serve(
     ended
 }
 
+/// After this a person is told what the session's end waits for, and may leave.
+const SOON: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// A running session.
 struct Server {
     ready: Ready,
@@ -183,6 +186,7 @@ struct Server {
     guests: Guests,
     tree: Tree,
     directory: PathBuf,
+    underway: Underway,
 }
 
 impl Server {
@@ -219,12 +223,14 @@ impl Server {
         } else {
             claims
         });
+        let underway = Underway::default();
         let (peers, clients) = (Arc::new(Peers::default()), Arc::new(Peers::default()));
         tokio::spawn(incoming::serve(
             acceptor,
             Arc::clone(&claims),
             Arc::clone(&peers),
             Arc::clone(&clients),
+            underway.clone(),
         ));
         tokio::spawn({
             let (claims, router, guests) = (Arc::clone(&claims), router.clone(), guests.clone());
@@ -286,8 +292,8 @@ impl Server {
         };
         Self {
             ready,
-            flows: Arc::new(Flows::new(router.clone(), relay)),
-            datagrams: Arc::new(Datagrams::new(router.clone(), Arc::clone(&names))),
+            flows: Arc::new(Flows::new(router.clone(), relay, underway.clone())),
+            datagrams: Arc::new(Datagrams::new(router.clone(), Arc::clone(&names), underway.clone())),
             router,
             claims,
             peers,
@@ -297,6 +303,7 @@ impl Server {
             guests,
             tree: Tree::default(),
             directory,
+            underway,
         }
     }
 
@@ -320,7 +327,13 @@ impl Server {
                 tokio::spawn(Arc::clone(&self.flows).dial(flow, destination, move |answer| guests.answer(id, answer)));
             }
             Call::DialUnix { flow, path } => {
-                let dial = unix::dial(self.router.clone(), self.directory.clone(), flow, path);
+                let dial = unix::dial(
+                    self.router.clone(),
+                    self.directory.clone(),
+                    flow,
+                    path,
+                    self.underway.clone(),
+                );
                 tokio::spawn(async move { guests.answer(id, dial.await) });
             }
             Call::UdpRelay { destination } => guests.answer(id, self.datagrams.relay(destination)),
@@ -383,14 +396,59 @@ impl Server {
         });
     }
 
-    /// Says goodbye to the agent, so that claims end at once, and ends what is left of the app.
-    async fn end(mut self) {
-        let control = &self.router.primary().control;
-        if let Some(ports) = self.claims.terminated() {
+    /// Says goodbye to the agent, so that claims end at once, ends what is left of the app, and waits until the pod has what
+    /// that said last.
+    async fn end(self) {
+        let Self {
+            router,
+            claims,
+            guests,
+            underway,
+            mut tree,
+            ..
+        } = self;
+        let control = &router.primary().control;
+        if let Some(ports) = claims.terminated() {
             ports.tell_unused();
         }
-        tokio::join!(self.claims.tell_counts(control, &self.guests), goodbye(control));
-        let _ = tokio::task::spawn_blocking(move || self.tree.end()).await;
+        let farewell = async { tokio::join!(claims.tell_counts(control, &guests), goodbye(control)) };
+        let last = async {
+            let _ = tokio::task::spawn_blocking(move || tree.end()).await;
+            last_words(control, &underway).await
+        };
+        let ended = async { tokio::join!(farewell, last).1 };
+        tokio::pin!(ended);
+        let left = match tokio::time::timeout(SOON, &mut ended).await {
+            Ok(left) => left,
+            Err(_) => {
+                guests.event(Event::Warning {
+                    message: "what the program wrote last is still on its way to the pod: Ctrl-C leaves it to get there by itself".to_owned(),
+                });
+                ended.await
+            }
+        };
+        if left > 0 {
+            guests.event(Event::Warning {
+                message: format!(
+                    "{left} connections did not take what the program wrote last: nothing of it has moved for {} s, and they are reset",
+                    wire::underway::PATIENCE.as_secs()
+                ),
+            });
+        }
+    }
+}
+
+/// Waits until the pod has all that the app has said, or does not take it: how many connections.
+async fn last_words(control: &ControlClient, underway: &Underway) -> usize {
+    underway.no_more();
+    let left = underway.arrived().await;
+    if !underway.was_used() {
+        return left;
+    }
+    match control.call(RequestBody::Heard).await {
+        Ok(ReplyBody::Heard(count)) => left.max(usize::try_from(count).unwrap_or(usize::MAX)),
+        // What was on a link that is lost has been told as such.
+        _ => left,
     }
 }
 

@@ -16,13 +16,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use wire::message::{self, Bytes, FileAnswer, FileOperation, MAX_PEM, Tls};
-use wire::{FilesClient, Stream};
+use wire::{FilesClient, Stream, Underway};
 
 use crate::app::App;
 use crate::error::SessionError;
 use crate::guests::Guests;
 use crate::prior_knowledge::{self, Answer};
-use crate::pump;
 use crate::translate::{Warn, translate};
 
 /// Most bytes of this machine's files that go to the agent: all claims are one message.
@@ -130,18 +129,26 @@ impl TerminatedPorts {
     ///
     /// # Errors
     /// When either breaks, or the app does not speak what is expected of it, which has been told.
-    pub(crate) async fn join<A>(&self, port: u16, hello: &Hello, app: A, stream: Stream) -> io::Result<()>
+    pub(crate) async fn join<A>(
+        &self,
+        port: u16,
+        hello: &Hello,
+        app: A,
+        mut stream: Stream,
+        underway: &Underway,
+    ) -> io::Result<()>
     where
         A: App<Connection = TcpStream>,
     {
         match self.ports.get(&port).map(|port| &port.app) {
-            Some(Speaks::Tls(how)) => self.join_tls(port, how, hello, app, stream).await,
+            Some(Speaks::Tls(how)) => self.join_tls(port, how, hello, app, stream, underway).await,
             Some(Speaks::Plain { http1 }) if agreed(hello) == Some(tls::HTTP2) => {
-                self.join_plain(port, http1, app, stream).await
+                self.join_plain(port, http1, app, stream, underway).await
             }
             _ => {
                 let (socket, _kept) = app.connect().await?;
-                pump::join(socket, stream).await
+                stream.hold_sending(underway.hold());
+                wire::join(socket, stream, |socket| Some(socket), ()).await
             }
         }
     }
@@ -152,7 +159,8 @@ impl TerminatedPorts {
         how: &Arc<Origination>,
         hello: &Hello,
         app: A,
-        stream: Stream,
+        mut stream: Stream,
+        underway: &Underway,
     ) -> io::Result<()>
     where
         A: App<Connection = TcpStream>,
@@ -168,25 +176,29 @@ impl TerminatedPorts {
         if agreed == Some(tls::HTTP2) {
             app.hello.protocols.push(tls::HTTP1.to_vec());
         }
-        let (mut socket, kept) = app.connect().await?;
+        let (socket, kept) = app.connect().await?;
+        stream.hold_sending(underway.hold());
         if agreed == Some(tls::HTTP2) && socket.protocol() != agreed {
             self.told.warn(
                 port,
                 "the program does not speak `h2` over TLS: its requests are handed to it as HTTP/1.1",
             );
             app.hello.protocols = vec![tls::HTTP1.to_vec()];
-            return translate(stream, Arc::new(app), Some((socket, kept)), self.told.on(port)).await;
+            return translate(
+                stream,
+                Arc::new(app),
+                Some((socket, kept)),
+                self.told.on(port),
+                underway,
+            )
+            .await;
         }
         if agreed != socket.protocol() && agreed.is_some_and(|protocol| protocol != tls::HTTP1) {
             let protocol = String::from_utf8_lossy(agreed.unwrap_or_default()).into_owned();
             self.told.warn(port, &format!("the program does not speak `{protocol}` over TLS, which the pod's app and its client have agreed on"));
             return Err(io::ErrorKind::Unsupported.into());
         }
-        let joined = copy(&mut socket, stream).await;
-        if joined.is_err() {
-            pump::reset(socket.transport());
-        }
-        joined
+        wire::join(socket, stream, |socket| Some(socket.transport()), ()).await
     }
 
     /// Hands HTTP/2 to an app without TLS, which may speak it (with prior knowledge) or not.
@@ -196,6 +208,7 @@ impl TerminatedPorts {
         http1: &Mutex<Option<SocketCookie>>,
         app: A,
         mut stream: Stream,
+        underway: &Underway,
     ) -> io::Result<()>
     where
         A: App<Connection = TcpStream>,
@@ -203,16 +216,18 @@ impl TerminatedPorts {
         let listener = app.listener();
         let known = *http1.lock().unwrap_or_else(PoisonError::into_inner);
         if listener.is_some() && listener == known {
-            return translate(stream, Arc::new(app), None, self.told.on(port)).await;
+            stream.hold_sending(underway.hold());
+            return translate(stream, Arc::new(app), None, self.told.on(port), underway).await;
         }
         let first = prior_knowledge::first(&mut stream).await?;
         let (mut socket, _kept) = app.connect().await?;
+        stream.hold_sending(underway.hold());
         if http_route::http2::is_prior_knowledge(&first) != Some(true) {
             socket.write_all(&first).await?;
-            return pump::join(socket, stream).await;
+            return wire::join(socket, stream, |socket| Some(socket), ()).await;
         }
         match prior_knowledge::ask(&mut socket, &first, &mut stream).await? {
-            Answer::Http2 => return pump::join(socket, stream).await,
+            Answer::Http2 => return wire::join(socket, stream, |socket| Some(socket), ()).await,
             Answer::Nothing => self.told.warn(
                 port,
                 "the program has not answered HTTP/2 within 2 s: requests that come over it are handed to it as HTTP/1.1",
@@ -228,7 +243,7 @@ impl TerminatedPorts {
         drop(socket);
         let (from, to) = tokio::io::split(stream);
         let client = tokio::io::join(AsyncReadExt::chain(io::Cursor::new(first), from), to);
-        translate(client, Arc::new(app), None, self.told.on(port)).await
+        translate(client, Arc::new(app), None, self.told.on(port), underway).await
     }
 }
 
@@ -279,12 +294,6 @@ impl Told {
         let told = Arc::clone(self);
         Arc::new(move |what| told.warn(port, &what))
     }
-}
-
-async fn copy(app: &mut tls::Stream<TcpStream>, mut stream: Stream) -> io::Result<()> {
-    tokio::io::copy_bidirectional_with_sizes(app, &mut stream, wire::BULK, wire::BULK)
-        .await
-        .map(drop)
 }
 
 fn refused(port: u16, error: &io::Error) -> String {

@@ -78,8 +78,8 @@ impl Fixture {
             stream.read_to_string(&mut answer).await?;
             Ok(answer)
         };
-        let hello = hello(protocol);
-        tokio::join!(client, self.ports.join(PORT, &hello, app, theirs))
+        let (hello, underway) = (hello(protocol), Underway::default());
+        tokio::join!(client, self.ports.join(PORT, &hello, app, theirs, &underway))
     }
 
     /// What a client of HTTP/2 is answered.
@@ -106,7 +106,7 @@ impl Fixture {
         tokio::select! {
             said = client => said,
             joined = async {
-                let joined = self.ports.join(PORT, &hello, app, theirs).await;
+                let joined = self.ports.join(PORT, &hello, app, theirs, &Underway::default()).await;
                 // What was said last is still on its way.
                 tokio::time::sleep(HANDSHAKE).await;
                 joined

@@ -10,7 +10,7 @@ mod websocket;
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,6 +23,7 @@ use hyper::client::conn::TrySendError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
+use wire::Underway;
 
 use crate::app::{App, DATA_FRAMES, send_data};
 use body::RequestBody;
@@ -41,7 +42,8 @@ const EARLY: usize = 16;
 /// What a person should know, said once.
 pub(crate) type Warn = Arc<dyn Fn(String) + Send + Sync>;
 
-/// Serves the client until it or its connection has ended. `first` is a connection to the app that is open already.
+/// Serves the client until it or its connection has ended, or until nothing more is `underway` that the app has answered.
+/// `first` is a connection to the app that is open already.
 ///
 /// # Errors
 /// When the client's connection breaks, or what it says is not HTTP/2.
@@ -50,6 +52,7 @@ pub(crate) async fn translate<A: App>(
     app: Arc<A>,
     first: Option<(A::Connection, A::Kept)>,
     warn: Warn,
+    underway: &Underway,
 ) -> io::Result<()> {
     let mut builder = Builder::new();
     builder
@@ -71,6 +74,8 @@ pub(crate) async fn translate<A: App>(
         exchanges.spawn(async move { translation.pool.keep(local).await });
     }
     let mut connection = builder.handshake(client).await.map_err(io::Error::other)?;
+    let mut last = pin!(underway.last());
+    let mut leaves = false;
     loop {
         while exchanges.try_join_next().is_some() {}
         tokio::select! {
@@ -84,6 +89,10 @@ pub(crate) async fn translate<A: App>(
             },
             // An app that comes back may be another one: the client's next connection finds out what that speaks.
             () = translation.unreachable.notified() => connection.graceful_shutdown(),
+            () = &mut last, if !leaves => {
+                leaves = true;
+                connection.graceful_shutdown();
+            }
         }
     }
 }

@@ -11,8 +11,9 @@ use guest::protocol::{Answer, Errno};
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
-use wire::datagram;
 use wire::message::{Destination, MAX_DATAGRAM};
+use wire::underway::Hold;
+use wire::{Underway, datagram};
 
 use crate::flows;
 use crate::names::Names;
@@ -29,14 +30,16 @@ const QUEUE: usize = 256;
 pub(crate) struct Datagrams {
     router: Router,
     names: Arc<Names>,
+    underway: Underway,
     relays: Mutex<HashMap<SocketAddr, SocketAddr>>,
 }
 
 impl Datagrams {
-    pub(crate) fn new(router: Router, names: Arc<Names>) -> Self {
+    pub(crate) fn new(router: Router, names: Arc<Names>, underway: Underway) -> Self {
         Self {
             router,
             names,
+            underway,
             relays: Mutex::default(),
         }
     }
@@ -59,12 +62,18 @@ impl Datagrams {
         }
     }
 
-    /// Takes the app's datagrams for one destination, from all its sockets.
+    /// Takes the app's datagrams for one destination, from all its sockets, to the last.
     async fn serve(self: Arc<Self>, socket: Arc<UdpSocket>, destination: SocketAddr) {
+        let _held = self.underway.hold();
         let mut flows: HashMap<SocketAddr, mpsc::Sender<Vec<u8>>> = HashMap::new();
         let mut buffer = vec![0; MAX_DATAGRAM];
         loop {
-            let (length, source) = match socket.recv_from(&mut buffer).await {
+            let received = tokio::select! {
+                biased;
+                received = socket.recv_from(&mut buffer) => received,
+                () = self.underway.last() => return,
+            };
+            let (length, source) = match received {
                 Ok(received) => received,
                 // ICMP errors of earlier sends to sockets that the app closed.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
@@ -86,7 +95,9 @@ impl Datagrams {
             flows.retain(|_, sender| !sender.is_closed());
             let sender = flows.entry(source).or_insert_with(|| {
                 let (sender, receiver) = mpsc::channel(QUEUE);
-                tokio::spawn(Arc::clone(&self).flow(Arc::clone(&socket), source, destination, receiver));
+                let flow =
+                    Arc::clone(&self).flow(Arc::clone(&socket), source, destination, receiver, self.underway.hold());
+                tokio::spawn(flow);
                 sender
             });
             if sender.try_send(datagram).is_err() {
@@ -102,14 +113,16 @@ impl Datagrams {
         source: SocketAddr,
         destination: SocketAddr,
         mut outgoing: mpsc::Receiver<Vec<u8>>,
+        held: Hold,
     ) {
-        let stream = match flows::dial(&self.router, Destination::Udp(destination)).await {
+        let mut stream = match flows::dial(&self.router, Destination::Udp(destination)).await {
             Ok((stream, _)) => stream,
             Err(errno) => {
                 tracing::debug!(?errno, %destination, "a datagram flow cannot be opened");
                 return;
             }
         };
+        stream.hold_sending(held);
         let (from_pod, mut to_pod) = tokio::io::split(stream);
         let mut incoming = spawn_reader(from_pod);
         let mut scratch = Vec::new();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use guest::protocol::{Answer, Errno, FlowId};
 use tokio::net::UnixListener;
+use wire::Underway;
 use wire::message::Destination;
 
 use crate::flows;
@@ -15,8 +16,14 @@ use crate::router::Router;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Opens the remote end, then a local path where the app's socket connects once.
-pub(crate) async fn dial(router: Router, directory: PathBuf, flow: FlowId, path: Vec<u8>) -> Answer {
-    let stream = match flows::dial(&router, Destination::Unix(path)).await {
+pub(crate) async fn dial(
+    router: Router,
+    directory: PathBuf,
+    flow: FlowId,
+    path: Vec<u8>,
+    underway: Underway,
+) -> Answer {
+    let mut stream = match flows::dial(&router, Destination::Unix(path)).await {
         Ok((stream, _)) => stream,
         Err(errno) => return Answer::UnixRelay(Err(errno)),
     };
@@ -31,11 +38,19 @@ pub(crate) async fn dial(router: Router, directory: PathBuf, flow: FlowId, path:
     };
     let answer = Answer::UnixRelay(Ok(local.clone().into_os_string().into_vec()));
     tokio::spawn(async move {
-        let accepted = tokio::time::timeout(PATIENCE, listener.accept()).await;
+        stream.hold_sending(underway.hold());
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted.ok(),
+            // Who has not connected by then never will.
+            () = underway.last() => None,
+            () = tokio::time::sleep(PATIENCE) => None,
+        };
         let _ = std::fs::remove_file(&local);
-        if let Ok(Ok((mut socket, _))) = accepted {
-            let mut stream = stream;
-            let _ = tokio::io::copy_bidirectional(&mut socket, &mut stream).await;
+        if let Some((socket, _)) = accepted
+            && let Err(error) = wire::join(socket, stream, |_| None, ()).await
+        {
+            tracing::debug!(?flow, %error, "unix flow ended by an error");
         }
     });
     answer

@@ -58,7 +58,7 @@ mod workers;
 pub use engine::Engine;
 pub use files::PathView;
 pub use launch::{Calls, Launch, LaunchError, Launched, Prepare, launch};
-pub use supervise::{DEFAULT_THREADS, Ended, Supervision, supervise};
+pub use supervise::{DEFAULT_THREADS, Ended, Supervision, supervise, take_signals_back};
 
 /// The names of all trapped calls, for the documentation: each with whether it is trapped only where paths are translated.
 pub fn trapped_calls() -> impl Iterator<Item = (&'static str, bool)> {

@@ -95,6 +95,11 @@ pub fn supervise(launched: Launched, supervision: Supervision) -> io::Result<End
     }
 }
 
+/// After [`supervise`], on its thread: signals are this process' own again.
+pub fn take_signals_back() {
+    signal::unblock(FORWARDED);
+}
+
 struct Running {
     context: Arc<Context>,
     signals: OwnedFd,

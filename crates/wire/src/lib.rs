@@ -20,6 +20,7 @@ mod error;
 pub mod frame;
 pub mod fuzz;
 pub mod hello;
+mod join;
 mod link;
 pub mod message;
 mod mux;
@@ -29,14 +30,17 @@ pub mod resume;
 mod sessions;
 mod stream;
 mod tls;
+pub mod underway;
 mod xattr;
 
 pub use calls::{Calls, FilesClient};
 pub use control::ControlClient;
 pub use error::LinkError;
 pub use hello::Hello;
+pub use join::join;
 pub use link::{Acceptor, Link, accept, connect};
 pub use stream::{BULK, Stream};
+pub use underway::Underway;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 

@@ -111,6 +111,8 @@ pub enum RequestBody {
     Held,
     /// Whether connections through the pod's own addresses, and through Services, come to this session's claim of the port.
     Check(Check),
+    /// Answered once everything that the session has said to the pod is the pod's, or nothing of it moves any more.
+    Heard,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,6 +148,8 @@ pub enum ReplyBody {
     Held(Vec<ClaimEntry>),
     /// One for each address of the pod, then one for each Service's, as they were named.
     Checked(Vec<Checked>),
+    /// How many connections are left that have not taken all.
+    Heard(u32),
 }
 
 /// Bytes that are not text: encoded as one run.

@@ -18,6 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::LinkError;
 use crate::link::Owner;
 use crate::mux::MAX_FRAME;
+use crate::underway::Hold;
 
 const HEADER: usize = 2;
 const MAX_CHUNK: usize = MAX_FRAME - HEADER;
@@ -38,6 +39,10 @@ pub struct Stream {
     finished: bool,
     wakers: Arc<BothWakers>,
     wake_both: Waker,
+    /// On the own direction, until all of it is yamux'.
+    sending: Option<Hold>,
+    /// On the other one, until its end or its break was read.
+    receiving: Option<Hold>,
     _slot: Option<OwnedSemaphorePermit>,
 }
 
@@ -76,6 +81,8 @@ impl Stream {
             finished: false,
             wake_both: Waker::from(Arc::clone(&wakers)),
             wakers,
+            sending: None,
+            receiving: None,
             _slot: slot,
         }
     }
@@ -84,6 +91,22 @@ impl Stream {
     #[must_use]
     pub fn split(self) -> (ReadHalf, WriteHalf) {
         tokio::io::split(self)
+    }
+
+    /// Keeps `hold` until the own direction has ended and all of it is handed over, or nothing more can be.
+    pub fn hold_sending(&mut self, hold: Hold) {
+        self.sending = Some(hold);
+    }
+
+    /// Keeps `hold` until the other end's direction was read to its end, or to where it breaks.
+    pub fn hold_receiving(&mut self, hold: Hold) {
+        self.receiving = Some(hold);
+    }
+
+    /// What [`Self::hold_receiving`] was given, for one who has still something to do when the end was read.
+    #[must_use]
+    pub fn receiving(&self) -> Option<Hold> {
+        self.receiving.clone()
     }
 
     /// Waits for the end of the link that carries this stream.
@@ -103,7 +126,19 @@ impl Stream {
         let mut context = Context::from_waker(&self.wake_both);
         while self.pushed < self.pending.len() {
             let result = Pin::new(&mut self.inner).poll_write(&mut context, &self.pending[self.pushed..]);
-            self.pushed += ready!(result).map_err(|_| broken(&self.owner))?;
+            match ready!(result) {
+                Ok(count) => self.pushed += count,
+                Err(_) => {
+                    self.sending = None;
+                    return Poll::Ready(Err(broken(&self.owner)));
+                }
+            }
+            if let Some(sending) = &self.sending {
+                sending.moved();
+            }
+        }
+        if self.finished {
+            self.sending = None;
         }
         // Idle streams are many: they keep no buffer.
         self.pending = Vec::new();
@@ -115,8 +150,16 @@ impl Stream {
     fn poll_raw(&mut self, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut context = Context::from_waker(&self.wake_both);
         match ready!(Pin::new(&mut self.inner).poll_read(&mut context, into)) {
-            Ok(count) if count > 0 => Poll::Ready(Ok(count)),
-            _ => Poll::Ready(Err(broken(&self.owner))),
+            Ok(count) if count > 0 => {
+                if let Some(receiving) = &self.receiving {
+                    receiving.moved();
+                }
+                Poll::Ready(Ok(count))
+            }
+            _ => {
+                self.receiving = None;
+                Poll::Ready(Err(broken(&self.owner)))
+            }
         }
     }
 
@@ -144,7 +187,10 @@ impl Stream {
                     Reading::Header { bytes, have }
                 } else {
                     match u16::from_be_bytes(bytes) {
-                        END => Reading::Ended,
+                        END => {
+                            self.receiving = None;
+                            Reading::Ended
+                        }
                         TAKEN_UP => Reading::Header {
                             bytes: [0; HEADER],
                             have: 0,

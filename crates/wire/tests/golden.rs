@@ -163,6 +163,7 @@ fn requests() {
         &request(RequestBody::Check(Check { port: 80, services })),
         "010a50010173000a0000025a",
     );
+    check(&request(RequestBody::Heard), "010b");
 }
 
 #[test]
@@ -258,6 +259,7 @@ fn replies() {
         &reply(ReplyBody::Checked(vec![through])),
         "00010a01010173000a000001500002",
     );
+    check(&reply(ReplyBody::Heard(300)), "00010bac02");
     let facts = Facts {
         hostname: "h".to_owned(),
         addresses: vec!["10.0.0.1".parse().unwrap()],

@@ -15,7 +15,7 @@ const TRIES: usize = 8;
 
 pub(super) async fn serve(session: &Session, address: SocketAddr, stream: Stream) -> Result<(), LinkError> {
     let what = || format!("a UDP socket to {address}");
-    let Some((socket, stream)) = super::answered(open(session, address).await, stream, what).await? else {
+    let Some((socket, stream)) = super::answered(session, open(session, address).await, stream, what).await? else {
         return Ok(());
     };
     let (mut reader, mut writer) = stream.split();

@@ -15,7 +15,6 @@ use wire::{LinkError, Stream};
 
 use crate::Target;
 use crate::files::resolve;
-use crate::relay;
 use crate::session::Session;
 
 /// How long a full listener is waited for; connect(2) on a unix socket blocks for nothing else.
@@ -42,10 +41,11 @@ pub(super) async fn serve(
         Ok((UnixStream::from_std(socket)?, super::nowhere()))
     };
     let what = || format!("connecting to {shown}");
-    let Some((socket, stream)) = super::answered(socket.await, stream, what).await? else {
+    let Some((socket, stream)) = super::answered(session, socket.await, stream, what).await? else {
         return Ok(());
     };
-    super::joined(relay::join(socket, stream).await)
+    let held = stream.receiving();
+    super::joined(wire::join(socket, stream, |_| None, held).await)
 }
 
 /// Runs on a file worker.

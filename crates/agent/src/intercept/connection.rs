@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http_route::{Content, Options, RawReason, RequestHead, Router, SessionId, Upstream, Upstreams};
+use http_route::{Connection, Content, Options, RawReason, RequestHead, Router, SessionId, Upstream, Upstreams};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -23,7 +23,6 @@ use super::session_stream::SessionStream;
 use super::socket::Socket;
 use super::upstreams::Ends;
 use crate::check::Mss;
-use crate::relay::{self, Abort};
 use crate::unread;
 
 /// Most clients that speak first have done so by then. A session is not bothered before, so that a probe, which is the
@@ -182,11 +181,11 @@ async fn serve_requests(client: Socket, ends: Box<Ends>) {
 async fn greeted(mut client: Socket, stream: SessionStream, said: io::Result<&[u8]>) {
     let joined = match said {
         Ok(bytes) => match client.write_all(bytes).await.and(client.flush().await) {
-            Ok(()) => relay::join(client, stream.into_inner()).await,
+            Ok(()) => join(client, stream).await,
             Err(error) => Err(error),
         },
         Err(error) => {
-            client.abort();
+            client.reset();
             Err(error)
         }
     };
@@ -195,12 +194,18 @@ async fn greeted(mut client: Socket, stream: SessionStream, said: io::Result<&[u
     }
 }
 
+async fn join(client: Socket, stream: SessionStream) -> io::Result<()> {
+    let stream = stream.into_inner();
+    let held = stream.receiving();
+    wire::join(client, stream, |client| Some(client.transport()), held).await
+}
+
 /// What is not routed by request belongs to the session as a connection; what cannot reach it, to the real app.
 async fn raw(client: Socket, ends: &Ends, session: SessionId) {
     match ends.session(session).await {
         Ok(stream) => {
             ends.count(Upstream::Session(session));
-            if let Err(error) = relay::join(client, stream.into_inner()).await {
+            if let Err(error) = join(client, stream).await {
                 tracing::debug!(%error, "a redirected connection broke");
             }
         }
@@ -214,9 +219,9 @@ async fn raw(client: Socket, ends: &Ends, session: SessionId) {
 
 async fn to_app(mut client: Socket, app: io::Result<Socket>) {
     let joined = match app {
-        Ok(mut app) => tokio::io::copy_bidirectional(&mut client, &mut app).await.map(|_| ()),
+        Ok(app) => wire::join(client, app, |client| Some(client.transport()), ()).await,
         Err(error) => {
-            client.abort();
+            client.reset();
             Err(error)
         }
     };

@@ -8,8 +8,6 @@ use http_route::Connection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::relay::Abort;
-
 pub(super) enum Socket {
     Plain(TcpStream),
     Tls {
@@ -56,7 +54,7 @@ impl Socket {
         .await
     }
 
-    fn transport(&self) -> &TcpStream {
+    pub(super) fn transport(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
             Self::Tls { stream, .. } => stream.transport(),
@@ -64,15 +62,10 @@ impl Socket {
     }
 }
 
-impl Abort for Socket {
-    fn abort(&self) {
-        self.transport().abort();
-    }
-}
-
 impl Connection for Socket {
     fn reset(&mut self) {
-        self.abort();
+        // A socket that is gone needs no reset.
+        let _ = self.transport().set_zero_linger();
     }
 }
 

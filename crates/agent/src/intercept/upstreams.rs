@@ -84,7 +84,9 @@ impl Upstreams for Ends {
                 protocol: hello.protocols.first().cloned().map(Bytes),
             }),
         };
-        Ok(SessionStream::new(session.link.open(&open, &[]).await?))
+        let mut stream = session.link.open(&open, &[]).await?;
+        stream.hold_receiving(session.unheard.hold());
+        Ok(SessionStream::new(stream))
     }
 }
 

@@ -22,7 +22,8 @@ impl http_route::Upstreams for Routed {
 
     async fn session(&self, _id: http_route::SessionId) -> io::Result<Self::Session> {
         let (near, far) = tokio::io::duplex(1 << 16);
-        tokio::spawn(translate(far, Arc::new(self.0), None, Arc::clone(&self.1)));
+        let (app, warn) = (Arc::new(self.0), Arc::clone(&self.1));
+        tokio::spawn(async move { translate(far, app, None, warn, &Underway::default()).await });
         Ok(near)
     }
 }

@@ -118,7 +118,8 @@ impl Client {
         let warned = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&warned);
         let warn: Warn = Arc::new(move |what| told.lock().unwrap().push(what));
-        let translation = tokio::spawn(translate(far, Arc::new(app), None, warn));
+        let translation =
+            tokio::spawn(async move { translate(far, Arc::new(app), None, warn, &Underway::default()).await });
         let mut builder = h2::client::Builder::new();
         builder.data_frame_budget(DATA_FRAMES).enable_push(false);
         let (requests, connection) = builder.handshake(near).await.expect("a handshake");
@@ -531,7 +532,7 @@ async fn the_connection_that_is_open_already_is_the_first_to_be_used() {
     let first = TcpStream::connect(app).await.expect("the app");
     let (near, far) = tokio::io::duplex(1 << 16);
     let warn: Warn = Arc::new(|_| {});
-    tokio::spawn(translate(far, Arc::new(app), Some((first, ())), warn));
+    tokio::spawn(async move { translate(far, Arc::new(app), Some((first, ())), warn, &Underway::default()).await });
     let (mut requests, connection) = h2::client::handshake(near).await.expect("a handshake");
     tokio::spawn(connection);
     let asked = request("GET", "/").body(()).expect("a request");

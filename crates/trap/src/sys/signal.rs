@@ -65,6 +65,13 @@ pub(crate) fn reset() {
     }
 }
 
+/// Unblocks what [`descriptor`] blocked in this thread.
+pub(crate) fn unblock(signals: &[i32]) {
+    let set = set_of(signals);
+    // SAFETY: the set is initialised.
+    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut()) };
+}
+
 /// Blocks every signal in this thread (for helper threads).
 pub(crate) fn block_all() {
     // SAFETY: sigfillset initialises the set.
