@@ -156,7 +156,7 @@ fn what_a_server_has_answered_when_it_exits_reaches_its_client() {
 fn so_does_a_datagram() {
     let stage = Stage::new();
     let mut client = None;
-    for _ in 0..3 {
+    for _ in 0..5 {
         let mut session = stage.session(&["--steal"], &python(ANSWERS_DATAGRAM, &[]));
         session.wait_for_claim(DATAGRAMS);
         let client: &UdpSocket =

@@ -1,5 +1,6 @@
 //! A claim's datagrams on their way to its session, and the answers back.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -11,7 +12,7 @@ use super::answers::Answers;
 use super::claims::Waiting;
 use crate::session::Session;
 
-/// Until the claim or the session ends.
+/// Until the session ends, or the claim and the answers that were underway then.
 pub(super) async fn serve(
     session: Arc<Session>,
     claim: Datagrams,
@@ -20,13 +21,18 @@ pub(super) async fn serve(
 ) {
     let ended = session.ended.clone();
     let served = async {
-        let stream = session.link.open(&Open::Datagrams(claim.clone()), &[]).await?;
+        let mut stream = session.link.open(&Open::Datagrams(claim.clone()), &[]).await?;
+        if claim.mode.steals() {
+            stream.hold_receiving(session.unheard.hold());
+        }
         drop(session);
         let (mut reader, mut writer) = stream.split();
+        let mut answering = pin!(read(&mut reader, &claim, &answers));
         tokio::select! {
-            written = write(&mut writer, waiting) => written,
-            read = read(&mut reader, &claim, &answers) => read,
+            written = write(&mut writer, waiting) => written?,
+            answered = &mut answering => return answered,
         }
+        answering.await
     };
     if let Some(Err(error)) = ended.run_until_cancelled(served).await {
         tracing::debug!(%error, "a claim's datagrams");
