@@ -142,6 +142,7 @@ fn agent(pod: &Pod) -> Result<i32, String> {
 fn mirrored(bench: &Bench, table: &mut Table, pod: &Pod, client: &Pod) -> Result<(), String> {
     let url = format!("http://{}:{}/", pod.ip, APP[0]);
     let (mut rates, mut latencies, mut copies) = (Vec::new(), Vec::new(), Vec::new());
+    let mut beside = Vec::new();
     let (mut memory, mut notes) = (0.0_f64, Vec::new());
     for _ in 0..bench.rounds(3) {
         let most = load(client, pod, APP, 0)?.rate;
@@ -157,6 +158,10 @@ fn mirrored(bench: &Bench, table: &mut Table, pod: &Pod, client: &Pod) -> Result
             &all.to_string(),
         ];
         let bare = h2load(client, &paced, &url)?;
+        beside.push({
+            let _other = Beside::begin(&paced)?;
+            h2load(client, &paced, &url)?.at(0.5) / bare.at(0.5)
+        });
         let session = Serving::mirror(bench, pod)?;
         let agent = agent(pod)?;
         let mut spent = Spent::default();
@@ -189,6 +194,12 @@ fn mirrored(bench: &Bench, table: &mut Table, pod: &Pod, client: &Pod) -> Result
     rows.into_iter()
         .zip(notes)
         .try_for_each(|((name, value), note)| table.judge(name, value, note))?;
+    table.report(
+        "h2load and the local app beside it, median latency / bare",
+        median(beside),
+        "x",
+        "as many requests by somebody else, and no mirror",
+    );
     let session = Serving::mirror(bench, pod)?;
     let rate = load(client, pod, APP, 0)?.rate;
     let copies = answered()? / f64::from(REQUESTS);
@@ -293,6 +304,39 @@ fn h2load(client: &Pod, arguments: &[&str], url: &str) -> Result<Loaded, String>
     times.sort_by(f64::total_cmp);
     let rate = rate.ok_or_else(|| format!("h2load says no rate:\n{said}"))?;
     Ok(Loaded { rate, times })
+}
+
+/// The local app and who asks it, in the place of a mirror's session: what that work costs the real app, whoever does it.
+struct Beside {
+    _app: Running,
+    _client: Running,
+}
+
+impl Beside {
+    fn begin(paced: &[&str]) -> Result<Self, String> {
+        let last = |words: &[&str]| {
+            let mut command = Command::new("chrt");
+            command.args(["--idle", "0"]).args(words);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let child = command.spawn();
+            child.map(Running).map_err(|error| format!("cannot run chrt: {error}"))
+        };
+        let (shop, listener) = (shop(), format!("0.0.0.0:{}", APP[0]));
+        let app = last(&[&shop, "web", &listener])?;
+        let begun = std::time::Instant::now();
+        while ask_local("/count").is_err() {
+            if begun.elapsed() > Duration::from_secs(30) {
+                return Err("waited 30 s for the local app to listen".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let url = format!("http://{}:{}/", Ipv4Addr::LOCALHOST, APP[0]);
+        let client = last(&[&["h2load"], paced, &[&url]].concat())?;
+        Ok(Self {
+            _app: app,
+            _client: client,
+        })
+    }
 }
 
 /// A session that takes from the app's ports.
