@@ -30,7 +30,6 @@ pub(crate) async fn serve(session: &Arc<Session>, dial: Dial, stream: Stream) {
 async fn tcp(session: &Session, address: SocketAddr, limit: Option<Duration>, stream: Stream) -> Result<(), LinkError> {
     let connect = async {
         let socket = TcpStream::connect(address).await?;
-        let _ = socket.set_nodelay(true);
         let local = socket.local_addr()?;
         Ok((socket, local))
     };

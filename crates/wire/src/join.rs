@@ -28,6 +28,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite,
 {
+    if let Some(transport) = transport(&socket) {
+        // Small answers must not wait for a full segment.
+        let _ = transport.set_nodelay(true);
+    }
     let socket = Shared(Mutex::new(socket));
     // Makes any close a reset (RST).
     socket.linger(transport, Some(Duration::ZERO));
@@ -113,6 +117,9 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+    use std::pin::pin;
+
     use tokio::net::{TcpListener, TcpStream};
     use tokio::task::JoinHandle;
 
@@ -133,6 +140,13 @@ mod tests {
         _ends: (Link, Acceptor, Acceptor),
     }
 
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (near.unwrap(), far.unwrap().0)
+    }
+
     async fn joined() -> Joined {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let hello = || Hello::new([1; 16], [2; 16], "ada");
@@ -144,12 +158,9 @@ mod tests {
         });
         let near = near_link.open(&open, &[]).await.unwrap();
         let (_, far) = acceptor.next().await.unwrap().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (peer, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let socket = accepted.unwrap().0;
+        let (peer, socket) = connected().await;
         Joined {
-            peer: peer.unwrap(),
+            peer,
             far,
             far_link,
             joined: tokio::spawn(join(socket, near, |socket| Some(socket), ())),
@@ -158,100 +169,89 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn small_answers_do_not_wait_for_a_full_segment() {
+        let (_peer, socket) = connected().await;
+        let same = socket.as_fd().try_clone_to_owned().unwrap();
+        let (behind, _far) = tokio::io::duplex(1);
+        let mut joined = pin!(join(socket, behind, |socket| Some(socket), ()));
+        assert!(futures::poll!(&mut joined).is_pending());
+        assert!(socket2::SockRef::from(&same).tcp_nodelay().unwrap());
+    }
+
+    #[tokio::test]
     async fn both_ends_in_order() {
-        let Joined {
-            mut peer,
-            mut far,
-            joined,
-            ..
-        } = joined().await;
+        let mut ends = joined().await;
         let (said, mut heard) = (vec![1; MUCH], Vec::new());
         let ask = async {
-            peer.write_all(&said).await.unwrap();
-            peer.shutdown().await.unwrap();
+            ends.peer.write_all(&said).await.unwrap();
+            ends.peer.shutdown().await.unwrap();
         };
-        let (_, read) = tokio::join!(ask, far.read_to_end(&mut heard));
+        let (_, read) = tokio::join!(ask, ends.far.read_to_end(&mut heard));
         read.unwrap();
         assert_eq!(heard.len(), MUCH);
-        far.write_all(b"answer").await.unwrap();
-        far.shutdown().await.unwrap();
+        ends.far.write_all(b"answer").await.unwrap();
+        ends.far.shutdown().await.unwrap();
         let mut answer = String::new();
-        peer.read_to_string(&mut answer).await.unwrap();
+        ends.peer.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer, "answer");
-        joined.await.unwrap().unwrap();
+        ends.joined.await.unwrap().unwrap();
     }
 
     #[tokio::test]
     async fn what_a_lost_link_has_brought_is_handed_on_and_is_not_taken_for_the_whole() {
-        let Joined {
-            mut peer,
-            mut far,
-            far_link,
-            joined,
-            ..
-        } = joined().await;
-        far.write_all(b"half of it").await.unwrap();
-        far.flush().await.unwrap();
+        let mut ends = joined().await;
+        ends.far.write_all(b"half of it").await.unwrap();
+        ends.far.flush().await.unwrap();
         let mut heard = [0; 10];
-        peer.read_exact(&mut heard).await.unwrap();
-        far.write_all(b", and more").await.unwrap();
-        far.flush().await.unwrap();
-        far_link.close();
+        ends.peer.read_exact(&mut heard).await.unwrap();
+        ends.far.write_all(b", and more").await.unwrap();
+        ends.far.flush().await.unwrap();
+        ends.far_link.close();
         // A writer finds the link's end first, and what has come is still there.
-        peer.write_all(b"question").await.unwrap();
-        assert!(joined.await.unwrap().is_err());
-        peer.read_exact(&mut heard).await.unwrap();
+        ends.peer.write_all(b"question").await.unwrap();
+        assert!(ends.joined.await.unwrap().is_err());
+        ends.peer.read_exact(&mut heard).await.unwrap();
         assert_eq!(&heard, b", and more");
-        let end = peer.read(&mut heard).await;
+        let end = ends.peer.read(&mut heard).await;
         assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }
 
     #[tokio::test]
     async fn the_last_words_of_one_who_listens_no_more_are_handed_on() {
-        let Joined { mut peer, mut far, .. } = joined().await;
-        far.write_all(b"a question that is not read").await.unwrap();
-        far.flush().await.unwrap();
-        peer.readable().await.unwrap();
-        peer.write_all(b"no").await.unwrap();
+        let mut ends = joined().await;
+        ends.far.write_all(b"a question that is not read").await.unwrap();
+        ends.far.flush().await.unwrap();
+        ends.peer.readable().await.unwrap();
+        ends.peer.write_all(b"no").await.unwrap();
         // With something unread, a close is a reset.
-        drop(peer);
+        drop(ends.peer);
         let mut answer = [0; 2];
-        far.read_exact(&mut answer).await.unwrap();
+        ends.far.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"no");
-        assert!(far.read(&mut answer).await.is_err());
+        assert!(ends.far.read(&mut answer).await.is_err());
     }
 
     #[tokio::test]
     async fn what_was_told_whole_arrives_whoever_leaves() {
-        let Joined {
-            mut peer,
-            mut far,
-            joined,
-            ..
-        } = joined().await;
-        far.write_all(&[1; 100_000]).await.unwrap();
-        far.shutdown().await.unwrap();
+        let mut ends = joined().await;
+        ends.far.write_all(&[1; 100_000]).await.unwrap();
+        ends.far.shutdown().await.unwrap();
         // Its end is there, and most of it still in the kernel.
         tokio::time::sleep(Duration::from_millis(100)).await;
-        joined.abort();
-        drop(far);
+        ends.joined.abort();
+        drop(ends.far);
         let mut heard = Vec::new();
-        peer.read_to_end(&mut heard).await.unwrap();
+        ends.peer.read_to_end(&mut heard).await.unwrap();
         assert_eq!(heard.len(), 100_000);
     }
 
     #[tokio::test]
     async fn a_socket_whose_join_is_given_up_is_reset() {
-        let Joined {
-            mut peer,
-            mut far,
-            joined,
-            ..
-        } = joined().await;
-        peer.write_all(b"!").await.unwrap();
-        far.read_exact(&mut [0]).await.unwrap();
-        joined.abort();
-        let end = peer.read(&mut [0]).await;
+        let mut ends = joined().await;
+        ends.peer.write_all(b"!").await.unwrap();
+        ends.far.read_exact(&mut [0]).await.unwrap();
+        ends.joined.abort();
+        let end = ends.peer.read(&mut [0]).await;
         assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }
 }
