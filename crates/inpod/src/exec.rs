@@ -15,7 +15,7 @@ use guest::event::Event;
 use guest::protocol::{FromServer, Notice, Ready, ToServer};
 use rules::{FileMode, Plan};
 use session::bond::Bond;
-use session::{Directory, Settings};
+use session::{Directory, GOODBYE, Settings};
 use trap::{Engine, Launch, LaunchError, PathView, Prepare, Supervision};
 use view::Backend;
 use view::changes::Changes;
@@ -31,10 +31,7 @@ use crate::plan::with_kept_paths;
 use crate::report::{Report, Style};
 use crate::variables;
 
-/// How long the server takes at most to say goodbye when the app has ended; longer, when what that wrote last is still on its
-/// way.
-const GOODBYE: Duration = Duration::from_secs(5);
-/// How long that is waited for. The server goes on without us.
+/// How long what the app wrote last is waited for. The server goes on without us.
 const LAST_WORDS: Duration = Duration::from_secs(120);
 
 /// Runs the app and returns its exit status, 128+n for a signal.

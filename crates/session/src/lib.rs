@@ -39,6 +39,6 @@ mod watch;
 pub use claims::transport;
 pub use directory::Directory;
 pub use names::fuzz;
-pub use server::Settings;
+pub use server::{GOODBYE, Settings};
 pub use visit::{Visit, visit};
 pub use watch::{Watch, watch};

@@ -169,8 +169,9 @@ async fn serve(
     ended
 }
 
-/// After this a person is told what the session's end waits for, and may leave.
-const SOON: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long a session's end takes at most, but for what the app wrote last: after this a person is told what is waited for, and
+/// may leave.
+pub const GOODBYE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A running session.
 struct Server {
@@ -418,7 +419,7 @@ impl Server {
         };
         let ended = async { tokio::join!(farewell, last).1 };
         tokio::pin!(ended);
-        let left = match tokio::time::timeout(SOON, &mut ended).await {
+        let left = match tokio::time::timeout(GOODBYE, &mut ended).await {
             Ok(left) => left,
             Err(_) => {
                 guests.event(Event::Warning {

@@ -314,15 +314,13 @@ struct Beside {
 
 impl Beside {
     fn begin(paced: &[&str]) -> Result<Self, String> {
-        let last = |words: &[&str]| {
-            let mut command = Command::new("chrt");
-            command.args(["--idle", "0"]).args(words);
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            let child = command.spawn();
+        let begin = |command: &mut Command| {
+            let mut last = behind_all(command);
+            last.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let child = last.spawn();
             child.map(Running).map_err(|error| format!("cannot run chrt: {error}"))
         };
-        let (shop, listener) = (shop(), format!("0.0.0.0:{}", APP[0]));
-        let app = last(&[&shop, "web", &listener])?;
+        let app = begin(Command::new(shop()).args(["web", &format!("0.0.0.0:{}", APP[0])]))?;
         let begun = std::time::Instant::now();
         while ask_local("/count").is_err() {
             if begun.elapsed() > Duration::from_secs(30) {
@@ -331,7 +329,7 @@ impl Beside {
             std::thread::sleep(Duration::from_millis(10));
         }
         let url = format!("http://{}:{}/", Ipv4Addr::LOCALHOST, APP[0]);
-        let client = last(&[&["h2load"], paced, &[&url]].concat())?;
+        let client = begin(Command::new("h2load").args(paced).arg(url))?;
         Ok(Self {
             _app: app,
             _client: client,
@@ -361,12 +359,7 @@ impl Serving {
     fn mirror(bench: &Bench, pod: &Pod) -> Result<Self, String> {
         let script = format!("exec {} web 0.0.0.0:{}", shop(), APP[0]);
         let command = command(bench, pod, &[], &script);
-        let mut last = Command::new("chrt");
-        last.args(["--idle", "0"])
-            .arg(command.get_program())
-            .args(command.get_args());
-        last.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        Self::begin(last, 1)
+        Self::begin(behind_all(&command), 1)
     }
 
     fn begin(mut command: Command, ports: usize) -> Result<Self, String> {
@@ -403,6 +396,16 @@ impl Serving {
         let dropped = counted.and_then(|counted| counted["dropped"].as_f64());
         dropped.ok_or_else(|| format!("inpod has not counted:\n{}", said.join("\n")))
     }
+}
+
+/// The same command with what nobody else wants of the processors (SCHED_IDLE).
+fn behind_all(command: &Command) -> Command {
+    let mut last = Command::new("chrt");
+    last.args(["--idle", "0"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    last.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    last
 }
 
 fn command(bench: &Bench, pod: &Pod, flags: &[&str], script: &str) -> Command {
