@@ -88,19 +88,19 @@ const GOALS: &[Goal] = &[
         name: "mirrored at 70 %, requests / bare",
         unit: "x",
         goal: AtLeast(0.97),
-        guard: AtLeast(0.6),
+        guard: AtLeast(0.9),
     },
     Goal {
         name: "mirrored at 70 %, median latency / bare",
         unit: "x",
         goal: AtMost(1.1),
-        guard: AtMost(10.0),
+        guard: AtMost(1.5),
     },
     Goal {
         name: "mirrored at 70 %, copies / requests",
         unit: "x",
         goal: AtLeast(1.0),
-        guard: AtLeast(0.1),
+        guard: AtLeast(0.9),
     },
     Goal {
         name: "agent's memory under mirrored load",
