@@ -79,6 +79,14 @@ pub enum Event {
         reached: bool,
         message: String,
     },
+    /// A phase of the start lasts: what is waited for, since when, and in bytes how far it is, where that is known.
+    Waiting {
+        name: String,
+        what: String,
+        milliseconds: u64,
+        sent: Option<u64>,
+        of: Option<u64>,
+    },
 }
 
 impl fmt::Display for Event {
@@ -92,6 +100,19 @@ impl fmt::Display for Event {
                 name,
                 milliseconds: None,
             } => write!(out, "{name} ..."),
+            Self::Waiting {
+                what,
+                milliseconds,
+                sent,
+                of,
+                ..
+            } => {
+                let seconds = milliseconds / 1000;
+                match sent.zip(*of) {
+                    Some((sent, of)) => write!(out, "{what}: {} of {} kB ({seconds} s)", sent / 1000, of / 1000),
+                    None => write!(out, "{what} ({seconds} s)"),
+                }
+            }
             Self::Started { target, summary } => write!(out, "{target}: {summary}"),
             Self::Claimed {
                 port,

@@ -91,7 +91,9 @@ impl Report {
         let Style::Person { verbose } = self.style else {
             return self.send(json_event(event));
         };
-        self.progress(event);
+        if self.progress(event) {
+            return;
+        }
         if least_verbosity(event).is_some_and(|least| verbose >= least) {
             self.line(&event.to_string());
         }
@@ -159,19 +161,24 @@ impl Report {
         }
     }
 
-    fn progress(&self, event: &Event) {
-        match event {
+    /// Whether the event has been shown.
+    fn progress(&self, event: &Event) -> bool {
+        let message = match event {
             Event::Phase {
                 name,
                 milliseconds: None,
-            } => {
-                if let Some(spinner) = &*self.spinner.lock().unwrap_or_else(PoisonError::into_inner) {
-                    spinner.set_message(plain(name).replace('\n', " "));
-                }
+            } => name.clone(),
+            Event::Waiting { .. } => event.to_string(),
+            Event::Started { .. } | Event::Lost { .. } | Event::Stopped { .. } | Event::Exited { .. } => {
+                self.clear();
+                return false;
             }
-            Event::Started { .. } | Event::Lost { .. } | Event::Stopped { .. } | Event::Exited { .. } => self.clear(),
-            _ => {}
-        }
+            _ => return false,
+        };
+        let spinner = self.spinner.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(spinner) = &*spinner else { return false };
+        spinner.set_message(plain(&message).replace('\n', " "));
+        true
     }
 
     fn clear(&self) {

@@ -34,6 +34,7 @@ mod translate;
 mod udp;
 mod unix;
 mod visit;
+mod waiting;
 mod watch;
 
 pub use claims::transport;

@@ -16,6 +16,7 @@ use crate::router::{Agent, Router};
 use crate::server::Settings;
 use crate::spec;
 use crate::terminated::{self, TerminatedPorts};
+use crate::waiting::Waiting;
 
 /// A session that is connected and knows its target.
 pub(crate) struct Started {
@@ -83,7 +84,14 @@ pub(crate) async fn connect(
 ) -> Result<(Link, Acceptor, Hello), SessionError> {
     let mut again = true;
     loop {
-        let transport = connector.connect(|progress| tell(phase(progress))).await?;
+        let waiting = Waiting::default();
+        let connecting = connector.connect(|progress| {
+            waiting.note(progress);
+            if let Some(event) = phase(progress) {
+                tell(event);
+            }
+        });
+        let transport = waiting.tell_of(connecting, &tell).await?;
         let reused = connector.rights().is_some_and(|rights| rights.reused);
         match wire::connect(transport, hello.clone()).await {
             Err(LinkError::Ended { .. } | LinkError::Io { .. } | LinkError::Closed) if reused && again => again = false,
@@ -149,13 +157,14 @@ fn wire_probe(probe: PodProbe, tls: &BTreeMap<u16, TlsPort>) -> Option<message::
     }
 }
 
-fn phase(progress: Progress) -> Event {
+fn phase(progress: Progress) -> Option<Event> {
     let (phase, took) = match progress {
         Progress::Began(phase) => (phase, None),
         Progress::Ended(phase, took) => (phase, u64::try_from(took.as_millis()).ok()),
+        Progress::Sent(..) => return None,
     };
-    Event::Phase {
+    Some(Event::Phase {
         name: phase.to_string(),
         milliseconds: took,
-    }
+    })
 }

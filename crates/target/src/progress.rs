@@ -31,6 +31,20 @@ impl Phase {
     }
 }
 
+impl Phase {
+    /// What is waited for, in words for a person. A delivery that does not say what it has sent is another session's.
+    #[must_use]
+    pub fn waits_for(self) -> &'static str {
+        match self {
+            Self::Resolve => "waiting for the cluster to say what the target is",
+            Self::Patch => "waiting for the cluster to take the agent's container",
+            Self::Start => "waiting for the agent's container to run; its image may have to be pulled",
+            Self::Deliver => "waiting for another session to send the agent to the pod",
+            Self::Attach => "waiting for the agent to answer",
+        }
+    }
+}
+
 impl fmt::Display for Phase {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
@@ -41,6 +55,8 @@ impl fmt::Display for Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     Began(Phase),
+    /// Bytes of the agent's program that are on their way to the pod, and all of them.
+    Sent(usize, usize),
     Ended(Phase, Duration),
 }
 
@@ -59,6 +75,10 @@ impl<'a> Clock<'a> {
             phase,
             since: Instant::now(),
         }
+    }
+
+    pub(crate) fn sent(&self, bytes: usize, all: usize) {
+        (self.report)(Progress::Sent(bytes, all));
     }
 
     pub(crate) fn end(self) {

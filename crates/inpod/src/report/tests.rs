@@ -56,6 +56,13 @@ fn events() -> Vec<Event> {
             message: "care\u{1b}[2J".into(),
         },
         Event::Exited { status: 3 },
+        Event::Waiting {
+            name: "deliver".into(),
+            what: "sending the agent to the pod".into(),
+            milliseconds: 5_001,
+            sent: Some(1_203_456),
+            of: Some(3_912_345),
+        },
     ]
 }
 
@@ -63,10 +70,10 @@ fn events() -> Vec<Event> {
 fn a_person_sees_more_with_each_v() {
     let zero = told(Style::Person { verbose: 0 }, false, &events());
     let expected = "inpod: deploy/a: files and names are the pod's.\n       Port 80 is mirrored.\ninpod: port 80: mirror\n\
-                    inpod: care\u{fffd}[2J\n";
+                    inpod: care\u{fffd}[2J\ninpod: sending the agent to the pod: 1203 of 3912 kB (5 s)\n";
     assert_eq!(zero, expected);
     let one = told(Style::Person { verbose: 1 }, false, &events());
-    assert_eq!(one.lines().count(), 7, "{one}");
+    assert_eq!(one.lines().count(), 8, "{one}");
     assert!(
         one.starts_with("inpod: attach (12 ms)\n") && one.contains("process 7") && !one.contains("/data"),
         "{one}"

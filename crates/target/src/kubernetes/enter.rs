@@ -1,6 +1,7 @@
 //! One session's way into the agent's container: the conversation with [`script::ENTER`] over exec.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
@@ -28,6 +29,8 @@ const SILENCE: Duration = Duration::from_secs(75);
 pub(super) const TRY: Duration = Duration::from_secs(15);
 /// The longest that the agent's program may travel, packed 4 MB at 20 KB/s; the scripts wait as long for it.
 const UPLOAD: Duration = Duration::from_secs(240);
+/// How much of it is sent at once, in bytes.
+const PIECE: usize = 64 << 10;
 /// The longest line a script says, in bytes.
 const LINE: usize = 256;
 
@@ -50,21 +53,19 @@ impl PodTarget {
         let (mut stream, mut line) = self.knock(rights, program.len(), packed.map(<[u8]>::len)).await?;
         loop {
             let next = match line.as_str() {
-                script::DELIVER => {
+                said @ (script::DELIVER | script::DELIVER_PACKED) => {
                     clock = clock.next(Phase::Deliver);
-                    tokio::time::timeout(UPLOAD, upload(&mut stream, &program)).await
-                }
-                script::DELIVER_PACKED => {
-                    clock = clock.next(Phase::Deliver);
-                    tokio::time::timeout(UPLOAD, upload(&mut stream, packed.unwrap_or_default())).await
+                    let whole: &[u8] = &program;
+                    let form = if said == script::DELIVER { Some(whole) } else { packed };
+                    deliver(&mut stream, form.unwrap_or_default(), &clock).await
                 }
                 script::WAIT => {
                     clock = clock.next(Phase::Deliver);
-                    tokio::time::timeout(UPLOAD + SILENCE, read_line(&mut stream)).await
+                    within(UPLOAD + SILENCE, &line, read_line(&mut stream)).await
                 }
                 script::DELIVERED => {
                     clock = clock.next(Phase::Attach);
-                    tokio::time::timeout(SILENCE, read_line(&mut stream)).await
+                    within(SILENCE, &line, read_line(&mut stream)).await
                 }
                 script::ATTACHING => {
                     clock.end();
@@ -81,8 +82,7 @@ impl PodTarget {
             line = match next {
                 Ok(Ok(line)) => line,
                 Ok(Err(error)) => return Err(self.broken(rights, &mut stream, error).await),
-                Err(_) => {
-                    let message = format!("its container went silent after `{line}`");
+                Err(message) => {
                     return Err(TargetError::Delivery {
                         pod: self.name.clone(),
                         message,
@@ -211,13 +211,51 @@ impl PodTarget {
     }
 }
 
+/// What a script says within this time; else that it did not.
+async fn within(
+    limit: Duration,
+    last: &str,
+    line: impl Future<Output = io::Result<String>>,
+) -> Result<io::Result<String>, String> {
+    let seconds = limit.as_secs();
+    let said = tokio::time::timeout(limit, line).await;
+    said.map_err(|_| format!("its container said `{last}` and nothing more for {seconds} s"))
+}
+
+/// What the script says when it has the program; else how far that came.
+async fn deliver(stream: &mut PodExec, program: &[u8], clock: &Clock<'_>) -> Result<io::Result<String>, String> {
+    let all = program.len();
+    let sent = AtomicUsize::new(0);
+    let tell = |bytes| {
+        sent.store(bytes, Ordering::Relaxed);
+        clock.sent(bytes, all);
+    };
+    let said = tokio::time::timeout(UPLOAD, upload(stream, program, tell)).await;
+    said.map_err(|_| {
+        format!(
+            "after {} s, {} of {} kB of the agent's program were on their way to its container, which did not say that it has \
+             them: the connection to the cluster is too slow, or stands still",
+            UPLOAD.as_secs(),
+            sent.load(Ordering::Relaxed) / 1000,
+            all / 1000,
+        )
+    })
+}
+
 /// Sends the program and gives back what the script says then. A script that fails meanwhile does not read on: its
 /// failure ends the sending.
-async fn upload(stream: &mut PodExec, program: &[u8]) -> io::Result<String> {
+async fn upload(stream: &mut PodExec, program: &[u8], tell: impl Fn(usize)) -> io::Result<String> {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let sent = async {
-        writer.write_all(program).await?;
-        writer.flush().await
+        let mut bytes = 0;
+        for piece in program.chunks(PIECE) {
+            tell(bytes);
+            writer.write_all(piece).await?;
+            writer.flush().await?;
+            bytes += piece.len();
+        }
+        tell(bytes);
+        Ok(())
     };
     let ((), line) = tokio::try_join!(sent, read_line(&mut reader))?;
     Ok(line)
@@ -270,9 +308,30 @@ mod tests {
             // And nothing is read: the program does not fit into the pipe.
         };
         let program = vec![0; 1 << 20];
-        let (sent, ()) = tokio::join!(tokio::time::timeout(SILENCE, upload(&mut near, &program)), refusal);
+        let (sent, ()) = tokio::join!(
+            tokio::time::timeout(SILENCE, upload(&mut near, &program, |_| {})),
+            refusal
+        );
         let error = sent.expect("it does not hang").expect_err("it failed");
         assert_eq!(error.to_string(), "inpod: no space left");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_that_stands_still_is_told_with_how_far_it_came() {
+        let (mut near, _far) = pair().await;
+        let clock = Clock::begin(&|_| {}, Phase::Deliver);
+        let sent = deliver(&mut near, &vec![0; 1 << 20], &clock).await;
+        let message = sent.expect_err("nobody reads");
+        assert!(
+            message.starts_with("after 240 s, 0 of 1048 kB of the agent's"),
+            "{message}"
+        );
+        let silent = within(SILENCE, script::DELIVERED, read_line(&mut near)).await;
+        let message = silent.expect_err("nobody speaks");
+        assert_eq!(
+            message,
+            "its container said `inpod delivered` and nothing more for 75 s"
+        );
     }
 
     #[tokio::test]
