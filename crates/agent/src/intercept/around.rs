@@ -9,8 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Intercept;
 
-/// How often the stolen ports are looked at: also how long such a connection must live to be found.
+/// How often the stolen ports are looked at.
 const EVERY: Duration = Duration::from_secs(2);
+/// How long after one was found it is looked for once more: one of ours has both its ends by then, or none.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Looks until the rules are gone.
 pub(super) async fn watch(intercept: Arc<Intercept>, stop: CancellationToken) {
@@ -19,7 +21,19 @@ pub(super) async fn watch(intercept: Arc<Intercept>, stop: CancellationToken) {
     let mut sockets = None;
     // Whoever was connecting when the rules came is older than the steal.
     ticks.tick().await;
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+    let mut found = false;
+    loop {
+        let again = std::mem::take(&mut found);
+        let pause = async {
+            if again {
+                tokio::time::sleep(AGAIN).await;
+            } else {
+                ticks.tick().await;
+            }
+        };
+        if stop.run_until_cancelled(pause).await.is_none() {
+            return;
+        }
         let stolen = intercept.lock().claims.ports();
         ports.retain(|port, _| stolen.contains(port));
         // The kernel goes through all sockets of all pods to list those of one port, which takes it a millisecond and more.
@@ -34,8 +48,11 @@ pub(super) async fn watch(intercept: Arc<Intercept>, stop: CancellationToken) {
             let (Ok(app), Ok(own)) = (nft::connections(port), nft::connections_to(port)) else {
                 return;
             };
-            if ports.entry(port).or_default().look(app, &own) {
+            let seen = ports.entry(port).or_default();
+            if seen.look(app, &own) {
                 intercept.tell(port, &words(port));
+            } else if !again {
+                found |= !seen.before.is_empty();
             }
         }
     }
