@@ -124,25 +124,24 @@ fn clients_in_node() {
     );
 }
 
+fn name_server() -> String {
+    let admin = testbed().admin();
+    let pod = admin.pod_of_deployment("default", "web").unwrap();
+    let resolv = pod.exec(&["cat", "/etc/resolv.conf"]).unwrap();
+    let mut servers = resolv.lines().filter_map(|line| line.strip_prefix("nameserver "));
+    servers.next().unwrap().to_owned()
+}
+
 #[test]
 fn dns_queries_by_hand() {
-    let admin = testbed().admin();
-    let resolv = admin
-        .pod_of_deployment("default", "web")
-        .unwrap()
-        .exec(&["cat", "/etc/resolv.conf"])
-        .unwrap();
-    let server = resolv
-        .lines()
-        .find_map(|line| line.strip_prefix("nameserver "))
-        .unwrap();
+    let server = name_server();
     let expected = format!("{} from {server}:53\n", echo_address());
     for is_static in [false, true] {
         let guest = guests::c("dns", is_static);
         for how in ["connected", "unconnected"] {
             let name = "echo.default.svc.cluster.local";
             assert_eq!(
-                web().run(&[guest.to_str().unwrap(), server, name, how]).ok(),
+                web().run(&[guest.to_str().unwrap(), &server, name, how]).ok(),
                 expected,
                 "{how}"
             );
@@ -152,6 +151,15 @@ fn dns_queries_by_hand() {
         .run(&["busybox", "nslookup", "echo.default.svc.cluster.local"])
         .ok();
     assert!(nslookup.contains(echo_address()), "{nslookup}");
+}
+
+/// More sockets than the link has streams; each is a flow of its own, which ends with it.
+#[test]
+fn a_name_asked_from_thousands_of_sockets_one_after_the_other() {
+    let (server, script) = (name_server(), guests::script("questions.py"));
+    let name = "echo.default.svc.cluster.local";
+    let answers = web().run(&["/usr/bin/python3", &script, &server, name, "5000"]);
+    assert_eq!(answers.ok(), format!("{}\n", echo_address()));
 }
 
 #[test]

@@ -26,7 +26,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("agent", &["capture", "http-route", "nft", "rules", "tls", "wire"]),
     (
         "session",
-        &["guest", "http-route", "rules", "target", "tls", "view", "wire"],
+        &["guest", "http-route", "nft", "rules", "target", "tls", "view", "wire"],
     ),
     (
         "inpod",

@@ -1,4 +1,4 @@
-//! Which connections a port has now, and which ports listen, from sock_diag(7). To look needs no privilege; sees the calling
+//! Which connections a port has now, which ports listen, and which have a UDP socket, from sock_diag(7). To look needs no privilege; sees the calling
 //! thread's network namespace.
 
 use std::cmp::Ordering;
@@ -13,7 +13,7 @@ use crate::error::{Error, Step, meaning};
 use crate::message::{Writer, attribute, replies};
 use crate::uapi::nlm;
 
-const DOING: &str = "listing TCP sockets";
+const DOING: &str = "listing sockets";
 /// `SOCK_DIAG_BY_FAMILY` and `SOCK_DESTROY`, linux/sock_diag.h.
 const BY_FAMILY: u16 = 20;
 const DESTROY: u16 = 21;
@@ -21,6 +21,7 @@ const DESTROY: u16 = 21;
 const ESTABLISHED: u32 = 1 << 1;
 /// `TCP_LISTEN`, the same.
 const LISTEN: u32 = 1 << 10;
+const ANY: u32 = u32::MAX;
 /// `INET_DIAG_INFO`, as an attribute and as a bit of `idiag_ext`.
 const INFO: u16 = 2;
 const WITH_INFO: u8 = 1 << (INFO - 1);
@@ -167,8 +168,23 @@ pub fn listening() -> Result<Vec<SocketAddr>, Error> {
     Ok(found.into_iter().map(|socket| socket.local).collect())
 }
 
+/// Where UDP sockets are bound, connected or not, both families. IPv4 addresses of IPv6 sockets are given as IPv4.
+///
+/// # Errors
+/// [`Error::Missing`] without udp_diag in the kernel, [`Error::Kernel`].
+pub fn datagram_sockets() -> Result<Vec<SocketAddr>, Error> {
+    let wanted = Wanted {
+        protocol: libc::IPPROTO_UDP as u8,
+        states: ANY,
+        ..Wanted::of(0)
+    };
+    let found = list(&wanted, decode)?;
+    Ok(found.into_iter().map(|socket| socket.local).collect())
+}
+
 /// Which sockets are listed, by state and port, and with what; port 0 is any.
 struct Wanted {
+    protocol: u8,
     states: u32,
     local: u16,
     remote: u16,
@@ -179,6 +195,7 @@ impl Wanted {
     /// Established connections of a port.
     fn of(local: u16) -> Wanted {
         Wanted {
+            protocol: libc::IPPROTO_TCP as u8,
             states: ESTABLISHED,
             local,
             remote: 0,
@@ -234,7 +251,7 @@ fn list<T>(wanted: &Wanted, decode: fn(&[u8]) -> Option<T>) -> Result<Vec<T>, Er
 fn request(family: u8, wanted: &Wanted) -> Writer {
     let mut writer = Writer::default();
     writer.message(BY_FAMILY, nlm::REQUEST | nlm::DUMP, 1, |body| {
-        body.raw(&[family, libc::IPPROTO_TCP as u8, wanted.extensions, 0]);
+        body.raw(&[family, wanted.protocol, wanted.extensions, 0]);
         body.raw(&wanted.states.to_ne_bytes());
         body.raw(&wanted.local.to_be_bytes());
         body.raw(&wanted.remote.to_be_bytes());

@@ -63,7 +63,8 @@ pub use clients::Mark;
 pub use config::Config;
 pub use datagrams::DatagramTable;
 pub use diag::{
-    Connection, Open, Spoke, connections, connections_to, listening, local_port, older_connections, open_connections,
+    Connection, Open, Spoke, connections, connections_to, datagram_sockets, listening, local_port, older_connections,
+    open_connections,
 };
 pub use error::Error;
 pub use original::original_destination;

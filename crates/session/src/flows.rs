@@ -94,7 +94,12 @@ impl Flows {
 pub(crate) async fn dial(router: &Router, destination: Destination) -> Result<(Stream, SocketAddr), Errno> {
     let lost = |error: wire::LinkError| {
         tracing::debug!(%error, "dial");
-        Errno(rustix::io::Errno::NETUNREACH.raw_os_error())
+        let errno = match error {
+            // As without a free port.
+            wire::LinkError::TooManyStreams(_) => rustix::io::Errno::ADDRNOTAVAIL,
+            _ => rustix::io::Errno::NETUNREACH,
+        };
+        Errno(errno.raw_os_error())
     };
     let mut stream = router
         .open(&Open::Dial(Dial {

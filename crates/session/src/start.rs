@@ -48,7 +48,7 @@ pub(crate) async fn start(settings: &Settings, guests: &Guests) -> Result<Starte
     tracing::debug!(build = %peer.build, "linked");
     let (control, events) = ControlClient::new(link.open(&Open::Control, &[]).await?);
     let files = FilesClient::open(&link).await?;
-    let router = Router::single(Agent { link, control, files });
+    let router = Router::single(Agent { link, control, files }, guests.clone());
     let (mut facts, mut env) = tokio::try_join!(facts(&router.primary().control), env(&router))?;
     guests.event(Event::Phase {
         name: "facts and environment".to_owned(),

@@ -1,9 +1,10 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use nft::{Open, Socket, Spoke, Table, connections, local_port, older_connections, open_connections};
+use nft::{Open, Socket, Spoke, Table, connections, datagram_sockets, local_port, older_connections, open_connections};
 
 use crate::world::*;
 
@@ -168,6 +169,30 @@ fn connections_older_than_the_table_stay_with_the_app_and_are_counted() {
         talk(accepted, client);
     }
     assert!(try_accept(&listener, Duration::ZERO).is_none());
+}
+
+#[test]
+fn datagram_sockets_are_listed_while_they_are_open() {
+    let world = World::new();
+    world.pod.within(|| {
+        let v4: SocketAddr = (Ipv4Addr::LOCALHOST, 4000).into();
+        let any: SocketAddr = (Ipv6Addr::UNSPECIFIED, 4001).into();
+        let (unconnected, connected) = (UdpSocket::bind(v4).unwrap(), UdpSocket::bind(any).unwrap());
+        assert_eq!(sorted(datagram_sockets().unwrap()), [v4, any]);
+        // What it sends comes from an IPv4 address from now on.
+        connected.connect((Ipv4Addr::LOCALHOST.to_ipv6_mapped(), 4000)).unwrap();
+        let from: SocketAddr = (Ipv4Addr::LOCALHOST, 4001).into();
+        let copy = unconnected.try_clone().unwrap();
+        drop(unconnected);
+        assert_eq!(sorted(datagram_sockets().unwrap()), [v4, from]);
+        drop(copy);
+        assert_eq!(datagram_sockets().unwrap(), [from]);
+    });
+}
+
+fn sorted(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    addresses.sort();
+    addresses
 }
 
 #[test]
