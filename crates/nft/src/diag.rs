@@ -1,5 +1,5 @@
-//! Which connections a port has now, which ports listen, and which have a UDP socket, from sock_diag(7). To look needs no privilege; sees the calling
-//! thread's network namespace.
+//! Which connections a port has now, which ports listen, and which have a UDP socket, from sock_diag(7). To look needs no
+//! privilege; sees the calling thread's network namespace.
 
 use std::cmp::Ordering;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -160,12 +160,10 @@ pub fn connections_to(port: u16) -> Result<Vec<Connection>, Error> {
 /// # Errors
 /// As [`older_connections`].
 pub fn listening() -> Result<Vec<SocketAddr>, Error> {
-    let wanted = Wanted {
+    local_ends(&Wanted {
         states: LISTEN,
         ..Wanted::of(0)
-    };
-    let found = list(&wanted, decode)?;
-    Ok(found.into_iter().map(|socket| socket.local).collect())
+    })
 }
 
 /// Where UDP sockets are bound, connected or not, both families. IPv4 addresses of IPv6 sockets are given as IPv4.
@@ -173,12 +171,15 @@ pub fn listening() -> Result<Vec<SocketAddr>, Error> {
 /// # Errors
 /// [`Error::Missing`] without udp_diag in the kernel, [`Error::Kernel`].
 pub fn datagram_sockets() -> Result<Vec<SocketAddr>, Error> {
-    let wanted = Wanted {
+    local_ends(&Wanted {
         protocol: libc::IPPROTO_UDP as u8,
         states: ANY,
         ..Wanted::of(0)
-    };
-    let found = list(&wanted, decode)?;
+    })
+}
+
+fn local_ends(wanted: &Wanted) -> Result<Vec<SocketAddr>, Error> {
+    let found = list(wanted, decode)?;
     Ok(found.into_iter().map(|socket| socket.local).collect())
 }
 

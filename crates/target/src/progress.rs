@@ -29,9 +29,7 @@ impl Phase {
             Self::Attach => "attach",
         }
     }
-}
 
-impl Phase {
     /// What is waited for, in words for a person. A delivery that does not say what it has sent is another session's.
     #[must_use]
     pub fn waits_for(self) -> &'static str {
